@@ -1,0 +1,96 @@
+"""Writes a run's averaged networks as a model in Stable Diffusion's layout, in half precision.
+
+python scripts/tiny/export.py --run runs/tiny --to sdfast/models/tiny
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import CLIPTokenizer
+
+import denoiser
+from networks import SCHEDULE, text_encoder, unet, vae
+from things import THINGS
+
+GUIDANCE = 3.0
+
+
+def averaged(run: Path, networks: dict[str, nn.Module]) -> tuple[dict[str, nn.Module], int]:
+    """The networks with their running averages in place, and the step they come from."""
+    found = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
+    for name, network in networks.items():
+        state = found["networks"][name]
+        prefix = f"{name}."
+        state |= {
+            k.removeprefix(prefix): v for k, v in found["average"].items() if k.startswith(prefix)
+        }
+        network.load_state_dict(state)
+    return networks, found["step"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--to", type=Path, default=Path("sdfast/models/tiny"))
+    given = parser.parse_args()
+
+    to: Path = given.to
+    words = given.run / "tokenizer"
+    tokenizer = CLIPTokenizer.from_pretrained(words)
+    painters, painted = averaged(
+        given.run / "unet", {"unet": unet(), "text": text_encoder(len(tokenizer))}
+    )
+    eyes, seen = averaged(given.run / "vae", {"vae": vae()})
+    for name, network in {
+        "unet": painters["unet"],
+        "text_encoder": painters["text"],
+        "vae": eyes["vae"],
+    }.items():
+        network.half().save_pretrained(to / name, safe_serialization=True)
+    (to / "tokenizer").mkdir(parents=True, exist_ok=True)
+    for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        shutil.copyfile(words / file, to / "tokenizer" / file)
+
+    scheduler = {
+        "_class_name": "DPMSolverMultistepScheduler",
+        **SCHEDULE,
+        "num_train_timesteps": 1000,
+        "prediction_type": "v_prediction",
+        "clip_sample": False,
+        "steps_offset": 1,
+        "set_alpha_to_one": False,
+    }
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.36.0",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+    }
+    lesson = denoiser.LESSONS.at(painted)
+    hints = {
+        "guidance": GUIDANCE,
+        "steps": {"unet": painted, "vae": seen},
+        "things": [names[0] for names in THINGS.values()][: lesson.things],
+    }
+    for file, values in {
+        "scheduler/scheduler_config.json": scheduler,
+        "model_index.json": index,
+        "sdfast.json": hints,
+    }.items():
+        (to / file).parent.mkdir(exist_ok=True)
+        (to / file).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    print(f"{sum(f.stat().st_size for f in to.rglob('*') if f.is_file()) / 1e6:.1f} MB in {to}")
+
+
+if __name__ == "__main__":
+    main()

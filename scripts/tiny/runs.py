@@ -1,0 +1,181 @@
+"""What both trainings share: where a run lives, how it goes on, and how its rate falls.
+
+A run is a folder with one checkpoint, a log of JSON lines and sample sheets. Started again, it goes
+on from the checkpoint; asked for more steps than before, its rate rises again and it learns on.
+"""
+
+import json
+import random
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pictures import Lesson, Painter, Scene, imagine
+
+
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """Lessons and the step at which each begins."""
+
+    lessons: tuple[tuple[int, Lesson], ...]
+
+    def at(self, step: int) -> Lesson:
+        return [lesson for begins, lesson in self.lessons if begins <= step][-1]
+
+
+def rate(step: int, steps: int, peak: float) -> float:
+    """Warm up over 100 steps, stay, and fall to a twentieth over the last sixth."""
+    left = (steps - step) / max(1, steps / 6)
+    return peak * min(1.0, (step + 1) / 100, max(0.05, left))
+
+
+@dataclass
+class Run:
+    """Networks in training: their average, their optimizer and their folder."""
+
+    folder: Path
+    networks: dict[str, nn.Module]
+    peak: float
+    inertia: float = 0.999
+    step: int = 0
+    seconds: float = 0.0
+    average: dict[str, Tensor] = field(init=False)
+    optimizer: torch.optim.AdamW = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.optimizer = torch.optim.AdamW(
+            self._parameters(), lr=self.peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        )
+        self.average = {k: v.detach().clone() for k, v in self._named()}
+        if self._checkpoint.exists():
+            found = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
+            for name, network in self.networks.items():
+                network.load_state_dict(found["networks"][name])
+            self.optimizer.load_state_dict(found["optimizer"])
+            self.step, self.seconds = found["step"], found["seconds"]
+            for k, v in self.average.items():
+                v.copy_(found["average"][k])
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        for name, network in self.networks.items():
+            yield from ((f"{name}.{k}", p) for k, p in network.named_parameters())
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for _, p in self._named()]
+
+    def descend(self, loss: Tensor, steps: int) -> None:
+        """One step down the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.step, steps, self.peak)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        inertia = min(self.inertia, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_([*self.average.values()], self._parameters(), 1 - inertia)
+
+    def averaged(self) -> "Averaged":
+        """The networks as their running average, inside a `with`."""
+        return Averaged(self)
+
+    def save(self) -> None:
+        state: dict[str, Any] = {
+            "networks": {k: n.state_dict() for k, n in self.networks.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        partial = self._checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._checkpoint)
+
+    def log(self, **values: object) -> None:
+        line = json.dumps({"step": self.step, "seconds": round(self.seconds), **values})
+        print(line, flush=True)
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    def until(self, steps: int, save_every: int = 250) -> Iterator[int]:
+        """Step numbers up to `steps`, a checkpoint now and then and at the end."""
+        while self.step < steps:
+            begun = time.perf_counter()
+            yield self.step
+            self.seconds += time.perf_counter() - begun
+            if self.step % save_every == 0 or self.step == steps:
+                self.save()
+
+
+@dataclass
+class Averaged:
+    """Swaps the average in, and back out."""
+
+    run: Run
+
+    def _swap(self) -> None:
+        with torch.no_grad():
+            for (_, p), a in zip(self.run._named(), self.run.average.values(), strict=True):
+                kept = p.clone()
+                p.copy_(a)
+                a.copy_(kept)
+
+    def __enter__(self) -> None:
+        self._swap()
+        for network in self.run.networks.values():
+            network.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self._swap()
+        for network in self.run.networks.values():
+            network.train()
+
+
+@dataclass
+class Pool:
+    """Scenes painted a few at a time and drawn from many times.
+
+    Painting costs as much as a fifth of a training step; a pool that is renewed by a quarter of a
+    batch each step makes that a twentieth, and a picture is seen four times before it goes.
+    """
+
+    painter: Painter
+    size: int
+    seed: int
+    pictures: Tensor | None = None
+    scenes: list[Scene] = field(default_factory=list[Scene])
+    _next: int = 0
+
+    def renew(self, count: int, lesson: Lesson, step: int) -> None:
+        r = random.Random(f"{self.seed} {step}")
+        count = count if self.scenes else self.size
+        for chunk in _chunks([imagine(r, lesson) for _ in range(count)], 256):
+            painted = (self.painter.paint(chunk) * 127.5 + 127.5).round().byte()
+            if self.pictures is None:
+                self.pictures = painted.new_empty(self.size, *painted.shape[1:])
+            for scene, picture in zip(chunk, painted, strict=True):
+                self.pictures[self._next] = picture
+                self.scenes[self._next : self._next + 1] = [scene]
+                self._next = (self._next + 1) % self.size
+
+    def draw(self, count: int, r: random.Random) -> tuple[Tensor, list[Scene]]:
+        """Pictures [count, 3, 128, 128] in [-1, 1] and their scenes."""
+        assert self.pictures is not None
+        rows = [r.randrange(len(self.scenes)) for _ in range(count)]
+        chosen = self.pictures[torch.tensor(rows, device=self.pictures.device)]
+        return chosen.float() / 127.5 - 1, [self.scenes[i] for i in rows]
+
+
+def _chunks(items: list[Scene], size: int) -> Iterable[list[Scene]]:
+    return (items[i : i + size] for i in range(0, len(items), size))

@@ -1,0 +1,38 @@
+"""Trains tiny from nothing: `python scripts/tiny/train.py --run runs/tiny`.
+
+Each part can be trained alone and goes on where it stopped. `--device cuda` trains on a GPU.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from transformers import CLIPTokenizer
+
+import decoder
+import denoiser
+from pictures import vocabulary
+from words import write_tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=("all", "unet", "vae"), nargs="?", default="all")
+    parser.add_argument("--run", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--unet-steps", type=int, default=60000)
+    parser.add_argument("--vae-steps", type=int, default=12000)
+    parser.add_argument("--batch", type=int, default=64)
+    given = parser.parse_args()
+
+    device = torch.device(given.device)
+    write_tokenizer(given.run / "tokenizer", vocabulary())
+    tokenizer = CLIPTokenizer.from_pretrained(given.run / "tokenizer")
+    if given.part != "unet":
+        decoder.train(given.run / "vae", device, given.vae_steps, given.batch // 4)
+    if given.part != "vae":
+        denoiser.train(given.run / "unet", tokenizer, device, given.unet_steps, given.batch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Pictures from words in as few network calls as the mathematics allows.
+
+    from sdfast import Job, generate, load_model
+
+    *_, finished = generate(load_model("tiny"), Job(prompt="a cat"))
+    finished.image.save("cat.png")
+
+Each name below is imported when it is first asked for, so that `import sdfast` wakes no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdfast.engine import generate
+    from sdfast.job import Job, Sampler
+    from sdfast.models import load_model
+    from sdfast.presets import load_preset
+    from sdfast.solver import NoiseSchedule, solve
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Job",
+    "NoiseSchedule",
+    "Sampler",
+    "generate",
+    "load_model",
+    "load_preset",
+    "solve",
+]
+
+_HOMES = {
+    "Job": "sdfast.job",
+    "NoiseSchedule": "sdfast.solver",
+    "Sampler": "sdfast.job",
+    "generate": "sdfast.engine",
+    "load_model": "sdfast.models",
+    "load_preset": "sdfast.presets",
+    "solve": "sdfast.solver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,5 @@
+"""`python -m sdfast`."""
+
+from sdfast.cli import main
+
+main()

@@ -1,0 +1,61 @@
+"""`sdfast doctor`: everything a bug report should say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def doctor() -> None:
+    import platform
+    from importlib.metadata import version
+
+    import torch
+    from huggingface_hub import constants
+
+    from sdfast import __version__
+    from sdfast.config import config_file
+    from sdfast.models.device import cpu_has_bfloat16, pick_device
+    from sdfast.models.find import ALIASES, is_cached
+    from sdfast.presets import folders, names
+
+    cache = Path(constants.HF_HUB_CACHE)
+    device = pick_device()
+    rows = {
+        "sdfast": __version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        **{p: version(p) for p in ("torch", "diffusers", "transformers", "safetensors")},
+        "device": _device(device),
+        "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, bfloat16 "
+        + ("in hardware" if cpu_has_bfloat16() else "not in hardware"),
+        "config": f"{config_file()}" + ("" if config_file().exists() else " (none yet)"),
+        "presets": f"{len(names())} in {', '.join(str(f) for f in folders() if f.is_dir())}",
+        "cache": f"{cache}, {_free(cache)} free",
+        "models": ", ".join(["tiny", *(name for name in ALIASES if is_cached(name))]),
+        "token": "set" if os.environ.get("HF_TOKEN") else "not set",
+        "offline": "yes" if constants.HF_HUB_OFFLINE else "no",
+    }
+    wide = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{wide}}  {value}")
+
+
+def _device(device: torch.device) -> str:
+    import torch
+
+    if device.type != "cuda":
+        return str(device)
+    free, total = torch.cuda.mem_get_info(device)
+    name = torch.cuda.get_device_name(device)
+    return f"{device} {name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+
+
+def _free(path: Path) -> str:
+    while not path.exists():
+        path = path.parent
+    return f"{shutil.disk_usage(path).free / 1e9:.1f} GB"

@@ -1,0 +1,96 @@
+"""`sdfast presets`: the sampler recipes there are."""
+
+from typing import Annotated
+
+import typer
+
+from sdfast.cli import flags
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_presets()
+
+
+@app.command("list", help="Every preset: its name, steps, sampler and what it is for.")
+def list_presets() -> None:
+    from sdfast.errors import PresetError
+    from sdfast.job import schedule_name
+    from sdfast.presets import load_preset, names
+
+    rows: list[tuple[str, str, str, str]] = []
+    for name, path in sorted(names().items()):
+        try:
+            preset = load_preset(name)
+        except PresetError as error:
+            rows.append((name, "", "broken", f"{path}: {error}"))
+            continue
+        sampler = preset.sampler
+        kind = " ".join(schedule_name(sampler))
+        rows.append((name, f"{sampler.steps}", kind, preset.about))
+    wide = [max(len(row[i]) for row in rows) for i in range(3)]
+    for name, steps, kind, about in rows:
+        print(f"{name:<{wide[0]}}  {steps:>{wide[1]}}  {kind:<{wide[2]}}  {about}".rstrip())
+
+
+@app.command("show", help="A preset as YAML.")
+def show(name: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml")]) -> None:
+    from sdfast.presets import as_yaml, load_preset
+
+    preset = load_preset(name)
+    about = {"about": preset.about} if preset.about else {}
+    print(as_yaml(about | preset.record), end="")
+
+
+@app.command("save", help="Keep flags as a preset of your own.")
+def save(
+    name: str,
+    about: Annotated[str, typer.Option("--about", metavar="TEXT", help="What it is for.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace one of that name.")] = False,
+    preset: flags.PresetName = None,
+    steps: flags.Steps = None,
+    guidance: flags.Guidance = None,
+    sampler: flags.SamplerName = None,
+    order: flags.Order = None,
+    method: flags.Method = None,
+    spacing: flags.Spacing = None,
+    size: flags.Size = None,
+    negative: flags.Negative = None,
+    model: flags.ModelName = None,
+) -> None:
+    from sdfast.job import layered
+    from sdfast.presets import load_preset, save_preset
+
+    given = {
+        "steps": steps,
+        "guidance": guidance,
+        "sampler": sampler,
+        "order": order,
+        "method": method,
+        "spacing": spacing,
+        "size": size,
+        "negative": negative,
+        "model": model,
+    }
+    record = layered(load_preset(preset or "default").record, given)
+    print(save_preset(name, record, about, replace=force))
+
+
+@app.command("path", help="The folders presets are read from, the first find wins.")
+def path() -> None:
+    from sdfast.presets import folders
+
+    for folder in folders():
+        print(folder)
+
+
+@app.command("schema", help="The JSON schema of a preset, for your editor.")
+def schema() -> None:
+    import json
+
+    from sdfast.presets import schema as preset_schema
+
+    print(json.dumps(preset_schema(), indent=2))

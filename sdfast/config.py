@@ -1,0 +1,68 @@
+"""What a person has settled once: config.yaml, aliases, and the environment above them."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sdfast.errors import PresetError
+from sdfast.job import nearest
+from sdfast.presets import as_yaml, config_folder, read_yaml, write_text
+
+CONFIG_KEYS = ("model", "preset", "out")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Defaults of `sdfast gen`; None where nothing is settled."""
+
+    model: str | None = None
+    preset: str | None = None
+    out: str | None = None
+    aliases: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def config_file() -> Path:
+    return config_folder() / "config.yaml"
+
+
+def aliases_file() -> Path:
+    return config_folder() / "aliases.yaml"
+
+
+def load_config() -> Config:
+    """The settled defaults; SDFAST_MODEL and SDFAST_OUTPUT win over the file.
+
+    Raises PresetError for a file that cannot be read.
+    """
+    settled = _texts(config_file())
+    for key in settled:
+        if key not in CONFIG_KEYS:
+            raise PresetError(
+                f"{config_file()}: there is no key `{key}`", nearest(key, CONFIG_KEYS)
+            )
+    environment = {"model": os.environ.get("SDFAST_MODEL"), "out": os.environ.get("SDFAST_OUTPUT")}
+    settled |= {k: v for k, v in environment.items() if v}
+    return Config(**settled, aliases=_texts(aliases_file()))
+
+
+def save_alias(name: str, target: str | None) -> None:
+    """Let a name stand for a model from now on, or no longer. Raises PresetError."""
+    aliases = _texts(aliases_file())
+    if target is None:
+        if name not in aliases:
+            raise PresetError(f"there is no alias `{name}` of yours", nearest(name, tuple(aliases)))
+        del aliases[name]
+    else:
+        aliases[name] = target
+    write_text(aliases_file(), as_yaml(aliases))
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """A YAML file of names and texts; empty if there is none."""
+    if not path.exists():
+        return {}
+    found, lines = read_yaml(path, str(path))
+    for key, value in found.items():
+        if not isinstance(value, str):
+            raise PresetError(f"{path}:{lines[key]}: {key} must be text")
+    return found

@@ -1,0 +1,97 @@
+"""From a job to a picture, one event at a time."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from sdfast.errors import ModelError
+from sdfast.events import Encoded, Event, Finished, Stepped, Times
+from sdfast.job import Job
+from sdfast.solver import NoiseSchedule, Prediction
+from sdfast.solver.predict import guide
+from sdfast.solver.walk import Network, trajectory
+
+
+class Words(Protocol):
+    """A prompt as a model reads it."""
+
+    @property
+    def states(self) -> Tensor: ...
+    @property
+    def dropped(self) -> str: ...
+
+
+class Timer(Protocol):
+    """Marks moments on a device, and tells the seconds between them afterwards."""
+
+    def mark(self) -> Any: ...
+    def between(self, marks: Sequence[Any]) -> list[float]: ...
+
+
+class Model(Protocol):
+    """A latent diffusion model, on its device and ready to be asked."""
+
+    schedule: NoiseSchedule
+    prediction: Prediction
+
+    @property
+    def clock(self) -> Timer: ...
+    def complete(self, job: Job) -> Job: ...
+    def encode(self, prompt: str) -> Words: ...
+    def noise(self, seed: int, size: tuple[int, int]) -> Tensor: ...
+    def predict(self, x: Tensor, t: float, context: Tensor) -> Tensor: ...
+    def decode(self, x: Tensor) -> tuple[Image, bool]: ...
+
+
+def generate(model: Model, job: Job) -> Iterator[Event]:
+    """Make the picture, telling each stage as it is done. Nothing runs until asked for."""
+    mark = model.clock.mark
+    job = model.complete(job)
+    assert job.size is not None
+    assert job.guidance is not None
+    marks = [mark()]
+    prompted = model.encode(job.prompt)
+    network = guided(model, prompted.states, job.negative, job.guidance)
+    marks.append(mark())
+    yield Encoded(job, prompted.dropped)
+
+    x = noise = model.noise(job.seed, job.size)
+    walk = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
+    for index, x in enumerate(walk, start=1):  # noqa: B007  (the last x is the picture's latents)
+        marks.append(mark())
+        yield Stepped(index, job.sampler.steps)
+
+    _check(x)
+    before = mark()
+    image, again = model.decode(x)
+    after = mark()
+    encode, *steps = model.clock.between(marks)
+    (decode,) = model.clock.between([before, after])
+    yield Finished(job, image, Times(encode, tuple(steps), decode), again)
+
+
+def guided(model: Model, prompted: Tensor, negative: str, scale: float) -> Network:
+    """The model as the solver sees it: one call, guided where the scale asks for it.
+
+    Classifier-free guidance asks for both halves in one batch; a scale of 1 asks for one only.
+    """
+    if scale == 1:
+        return lambda x, t: model.predict(x, t, prompted)
+    both = torch.cat([model.encode(negative).states, prompted])
+
+    def network(x: Tensor, t: float) -> Tensor:
+        plain, told = model.predict(torch.cat([x, x]), t, both).chunk(2)
+        return guide(plain, told, scale)
+
+    return network
+
+
+def _check(x: Tensor) -> None:
+    if not bool(torch.isfinite(x).all()):
+        raise ModelError(
+            "the walk ended in numbers that are not finite; no picture was made",
+            "more --steps, less --guidance or --dtype fp32 may help",
+        )

@@ -1,0 +1,60 @@
+"""What can go wrong in a way the user can put right.
+
+    SdfastError
+      UsageError      2  a flag, a prompt or an output place that cannot be used
+        JobError      2  a job or sampler key is unknown or out of range
+        PresetError   2  a preset is missing, unreadable or holds such a key
+        MetadataError 2  a picture carries no recipe, or one that cannot be read
+      ModelError      3  weights are unknown, unreachable, broken or unsafe
+      DeviceError     4  no such device, or too little memory on it
+
+The command line prints these as one line and leaves with the number. Anything else is our bug,
+keeps its traceback and leaves with 1.
+"""
+
+
+class SdfastError(Exception):
+    """The root: catch this one.
+
+    `hint` is the way out, where there is one: the nearest valid name, the flag that helps.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(SdfastError):
+    """A flag, a prompt or an output place that cannot be used."""
+
+    exit_code = 2
+
+
+class JobError(UsageError):
+    """A job or sampler key is unknown or out of range; `key` is which."""
+
+    def __init__(self, message: str, hint: str = "", *, key: str = "") -> None:
+        super().__init__(message, hint)
+        self.key = key
+
+
+class PresetError(UsageError):
+    """A preset is missing, unreadable or holds a key or value it may not."""
+
+
+class MetadataError(UsageError):
+    """A picture carries no recipe, or one that cannot be read."""
+
+
+class ModelError(SdfastError):
+    """Weights are unknown, unreachable, broken or unsafe."""
+
+    exit_code = 3
+
+
+class DeviceError(SdfastError):
+    """There is no such device, or too little memory on it."""
+
+    exit_code = 4

@@ -1,0 +1,53 @@
+"""What happens while a picture is made, as values that travel one way: engine to screen."""
+
+from dataclasses import dataclass
+
+from PIL.Image import Image
+
+from sdfast.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Where the time went, in seconds of the device."""
+
+    encode: float
+    steps: tuple[float, ...]
+    """One per network call."""
+    decode: float
+
+    @property
+    def total(self) -> float:
+        return self.encode + sum(self.steps) + self.decode
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The prompt has become numbers; the walk begins."""
+
+    job: Job
+    """The job with everything filled in that was left to the model."""
+    dropped: str
+    """The words the prompt was too long for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """The walk has made another network call."""
+
+    index: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The picture is here."""
+
+    job: Job
+    image: Image
+    times: Times
+    decoded_again: bool
+    """Half precision overflowed, and the picture was decoded once more in float32."""
+
+
+Event = Encoded | Stepped | Finished

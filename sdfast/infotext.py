@@ -1,0 +1,154 @@
+"""The `parameters` text that AUTOMATIC1111's web UI writes into its PNGs, and others after it.
+
+    a red balloon
+    Negative prompt: clouds
+    Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: 1, Size: 512x768, ...
+
+The prompt, perhaps a negative prompt, and one last line of pairs. Writing and reading follow the
+web UI's modules/infotext_utils.py, so that what is written here is read there and the other way
+round. A prompt line that starts with `Negative prompt:` is one thing the format cannot carry.
+"""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from sdfast.errors import JobError
+from sdfast.job import ALIASES, Job, Record, read_job, schedule_name
+
+
+class Infotext(NamedTuple):
+    """What a `parameters` text says, as written."""
+
+    prompt: str
+    negative: str
+    pairs: dict[str, str]
+
+
+def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -> str:
+    """The text for a picture of this size; what the job leaves open is left out.
+
+    `Steps` stands first, because sd-prompt-reader looks for it at the start of a line, and
+    `Version` last. `RNG: CPU` says where the noise came from.
+    """
+    sampler, schedule = schedule_name(job.sampler)
+    pairs = {
+        "Steps": job.sampler.steps,
+        "Sampler": sampler,
+        "Schedule type": schedule,
+        "CFG scale": None if job.guidance is None else str(job.guidance).removesuffix(".0"),
+        "Seed": job.seed,
+        "Size": "{}x{}".format(*size),
+        "Model": model,
+        "RNG": "CPU",
+        "Version": f"sdfast {version}",
+    }
+    last = ", ".join(f"{k}: {_quoted(str(v))}" for k, v in pairs.items() if v is not None)
+    negative = [f"Negative prompt: {job.negative}"] if job.negative else []
+    return "\n".join([job.prompt, *negative, last])
+
+
+def _quoted(value: str) -> str:
+    """The value, as JSON where bare it would be read as something else."""
+    bare = not set(value) & set(",:\n") and value == value.strip().strip('"')
+    return value if bare else json.dumps(value, ensure_ascii=False)
+
+
+# The web UI's own pattern without its leading `\s*`, which changes no match, and with a bound on
+# the key: unbounded, a long line without a colon takes the square of its length.
+_PAIR = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_SDCPP_TAIL = re.compile(r"(Version: stable-diffusion\.cpp), SDCPP: \{.*")
+"""stable-diffusion.cpp repeats itself in JSON on the same line, unquoted."""
+
+
+def read(text: str) -> Infotext:
+    """What the text says. Without at least three pairs its last line is prompt, too."""
+    *lines, last = text.strip().split("\n")
+    pairs = _PAIR.findall(_SDCPP_TAIL.sub(r"\1", last))
+    if len(pairs) < 3:
+        lines, pairs = [*lines, last], []
+    said: dict[str, list[str]] = {"prompt": [], "negative": []}
+    part = "prompt"
+    for line in map(str.strip, lines):
+        if line.startswith("Negative prompt:"):
+            part = "negative"
+            line = line.removeprefix("Negative prompt:").strip()
+        if line or said[part]:
+            said[part].append(line)
+    prompt, negative = ("\n".join(part) for part in said.values())
+    return Infotext(prompt, negative, {key: _unquoted(value) for key, value in pairs})
+
+
+def _unquoted(value: str) -> str:
+    """A quoted value's content. Quotes may also be part of a name, as in `"x`."""
+    if not (value.startswith('"') and value.endswith('"')):
+        return value
+    try:
+        return str(json.loads(value))
+    except ValueError:
+        return value
+
+
+_KEYS = {
+    "Prompt": "prompt",
+    "Negative prompt": "negative",
+    "Steps": "steps",
+    "CFG scale": "guidance",
+    "Seed": "seed",
+    "Size": "size",
+    "Sampler": "sampler",
+}
+_AUTOMATIC = {"DPM++ 2M": "DPM++ 2M Karras"}
+"""What a sampler's schedule type `Automatic` is where it is not the plain one."""
+_SDCPP_SCHEDULES = {
+    "": "Uniform",
+    "discrete": "Uniform",
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "sgm_uniform": "SGM Uniform",
+    "ays": "Align Your Steps",
+}
+_SDCPP = {f"dpm++2m {k}".strip(): f"DPM++ 2M {v}" for k, v in _SDCPP_SCHEDULES.items()}
+
+
+def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
+    """The job's keys that the text gives, and the names of the pairs that sdfast cannot follow.
+
+    A model's name means something only to the program that wrote it, so that of another program
+    is among the names, as is a sampler that does not walk here exactly as it did there.
+    """
+    pairs = infotext.pairs
+    heading = {"Prompt": infotext.prompt, "Negative prompt": infotext.negative}
+    said = heading | pairs | heading  # the heading first, and not to be overruled by a pair
+    if "Sampler" in pairs:
+        said["Sampler"] = _sampler(pairs["Sampler"], said.pop("Schedule type", ""))
+    ours = pairs.get("Version", "").startswith("sdfast ")
+    keys = _KEYS | {"Model": "model"} if ours else _KEYS
+    record: Record = {"negative": ""}  # that none is given means that there is none
+    unknown: list[str] = []
+    for name, text in said.items():
+        if not text or name == "Version" or (name, text) == ("RNG", "CPU"):
+            continue
+        key = keys.get(name)
+        if key is None or (value := _value(key, text)) is None:
+            unknown.append(name)
+        else:
+            record[key] = value
+    return record, unknown
+
+
+def _value(key: str, text: str) -> Any:
+    """The text as the job's value; None where it cannot be one."""
+    if key == "sampler":
+        return text if text in ALIASES else None
+    try:
+        return read_job({"prompt": "any", key: text}).record[key]
+    except JobError:
+        return None
+
+
+def _sampler(name: str, schedule: str) -> str:
+    """The sampler by its joined name; since its version 1.9 the web UI writes them apart."""
+    if schedule == "Automatic":
+        return _AUTOMATIC.get(name, name)
+    return _SDCPP.get(name, f"{name} {schedule}".strip())

@@ -1,0 +1,87 @@
+"""From what was asked for to the jobs it means, without a terminal and without torch.
+
+Precedence, lowest first: the model's own, config file, preset, `--from`, flag.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sdfast.config import Config
+from sdfast.errors import UsageError
+from sdfast.job import SEEDS, Job, Record, layered, read_job
+from sdfast.presets import load_preset
+
+_MOST_SEEDS = 100_000
+
+
+def resolve(given: Record, preset: str | None, picture: str | None, config: Config) -> Record:
+    """One record from all the layers, the flags on top."""
+    recipe: Record = {}
+    if picture is not None:
+        from sdfast.png import read_recipe
+
+        recipe = read_recipe(Path(picture)).record
+    beneath = load_preset(preset or config.preset or "default").record
+    return layered({"model": config.model}, beneath, recipe, given)
+
+
+def read_prompts(words: Iterable[str]) -> Iterator[str]:
+    """The prompts themselves: `-` is one a line from stdin, `@file` the whole of a file."""
+    for word in words:
+        if word == "-":
+            yield from (line.strip() for line in sys.stdin if line.strip())
+        elif word.startswith("@"):
+            yield _whole_file(Path(word[1:]).expanduser())
+        else:
+            yield word
+
+
+def _whole_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file `{path}` to read a prompt from") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"`{path}` is not UTF-8 text") from error
+    except OSError as error:
+        raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
+
+
+def make_jobs(record: Record, prompts: list[str], seed: str | None, count: int | None) -> list[Job]:
+    """Every prompt with every seed. Without a seed, all prompts share a new one."""
+    if not prompts and "prompt" not in record:
+        raise UsageError("there is no prompt", 'sdfast gen "a cat"')
+    asked = [{**record, "prompt": p} for p in prompts] or [record]
+    first = read_job(asked[0])
+    seeds = _seeds(seed, count, first.seed)
+    return [read_job({**one, "seed": s}) for one in asked for s in seeds]
+
+
+def _seeds(text: str | None, count: int | None, otherwise: int) -> list[int]:
+    """`42`, `1,5,9` or `1..8`; with a count, that many from the first on."""
+    if count is not None and not 1 <= count <= _MOST_SEEDS:
+        raise UsageError(f"count must be from 1 to {_MOST_SEEDS}, not `{count}`")
+    seeds = [otherwise] if text is None else _listed(text)
+    if count is not None:
+        if len(seeds) > 1:
+            raise UsageError("give several seeds or a count, not both", "--seed 1..8")
+        seeds = list(range(seeds[0], seeds[0] + count))
+    for seed in seeds:
+        if not 0 <= seed < SEEDS:
+            raise UsageError(f"a seed must be from 0 to {SEEDS - 1}, not `{seed}`")
+    return seeds
+
+
+def _listed(text: str) -> list[int]:
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,10})(?:\.\.(\d{1,10}))?", part.strip())
+        if match is None:
+            raise UsageError(f"`{text[:60]}` is no seed", "--seed 42, --seed 1,5,9 or --seed 1..8")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if not low <= high < low + _MOST_SEEDS:
+            raise UsageError(f"`{part.strip()}` must rise, over at most {_MOST_SEEDS} seeds")
+        seeds += range(low, high + 1)
+    return seeds

@@ -1,0 +1,33 @@
+"""Networks behind one protocol. Finding one needs no torch; loading one does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sdfast.models.find import Source, find
+
+if TYPE_CHECKING:
+    from sdfast.models.stable_diffusion import StableDiffusion
+
+
+def load_model(
+    model: str | Source = "tiny",
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    aliases: Mapping[str, str] | None = None,
+    offline: bool = False,
+) -> StableDiffusion:
+    """A model on its device, ready to be asked.
+
+    model    `tiny`, an alias, a Hugging Face Hub id or a folder in diffusers' layout
+    device   `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
+    dtype    `auto`, `fp32`, `fp16`, `bf16`
+
+    Raises ModelError if it is not to be had and DeviceError if the device is not.
+    """
+    from sdfast.models.stable_diffusion import StableDiffusion
+
+    source = find(model, aliases, offline=offline) if isinstance(model, str) else model
+    return StableDiffusion(source, device, dtype)

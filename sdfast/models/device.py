@@ -1,0 +1,85 @@
+"""Where the networks run, in which precision, and how long it took there."""
+
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdfast.errors import DeviceError, UsageError
+from sdfast.job import nearest
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def pick_device(wanted: str = "auto") -> torch.device:
+    """The device of a name; `auto` takes CUDA, then MPS, then the CPU."""
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = wanted.partition(":")
+    known = ("auto", "cuda", "mps", "cpu")
+    if kind not in known[1:] or (index and not index.isdecimal()):
+        raise UsageError(f"there is no device `{wanted}`", nearest(kind, known))
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    count = counts.get(kind, 1)
+    if int(index or 0) >= count:
+        have = f"{count} {kind} device{'s' * (count != 1)}" if count else f"no {kind} device"
+        raise DeviceError(f"`{wanted}` is not there: this machine has {have}", "--device auto")
+    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)
+
+
+def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtype:
+    """The precision of a name; `auto` takes what the device computes fastest.
+
+    That is half precision on CUDA and MPS, bfloat16 on processors with instructions for it, and
+    float32 on others. Networks under a hundred million parameters stay in float32 on a CPU: they
+    have nothing to gain.
+    """
+    if wanted in DTYPES:
+        return DTYPES[wanted]
+    if wanted != "auto":
+        raise UsageError(f"there is no dtype `{wanted}`", nearest(wanted, ("auto", *DTYPES)))
+    if device.type != "cpu":
+        return torch.float16
+    return torch.bfloat16 if parameters > 100_000_000 and cpu_has_bfloat16() else torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (avx512_bf16 or AMX); Linux tells."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+class Clock:
+    """Marks moments on the device without waiting for it; the seconds between are read later.
+
+    A GPU works behind the program's back, so a moment there is an event in its queue. Reading waits
+    for the last one, which is why it is done once, after the walk.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._backend: Any = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
+
+    def mark(self) -> Any:
+        """This moment."""
+        if self._backend is None:
+            return time.perf_counter()
+        kind = getattr(self._backend, "Event", None) or self._backend.event.Event
+        event = kind(enable_timing=True)
+        event.record()
+        return event
+
+    def between(self, marks: Sequence[Any]) -> list[float]:
+        """Seconds from each mark to the next."""
+        pairs = list(pairwise(marks))
+        if self._backend is None:
+            return [b - a for a, b in pairs]
+        self._backend.synchronize()
+        return [a.elapsed_time(b) / 1000 for a, b in pairs]

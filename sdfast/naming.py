@@ -1,0 +1,159 @@
+"""What a picture's file is called.
+
+A template such as `{slug}-{seed}.png` is filled in with words about the picture. The words may
+come from anywhere, so none of them can hold a separator, start with a dot or grow without end:
+only the template itself leads into a folder. What happens when the name is taken is `Exists`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from itertools import chain, count
+from pathlib import Path
+
+from sdfast.errors import UsageError
+from sdfast.job import Job, nearest, schedule_name
+
+TEMPLATE = "{slug}-{seed}.png"
+
+
+class Exists(StrEnum):
+    """What to do when a file of that name is already there."""
+
+    RENAME = "rename"
+    """Take the next free of `-2`, `-3`, ..."""
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+    ERROR = "error"
+
+
+def digest(job: Job) -> str:
+    """64 hex digits that name the job: equal jobs have equal ones."""
+    record = json.dumps(job.record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(record.encode()).hexdigest()
+
+
+_FOLDS = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe"}
+    | dict.fromkeys("'\u2019", "")
+)
+"""Latin letters that Unicode does not take apart, and apostrophes, which do not part words."""
+
+
+def slug(prompt: str) -> str:
+    """The prompt as at most 60 lower-case letters, digits and hyphens, cut between words.
+
+    A prompt without any Latin letter is told from others by six digits of its hash.
+    """
+    apart = unicodedata.normalize("NFKD", prompt[:1000].casefold().translate(_FOLDS))
+    plain = "".join(c for c in apart if not unicodedata.combining(c))
+    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    if not words:
+        return f"picture-{hashlib.sha256(prompt.encode()).hexdigest()[:6]}"
+    if len(words) > 60:
+        words = words[:61].rpartition("-")[0] or words[:60]
+    return words
+
+
+def fields(
+    job: Job,
+    *,
+    size: tuple[int, int],
+    now: datetime,
+    model: str = "",
+    preset: str = "",
+    i: int = 1,
+    n: int = 1,
+) -> dict[str, str]:
+    """A word for each field; `i` of `n` is padded, so that names sort as they were made."""
+    width, height = size
+    return {
+        "slug": slug(job.prompt),
+        "seed": str(job.seed),
+        "i": str(i).zfill(len(str(n))),
+        "n": str(n),
+        "steps": str(job.sampler.steps),
+        "sampler": schedule_name(job.sampler)[0].lower(),
+        "model": re.split(r"[/\\]", model or job.model or "")[-1],
+        "preset": preset,
+        "w": str(width),
+        "h": str(height),
+        "date": now.strftime("%Y-%m-%d"),
+        "time": now.strftime("%H-%M-%S"),
+        "key": digest(job)[:8],
+    }
+
+
+def destination(out: str | None, words: Mapping[str, str]) -> Path:
+    """Where `-o` says the picture goes: a folder, a file or a template; without it, here."""
+    try:
+        place = Path(out or "").expanduser()
+        if place.is_dir():
+            return place / _filled(TEMPLATE, words)
+    except (OSError, RuntimeError) as error:  # no such user's home, no way in, too long
+        raise unwritable(Path(out or "."), error) from error
+    if "\0" in str(place):
+        raise UsageError("a file name cannot hold a NUL character")
+    if str(out).endswith(("/", os.sep)):
+        return Path(_filled(str(place), words)) / _filled(TEMPLATE, words)
+    if place.suffix.lower() != ".png":
+        raise UsageError(
+            f"`{out}` is neither a folder nor the name of a PNG",
+            "end a new folder with `/` and a file with `.png`",
+        )
+    return Path(_filled(str(place), words))
+
+
+def _filled(template: str, words: Mapping[str, str]) -> str:
+    """The template with each `{field}` filled in."""
+
+    def word(match: re.Match[str]) -> str:
+        if match[1] not in words:
+            raise UsageError(f"there is no field `{match[0]}`", nearest(match[1], [*words]))
+        return _harmless(words[match[1]])
+
+    return re.sub(r"\{([^{}]*)\}", word, template)
+
+
+def _harmless(word: str) -> str:
+    """The word as a part of a file name on any system."""
+    return re.sub(r"[^\w.+-]+", "-", word, flags=re.ASCII).strip(".-")[:60] or "none"
+
+
+def _free(path: Path) -> bool:
+    """Whether nothing has the name, not even a link that leads nowhere."""
+    try:
+        return not (path.is_symlink() or path.exists())
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def settle(path: Path, exists: Exists, free: Callable[[Path], bool] = _free) -> Path | None:
+    """Where to write under the policy; None is nowhere, as the picture is there to be kept.
+
+    Somebody may take the name a moment later. Who must be sure gives a `free` that takes it.
+    """
+    match exists:
+        case Exists.OVERWRITE:
+            return path
+        case Exists.RENAME:
+            numbered = (path.with_stem(f"{path.stem}-{k}") for k in count(2))
+            return next(filter(free, chain([path], numbered)))
+        case Exists.SKIP:
+            return path if free(path) else None
+        case Exists.ERROR:
+            if free(path):
+                return path
+            hint = "`--exists` can also be `rename`, `skip` or `overwrite`"
+            raise UsageError(f"`{path}` exists", hint)
+
+
+def unwritable(path: Path, error: Exception) -> UsageError:
+    """The error for a place where the system lets nothing be written."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return UsageError(f"cannot write `{path}`: {reason[:1].lower()}{reason[1:]}")

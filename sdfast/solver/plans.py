@@ -1,0 +1,118 @@
+"""How a walk goes, written down before it begins.
+
+A plan is a table with one row for each network call. It holds floats only: computed once, in
+float64, and the same for every picture of a batch. A multistep walk looks behind, a singlestep walk
+looks ahead from its anchor, a corrector returns to the anchor with what it has learnt; in the table
+they differ by their numbers alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sdfast.job import Sampler
+from sdfast.solver.predict import Target
+from sdfast.solver.schedule import Node
+from sdfast.solver.spacing import Grid
+from sdfast.solver.step import Mixture, mixture, strides
+
+HERE = Mixture(1.0, ())
+"""Settle where the network was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network call and what follows from it."""
+
+    node: Node
+    """Where the network is asked."""
+    settle: Mixture | None
+    """The new anchor: the point asked at (HERE), that point corrected, or none (the old one)."""
+    go: Mixture
+    """From the anchor to the point asked at next; after the last row, to the image."""
+
+
+Plan = tuple[Row, ...]
+
+CAUTION = {2: 2.0, 3: 1.5}
+"""A step of this order may be at most so many times as long as the one before it.
+
+A polynomial through the past says little about a step much longer than the past. Near the image
+evenly spaced times make such steps, whatever their number: a rule by step count, as in the authors'
+code (below 10) and diffusers (below 15), only moves the jump in error to that count.
+"""
+
+
+def orders(nodes: Sequence[Node], sampler: Sampler) -> list[int]:
+    """The order of each step: rising from 1 as the past fills, lower where a step is long."""
+    lengths = strides(nodes)
+    if sampler.weights == "reference":
+        return _reference_orders(len(lengths), sampler)
+    return [
+        1 if there.lam == float("inf") else _trusted(lengths[: i + 1], min(sampler.order, i + 1))
+        for i, there in enumerate(nodes[1:])
+    ]
+
+
+def _trusted(lengths: Sequence[float], order: int) -> int:
+    """The highest order up to `order` that the newest step's length allows."""
+    while order > 1 and lengths[-1] > CAUTION[order] * lengths[-2]:
+        order -= 1
+    return order
+
+
+def _reference_orders(steps: int, sampler: Sampler) -> list[int]:
+    """diffusers' rule: first order to no noise, and the end slowed down below 15 steps."""
+    slow = steps < 15
+    last = 1 if slow or sampler.final == "zero" else sampler.order
+    by_end = {1: last, 2: 2 if slow else sampler.order}
+    return [min(sampler.order, i + 1, by_end.get(steps - i, 3)) for i in range(steps)]
+
+
+def multistep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
+    """One call per step; the past supplies the higher orders (arXiv 2211.01095, algorithm 2).
+
+    With the corrector each step is taken again once the network has been asked where it led: the
+    UniC of UniPC (arXiv 2302.04867), which costs no call of its own.
+    """
+    reference = sampler.weights == "reference"
+    plan: list[Row] = []
+    for i, (order, (here, there)) in enumerate(
+        zip(orders(grid, sampler), pairwise(grid), strict=True)
+    ):
+        settle = HERE
+        if sampler.corrector and i:
+            known = grid[max(0, i - sampler.order) : i + 1]
+            settle = mixture(grid[i - 1], known, here, target)
+        go = mixture(here, grid[i + 1 - order : i + 1], there, target, reference=reference)
+        plan.append(Row(here, settle, go))
+    return tuple(plan)
+
+
+def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
+    """Strides of `order` calls; the nodes inside a stride supply the higher orders.
+
+    DPM-Solver-2 and -3 (arXiv 2206.00927, algorithms 1 and 2) with the grid's own nodes in the
+    inside. What is left over makes shorter strides, and the last step is always one alone.
+    """
+    plan: list[Row] = []
+    for stride in _cut(grid, sampler.order):
+        here, *inside = stride[:-1]
+        asked = (here, *inside)
+        for i, (node, there) in enumerate(pairwise(stride)):
+            settle = None if i else HERE
+            plan.append(Row(node, settle, mixture(here, asked[: i + 1], there, target)))
+    return tuple(plan)
+
+
+def _cut(grid: Grid, order: int) -> list[Grid]:
+    """The grid in runs of `order` steps, a shorter run for the rest, one step to finish."""
+    last = len(grid) - 2
+    runs = [grid[i : min(i + order, last) + 1] for i in range(0, last, order)]
+    return [*runs, grid[last:]]
+
+
+PLANS: dict[str, Callable[[Grid, Sampler, Target], Plan]] = {
+    "multistep": multistep,
+    "singlestep": singlestep,
+}

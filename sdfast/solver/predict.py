@@ -1,0 +1,54 @@
+"""What the network says, turned into what the solver integrates.
+
+Every reading is a straight mix `skip * x + out * output`, so a network that predicts noise, the
+image, velocity or the score differs from another by two numbers per node.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from torch import Tensor
+
+from sdfast.solver.schedule import Node
+
+
+class Target(StrEnum):
+    """Which half of the mix a solver integrates: DPM-Solver++ the image, DPM-Solver the noise."""
+
+    IMAGE = "image"
+    NOISE = "noise"
+
+
+class Prediction(StrEnum):
+    """What a network was trained to output. The names are those of model configs."""
+
+    NOISE = "epsilon"
+    IMAGE = "sample"
+    VELOCITY = "v_prediction"
+    SCORE = "score"
+
+
+Mix = tuple[float, float]
+
+_MIX: dict[tuple[Prediction, Target], Callable[[float, float], Mix]] = {
+    (Prediction.NOISE, Target.IMAGE): lambda a, s: (1 / a, -s / a),
+    (Prediction.NOISE, Target.NOISE): lambda a, s: (0.0, 1.0),
+    (Prediction.IMAGE, Target.IMAGE): lambda a, s: (0.0, 1.0),
+    (Prediction.IMAGE, Target.NOISE): lambda a, s: (1 / s, -a / s),
+    (Prediction.VELOCITY, Target.IMAGE): lambda a, s: (a, -s),
+    (Prediction.VELOCITY, Target.NOISE): lambda a, s: (s, a),
+    (Prediction.SCORE, Target.IMAGE): lambda a, s: (1 / a, s * s / a),
+    (Prediction.SCORE, Target.NOISE): lambda a, s: (0.0, -s),
+}
+
+
+def read(output: Tensor, x: Tensor, node: Node, said: Prediction, wanted: Target) -> Tensor:
+    """The wanted half of `x`, given what the network said about it."""
+    skip, out = _MIX[said, wanted](node.alpha, node.sigma)
+    mixed = output if out == 1 else output * out
+    return mixed.add(x, alpha=skip) if skip else mixed
+
+
+def guide(plain: Tensor, prompted: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond."""
+    return plain.lerp(prompted, scale)

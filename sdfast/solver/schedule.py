@@ -1,0 +1,186 @@
+"""The noise schedule a network was trained on, read at any time.
+
+A training image x0 becomes x_t = alpha(t) x0 + sigma(t) noise. DPM-Solver measures progress by
+lam = log(alpha / sigma), half the log signal-to-noise ratio (arXiv 2206.00927, section 2), so this
+module answers two questions: how much signal and noise there is at a time, and at which time a
+given lam is reached. Everything here is float64 on the CPU: the numbers are few, and the solver
+divides by their differences.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One point on the way from noise to image."""
+
+    t: float
+    """What the network is told, on the schedule's own clock; fractions are allowed."""
+    alpha: float
+    sigma: float
+
+    @property
+    def lam(self) -> float:
+        """Half the log signal-to-noise ratio; infinite where no noise is left."""
+        return math.log(self.alpha / self.sigma) if self.sigma else math.inf
+
+    @property
+    def noise_ratio(self) -> float:
+        """sigma / alpha, the sigma of Karras et al. (arXiv 2206.00364)."""
+        return self.sigma / self.alpha
+
+
+CLEAN = Node(t=0.0, alpha=1.0, sigma=0.0)
+"""The end of the way: no noise left."""
+
+
+def _node(t: float, log_alpha: float) -> Node:
+    return Node(t=t, alpha=math.exp(log_alpha), sigma=math.sqrt(-math.expm1(2 * log_alpha)))
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """How much signal and noise there is at each time.
+
+    Discrete-time schedules run on the clock of training steps, 0 to N - 1, joined by straight
+    lines in log alpha; continuous-time ones on the clock of the paper, up to 1.
+    """
+
+    first: float
+    """The noisiest time, where a walk begins."""
+    last: float
+    """The cleanest time the network was trained on."""
+    log_alpha: Callable[[float], float]
+    time_of: Callable[[float], float]
+    """The time of a log alpha; the inverse of `log_alpha`."""
+    steps: int | None = None
+    """How many training steps the clock counts; none in continuous time."""
+
+    @classmethod
+    def from_betas(cls, betas: ArrayLike) -> "NoiseSchedule":
+        """Any discrete-time schedule, from its betas in the order of training steps."""
+        return _discrete(0.5 * np.log1p(-np.asarray(betas, np.float64)).cumsum())
+
+    @classmethod
+    def scaled_linear(
+        cls, start: float = 0.00085, end: float = 0.012, steps: int = 1000
+    ) -> "NoiseSchedule":
+        """The schedule of Stable Diffusion: square roots of beta on a straight line."""
+        return cls.from_betas(np.linspace(start**0.5, end**0.5, steps, dtype=np.float64) ** 2)
+
+    @classmethod
+    def linear(cls, start: float = 0.0001, end: float = 0.02, steps: int = 1000) -> "NoiseSchedule":
+        """The discrete-time schedule of DDPM (arXiv 2006.11239): beta on a straight line."""
+        return cls.from_betas(np.linspace(start, end, steps))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
+        """The schedule that a diffusers `scheduler_config.json` describes.
+
+        Knows `trained_betas` and the `beta_schedule`s linear, scaled_linear and
+        squaredcos_cap_v2, and `rescale_betas_zero_snr`. Raises ValueError for others.
+        """
+        betas = _betas(config)
+        if betas.ndim != 1 or len(betas) < 2:
+            raise ValueError("a scheduler config must give at least two betas in a row")
+        if not (np.isfinite(betas).all() and (betas > 0).all() and (betas < 1).all()):
+            raise ValueError("a scheduler config's betas must lie between 0 and 1")
+        log_alpha = 0.5 * np.log1p(-betas).cumsum()
+        if config.get("rescale_betas_zero_snr"):
+            log_alpha = _zero_terminal_snr(log_alpha)
+        return _discrete(log_alpha)
+
+    @classmethod
+    def continuous_linear(cls, start: float = 0.1, end: float = 20.0) -> "NoiseSchedule":
+        """The VP SDE of Song et al. (arXiv 2011.13456): t in [0.001, 1], beta from start to end."""
+
+        def log_alpha(t: float) -> float:
+            return -0.25 * t**2 * (end - start) - 0.5 * t * start
+
+        def time_of(log_alpha: float) -> float:
+            # the root of the quadratic above, in the form that does not cancel
+            root = math.sqrt(start**2 - 4 * (end - start) * log_alpha)
+            return -4 * log_alpha / (root + start)
+
+        return cls(1.0, 1e-3, log_alpha, time_of)
+
+    @classmethod
+    def continuous_cosine(cls, offset: float = 0.008) -> "NoiseSchedule":
+        """The cosine schedule of Nichol and Dhariwal (arXiv 2102.09672): t in [0.001, 0.9946].
+
+        The end is DPM-Solver's, appendix D.4: beyond it there is too little signal to divide by.
+        """
+        whole = math.log(math.cos(offset / (1 + offset) * math.pi / 2))
+
+        def log_alpha(t: float) -> float:
+            return math.log(math.cos((t + offset) / (1 + offset) * math.pi / 2)) - whole
+
+        def time_of(log_alpha: float) -> float:
+            angle = math.acos(math.exp(log_alpha + whole))
+            return angle * 2 * (1 + offset) / math.pi - offset
+
+        return cls(0.9946, 1e-3, log_alpha, time_of)
+
+    def at(self, t: float) -> Node:
+        """Signal and noise at a time."""
+        return _node(t, self.log_alpha(t))
+
+    def at_lam(self, lam: float) -> Node:
+        """The node where half the log signal-to-noise ratio is `lam`."""
+        log_alpha = -0.5 * float(np.logaddexp(0.0, -2.0 * lam))
+        return _node(self.time_of(log_alpha), log_alpha)
+
+    @property
+    def start(self) -> Node:
+        """The noisiest node."""
+        return self.at(self.first)
+
+    @property
+    def end(self) -> Node:
+        """The cleanest node the network was trained on: `sigma_min`."""
+        return self.at(self.last)
+
+
+def _discrete(log_alpha: Array) -> NoiseSchedule:
+    clock = np.arange(len(log_alpha), dtype=np.float64)
+    return NoiseSchedule(
+        first=float(clock[-1]),
+        last=0.0,
+        log_alpha=lambda t: float(np.interp(t, clock, log_alpha)),
+        time_of=lambda value: float(np.interp(-value, -log_alpha, clock)),
+        steps=len(log_alpha),
+    )
+
+
+def _betas(config: Mapping[str, Any]) -> Array:
+    if config.get("trained_betas") is not None:
+        return np.asarray(config["trained_betas"], np.float64)
+    steps = int(config.get("num_train_timesteps", 1000))
+    start = float(config.get("beta_start", 0.0001))
+    end = float(config.get("beta_end", 0.02))
+    match config.get("beta_schedule", "linear"):
+        case "linear":
+            return np.linspace(start, end, steps, dtype=np.float64)
+        case "scaled_linear":
+            return np.linspace(start**0.5, end**0.5, steps, dtype=np.float64) ** 2
+        case "squaredcos_cap_v2":
+            t = np.arange(steps + 1) / steps
+            bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+            return np.minimum(1 - bar[1:] / bar[:-1], 0.999)
+        case other:
+            raise ValueError(f"beta_schedule `{other}` is not known")
+
+
+def _zero_terminal_snr(log_alpha: Array) -> Array:
+    """Algorithm 1 of arXiv 2305.08891, with 2^-24 of the signal's power left to divide by."""
+    alpha = np.exp(log_alpha)
+    alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    return np.log(np.maximum(alpha, 2.0**-12))

@@ -1,0 +1,127 @@
+"""Where to ask the network on the way from noise to image.
+
+A spacing names the nodes of a walk of n steps, noisiest first. The walk's end is added to them: no
+noise at all (`zero`), or the cleanest node the network was trained on (`sigma_min`).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sdfast.job import Sampler
+from sdfast.solver.schedule import CLEAN, Array, Node, NoiseSchedule
+
+Grid = tuple[Node, ...]
+"""n + 1 nodes for n steps, noisiest first."""
+
+Spacing = Callable[[NoiseSchedule, Sampler], list[Node]]
+
+
+def grid(schedule: NoiseSchedule, sampler: Sampler) -> Grid:
+    """The nodes of a walk, its end included."""
+    end = CLEAN if sampler.final == "zero" else schedule.end
+    if sampler.timesteps is not None:
+        return *(schedule.at(t) for t in sampler.timesteps), end
+    return *SPACINGS[sampler.spacing](schedule, sampler), end
+
+
+def _at(schedule: NoiseSchedule, times: Array) -> list[Node]:
+    return [schedule.at(float(t)) for t in times]
+
+
+def _count(schedule: NoiseSchedule) -> int:
+    """How many training steps there are. Raises ValueError in continuous time, which has none."""
+    if schedule.steps is None:
+        raise ValueError("this spacing counts training steps, and continuous time has none")
+    return schedule.steps
+
+
+def _whole(times: Array) -> Array:
+    """Times rounded to training steps, unless two would fall on one."""
+    rounded = times.round()
+    return rounded if len(np.unique(rounded)) == len(rounded) else times
+
+
+def _power(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """t = last + (first - last) (1 - i/n)^rho: uniform for rho 1, "quadratic" for rho 2."""
+    shares = 1 - np.arange(sampler.steps) / sampler.steps
+    rho = 2.0 if sampler.rho is None else sampler.rho
+    return _at(schedule, schedule.last + (schedule.first - schedule.last) * shares**rho)
+
+
+def _uniform(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Evenly spaced in time, as the authors' `time_uniform`."""
+    return _at(schedule, np.linspace(schedule.first, schedule.last, sampler.steps + 1)[:-1])
+
+
+def _linspace(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Evenly spaced whole training steps, as diffusers' `linspace`."""
+    times = np.linspace(0, _count(schedule) - 1, sampler.steps + 1)
+    return _at(schedule, _whole(times)[:0:-1])
+
+
+def _trailing(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Counted back from the last training step, as diffusers' `trailing`."""
+    count = _count(schedule)
+    return _at(schedule, _whole(count - np.arange(sampler.steps) * count / sampler.steps) - 1)
+
+
+def _leading(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Counted up from training step 1, as Stable Diffusion's DDIM and PNDM have it.
+
+    The DPM-Solvers count one step more, so that their walk begins nearer to the start.
+    """
+    more = sampler.solver in ("dpm++", "dpm")
+    among = sampler.steps + more
+    stride = _count(schedule) // among or schedule.first / among
+    times = (np.arange(sampler.steps) + more) * stride + 1
+    beyond = max(0.0, times[-1] - schedule.first)
+    return _at(schedule, times[::-1] - beyond)
+
+
+def _ends(schedule: NoiseSchedule, sampler: Sampler) -> int:
+    """How many nodes reach from the first to the cleanest node, so that n are asked."""
+    return sampler.steps if sampler.final == "zero" else sampler.steps + 1
+
+
+def _in_lam(schedule: NoiseSchedule, lams: Array, sampler: Sampler) -> list[Node]:
+    return [schedule.at_lam(float(lam)) for lam in lams[: sampler.steps]]
+
+
+def _logsnr(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Evenly spaced in lam: every step removes the same share of the noise."""
+    count = _ends(schedule, sampler)
+    return _in_lam(schedule, np.linspace(schedule.start.lam, schedule.end.lam, count), sampler)
+
+
+def _karras(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Evenly spaced in sigma^(1/rho), rho 7 (arXiv 2206.00364, eq. 5)."""
+    rho = 7.0 if sampler.rho is None else sampler.rho
+    most, least = (node.noise_ratio ** (1 / rho) for node in (schedule.start, schedule.end))
+    ratios: Array = np.linspace(most, least, _ends(schedule, sampler), dtype=np.float64) ** rho
+    return _in_lam(schedule, -np.log(ratios), sampler)
+
+
+_AYS = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
+
+
+def _ays(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Align Your Steps for Stable Diffusion 1.5 (arXiv 2404.14507), drawn out to any n."""
+    known = np.linspace(0, 1, len(_AYS))
+    wanted = np.linspace(0, 1, sampler.steps + 1)
+    lams = np.interp(wanted, known, -np.log(_AYS))
+    inside = np.clip(lams, schedule.start.lam, schedule.end.lam)
+    return _in_lam(schedule, inside, sampler)
+
+
+SPACINGS: dict[str, Spacing] = {
+    "uniform": _uniform,
+    "rho": _power,
+    "logsnr": _logsnr,
+    "karras": _karras,
+    "exponential": _logsnr,
+    "ays": _ays,
+    "linspace": _linspace,
+    "leading": _leading,
+    "trailing": _trailing,
+}

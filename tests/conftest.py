@@ -1,0 +1,32 @@
+"""Every test runs offline, with an empty Hugging Face cache and nobody's settings."""
+
+import os
+import tempfile
+
+import pytest
+
+_HOME = tempfile.TemporaryDirectory(prefix="sdfast-tests-")
+os.environ |= {  # huggingface_hub reads these once, when it is imported
+    "HF_HOME": _HOME.name,
+    "HF_HUB_CACHE": f"{_HOME.name}/hub",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def pytest_unconfigure():
+    _HOME.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_settled(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("SDFAST_CONFIG", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.delenv("SDFAST_MODEL", raising=False)
+    monkeypatch.delenv("SDFAST_OUTPUT", raising=False)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The folder of a small Stable Diffusion 1.x with random weights; copy it to change it."""
+    from small import write_model
+
+    return write_model(tmp_path_factory.mktemp("models") / "small")

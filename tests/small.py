@@ -1,0 +1,117 @@
+"""A small Stable Diffusion 1.x with random weights, written to disk as a real one is.
+
+Built from diffusers' and transformers' own classes, so what is true of its files is true of the
+files on the Hub: five folders and a `model_index.json`.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORDS = 77
+"""Tokens per prompt, with the two that mark its ends."""
+
+
+def write_model(folder: Path, prediction: str = "epsilon") -> Path:
+    """The whole model, 64 by 64 pixels, in diffusers' layout; the same bytes each time."""
+    torch.manual_seed(0)
+    pipeline = StableDiffusionPipeline(
+        unet=_unet(),
+        vae=_vae(),
+        text_encoder=_text_encoder(),
+        tokenizer=_tokenizer(folder / "tokenizer"),
+        scheduler=_scheduler(prediction),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def _unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=4,
+    )
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        sample_size=64,
+    )
+
+
+def _text_encoder() -> CLIPTextModel:
+    sizes = CLIPTextConfig(
+        vocab_size=len(_vocabulary()),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=WORDS,
+        bos_token_id=_vocabulary()[START],
+        eos_token_id=_vocabulary()[END],
+        pad_token_id=_vocabulary()[END],
+    )
+    return CLIPTextModel(sizes).eval()
+
+
+def _scheduler(prediction: str) -> PNDMScheduler:
+    """What Stable Diffusion 1.5 ships."""
+    return PNDMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        prediction_type=prediction,
+        set_alpha_to_one=False,
+        skip_prk_steps=True,
+        steps_offset=1,
+    )
+
+
+def _vocabulary() -> dict[str, int]:
+    """CLIP's 256 printable stand-ins for bytes, each inside and at the end of a word."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [*map(chr, plain), *(chr(256 + i) for i in range(256 - len(plain)))]
+    pieces = [*letters, *(c + "</w>" for c in letters), START, END]
+    return {piece: i for i, piece in enumerate(pieces)}
+
+
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    """One token per letter: there is nothing to merge.
+
+    The pipeline saves `tokenizer.json`; a model on the Hub has the older files as well.
+    """
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps(_vocabulary()), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    return CLIPTokenizer(
+        str(folder / "vocab.json"),
+        str(folder / "merges.txt"),
+        unk_token=END,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
+        model_max_length=WORDS,
+    )

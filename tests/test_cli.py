@@ -1,0 +1,332 @@
+"""The command line as a shell sees it: exit codes, streams, files."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sdfast.cli import run_command
+
+QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test stands in an empty folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def sdfast(monkeypatch, capsys):
+    """Run a command in this process: its exit code, stdout and stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
+        code = run_command()
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def shell(*words, **given):
+    """Run a command as a process of its own."""
+    command = [sys.executable, "-m", "sdfast", *words]
+    return subprocess.run(command, capture_output=True, check=False, timeout=120, **given)
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return picture.tobytes()
+
+
+def test_gen_writes_one_picture_and_prints_its_path_alone(sdfast, here):
+    code, out, _ = sdfast(*QUICK)
+    assert code == 0
+    assert out == "a-cat-1.png\n"
+    assert [p.name for p in here.iterdir()] == ["a-cat-1.png"]
+    with Image.open(here / "a-cat-1.png") as picture:
+        assert picture.size == (128, 128)
+
+
+def test_a_seed_paints_the_same_alone_and_among_four(sdfast):
+    sdfast(*QUICK, "-o", "alone.png")
+    _, out, _ = sdfast("gen", "a cat", "--steps", "2", "--seed", "0", "-n", "4", "-m", "tiny")
+    among = out.split()
+    assert len(among) == 4
+    assert pixels(among[1]) == pixels("alone.png")
+    assert pixels(among[0]) != pixels("alone.png")
+
+
+def test_a_terminal_changes_neither_the_bytes_nor_stdout():
+    piped = shell(*QUICK, "-o", "piped.png")
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdfast", *QUICK, "-o", "drawn.png"],
+        stdout=subprocess.PIPE,
+        stderr=follower,
+    )
+    os.close(follower)
+    drawn = _read_all(leader)
+    out, _ = process.communicate(timeout=120)
+    assert out == b"drawn.png\n"
+    assert "ms/step" in drawn
+    assert b"\x1b" not in piped.stderr
+    assert Path("drawn.png").read_bytes() == Path("piped.png").read_bytes()
+
+
+def _read_all(leader):
+    seen = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:
+            part = b""
+        if not part:
+            return seen.decode(errors="replace")
+        seen += part
+
+
+def test_json_tells_every_steps_time(sdfast):
+    _, out, _ = sdfast(*QUICK, "--json")
+    line = json.loads(out)
+    assert line["path"] == "a-cat-1.png"
+    assert line["seed"] == 1
+    assert len(line["steps_ms"]) == 2
+    assert all(ms > 0 for ms in line["steps_ms"])
+
+
+def test_the_summary_says_where_the_time_went(sdfast):
+    _, _, err = sdfast(*QUICK)
+    last = err.splitlines()[-1]
+    assert all(word in last for word in ("seed 1", "encode", "2 steps", "decode", "write", "load"))
+
+
+def test_quiet_says_nothing(sdfast):
+    assert sdfast(*QUICK, "-q") == (0, "a-cat-1.png\n", "")
+
+
+def test_a_pictures_own_recipe_paints_it_again(sdfast):
+    sdfast("gen", "a dog", "-x", "blue", "-s", "3", "-g", "2", "--order", "3", "-o", "first.png")
+    code, _, _ = sdfast("gen", "--from", "first.png", "-o", "again.png")
+    assert code == 0
+    assert pixels("again.png") == pixels("first.png")
+
+
+def test_flags_win_over_a_pictures_recipe(sdfast):
+    sdfast(*QUICK)
+    _, out, _ = sdfast("gen", "--from", "a-cat-1.png", "--steps", "7", "--dry-run")
+    job = json.loads(out)
+    assert (job["steps"], job["seed"], job["prompt"]) == (7, 1, "a cat")
+
+
+def test_a_recipe_can_be_left_out(sdfast):
+    sdfast(*QUICK, "--no-metadata")
+    code, _, err = sdfast("info", "a-cat-1.png")
+    assert code == 2
+    assert err.startswith("error: ")
+
+
+def test_a_picture_can_go_through_a_pipe():
+    sent = shell(*QUICK, "-o", "-")
+    assert sent.returncode == 0
+    assert sent.stdout.startswith(b"\x89PNG")
+    shell(*QUICK, "-o", "file.png")
+    assert sent.stdout == Path("file.png").read_bytes()
+
+
+def test_a_dry_run_prints_whole_jobs_and_wakes_no_torch(here):
+    code = (
+        "import sys; sys.argv = ['sdfast', 'gen', 'a cat', '--dry-run', '--seed', '1..3'];"
+        "from sdfast.cli import run_command; code = run_command();"
+        "sys.exit(code or 10 * ('torch' in sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert ran.returncode == 0
+    jobs = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [job["seed"] for job in jobs] == [1, 2, 3]
+    assert {job["model"] for job in jobs} == {"tiny"}
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["gen", "--help"], ["presets"], ["--version"]])
+def test_asking_wakes_neither_torch_nor_pillow(words):
+    code = (
+        f"import sys; sys.argv = ['sdfast', *{words!r}];"
+        "from sdfast.cli import run_command; run_command();"
+        "sys.exit(bool({'torch', 'PIL', 'diffusers', 'transformers'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert ran.returncode == 0
+    assert ran.stdout
+
+
+def test_presets_are_listed_shown_and_saved(sdfast):
+    _, out, _ = sdfast("presets")
+    assert {"fast", "default", "fine", "a1111", "ddim50"} <= {
+        line.split()[0] for line in out.splitlines()
+    }
+    _, path, _ = sdfast("presets", "save", "mine", "--steps", "12", "--about", "for me")
+    assert Path(path.strip()).is_file()
+    _, shown, _ = sdfast("presets", "show", "mine")
+    assert "steps: 12" in shown
+    _, job, _ = sdfast("gen", "a cat", "-p", "mine", "--dry-run")
+    assert json.loads(job)["steps"] == 12
+    _, folders, _ = sdfast("presets", "path")
+    assert len(folders.splitlines()) == 2
+    _, schema, _ = sdfast("presets", "schema")
+    assert "steps" in json.loads(schema)["properties"]
+
+
+def test_flags_are_kept_as_a_preset(sdfast):
+    sdfast("gen", "a cat", "--steps", "13", "--save", "kept", "--dry-run")
+    _, shown, _ = sdfast("presets", "show", "kept")
+    assert "steps: 13" in shown
+    assert "a cat" not in shown
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "names"),
+    [
+        ("rename", 0, ["a-cat-1-2.png", "a-cat-1.png"]),
+        ("skip", 0, ["a-cat-1.png"]),
+        ("overwrite", 0, ["a-cat-1.png"]),
+        ("error", 2, ["a-cat-1.png"]),
+    ],
+)
+def test_a_name_that_is_taken_is_treated_as_told(sdfast, here, policy, code, names):
+    (here / "a-cat-1.png").write_bytes(b"mine")
+    ended, _, _ = sdfast(*QUICK, "--exists", policy)
+    assert ended == code
+    assert sorted(p.name for p in here.iterdir()) == names
+    kept = (here / "a-cat-1.png").read_bytes() == b"mine"
+    assert kept == (policy != "overwrite")
+
+
+def test_info_reads_our_own_pictures(sdfast):
+    sdfast(*QUICK)
+    _, out, _ = sdfast("info", "a-cat-1.png", "--json")
+    told = json.loads(out)
+    assert told["program"] == "sdfast"
+    assert told["job"]["seed"] == 1
+
+
+def test_models_lists_the_built_in_one_and_aliases(sdfast):
+    _, out, _ = sdfast("models")
+    assert out.startswith("tiny")
+    code, _, _ = sdfast("models", "alias", "mine", "somebody/something")
+    assert code == 0
+    _, out, _ = sdfast("models", "list")
+    assert "somebody/something" in out
+    code, _, _ = sdfast("models", "alias", "mine", "--rm")
+    assert code == 0
+    _, out, _ = sdfast("models", "list")
+    assert "somebody/something" not in out
+
+
+def test_doctor_tells_what_a_bug_report_needs(sdfast):
+    code, out, _ = sdfast("doctor")
+    assert code == 0
+    assert {"sdfast", "python", "torch", "device", "cache"} <= {
+        line.split()[0] for line in out.splitlines()
+    }
+
+
+_BAD = [
+    (["gen"], 2, "no prompt"),
+    (["gen", ""], 2, "prompt must not be empty"),
+    (["gen", "  "], 2, "prompt must not be empty"),
+    (["gen", "a", "--steps", "0"], 2, "steps must be from 1 to 1000"),
+    (["gen", "a", "--steps", "many"], 2, "many"),
+    (["gen", "a", "--order", "4"], 2, "order must be 1, 2 or 3"),
+    (["gen", "a", "--size", "513x7"], 2, "513x7"),
+    (["gen", "a", "--guidance", "nan"], 2, "finite"),
+    (["gen", "a", "--sampler", "dpm+"], 2, "did you mean `dpm++`"),
+    (["gen", "a", "--sampler", "DPM++ 2M Kerras"], 2, "did you mean `DPM++ 2M Karras`"),
+    (["gen", "a", "--spacing", "kaaras"], 2, "did you mean `karras`"),
+    (["gen", "a", "--method", "multi"], 2, "did you mean `multistep`"),
+    (["gen", "a", "--preset", "fsat"], 2, "did you mean `fast`"),
+    (["gen", "a", "--preset", "none.yaml"], 2, "none.yaml"),
+    (["gen", "a", "--seed", "x"], 2, "seed"),
+    (["gen", "a", "--seed", "5000000000"], 2, "seed"),
+    (["gen", "a", "--seed", "1,2", "-n", "2"], 2, "several seeds"),
+    (["gen", "a", "-n", "0"], 2, "count"),
+    (["gen", "a", "--exists", "maybe"], 2, "maybe"),
+    (["gen", "a", "--from", "nothing.png"], 2, "nothing.png"),
+    (["gen", "@nothing.txt"], 2, "nothing.txt"),
+    (["gen", "a", "-o", "x.jpg"], 2, "x.jpg"),
+    (["gen", "a", "-o", "{sed}.png"], 2, "did you mean `seed`"),
+    (["gen", "a", "-o", "/proc/nowhere/"], 2, "/proc/nowhere"),
+    (["gen", "a", "b", "-o", "-"], 2, "one picture"),
+    (["gen", "a", "-m", "tinny"], 3, "did you mean `tiny`"),
+    (["gen", "a", "-m", "no/such-model"], 3, "offline"),
+    (["gen", "a", "--device", "cuda:99"], 4, "cuda:99"),
+    (["gen", "a", "--device", "abacus"], 2, "abacus"),
+    (["gen", "a", "--dtype", "fp99"], 2, "fp99"),
+    (["gen", "a", "--stpes", "3"], 2, "--stpes"),
+    (["gne", "a"], 2, "gne"),
+    (["info", "nothing.png"], 2, "nothing.png"),
+    (["presets", "show", "fsat"], 2, "did you mean `fast`"),
+    (["presets", "save", "../evil"], 2, "../evil"),
+    (["models", "pull", "no/such-model"], 3, "offline"),
+    (["models", "rm", "no/such-model", "-y"], 3, "not in the cache"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "says"), _BAD, ids=lambda v: str(v)[:40])
+def test_bad_input_is_one_clear_line_and_the_right_exit_code(sdfast, here, words, code, says):
+    ended, out, err = sdfast(*words)
+    problems = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert ended == code
+    assert out == ""
+    assert len(problems) == 1
+    assert says in err
+    assert "Traceback" not in err
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no png", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n" + b"\0" * 99]
+)
+def test_a_png_that_is_none_is_refused(sdfast, here, content):
+    (here / "x.png").write_bytes(content)
+    for words in (["info", "x.png"], ["gen", "--from", "x.png"]):
+        code, _, err = sdfast(*words)
+        assert code == 2
+        assert err.startswith("error: ")
+        assert "Traceback" not in err
+
+
+def test_an_interrupt_keeps_what_is_finished_and_leaves_no_scraps(here):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdfast", *QUICK, "-n", "500"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    first = process.stdout.readline().strip()
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.rstrip().endswith("interrupted")
+    assert pixels(first)
+    assert all(p.suffix == ".png" and pixels(p) for p in here.iterdir())
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = f"{sys.executable} -m sdfast presets | head -c 1"
+    ran = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False
+    )
+    assert ran.returncode == 0
+    assert ran.stderr == b""

@@ -1,0 +1,137 @@
+"""The engine with a model that needs no weights."""
+
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from sdfast.engine import generate
+from sdfast.errors import ModelError
+from sdfast.events import Encoded, Finished, Stepped
+from sdfast.job import Job, Sampler
+from sdfast.models.find import Source
+from sdfast.solver import NoiseSchedule, Prediction
+
+
+class Words:
+    """A prompt as its length, and nothing it was too long for."""
+
+    dropped = ""
+
+    def __init__(self, prompt):
+        self.states = torch.full((1, 1, 1, 1), float(len(prompt)))
+
+
+class Clock:
+    """The wall's."""
+
+    mark = staticmethod(time.perf_counter)
+
+    def between(self, marks):
+        return [b - a for a, b in zip(marks, marks[1:], strict=False)]
+
+
+class Grey:
+    """A model that sees a flat grey behind any noise, the lighter the longer the prompt."""
+
+    schedule = NoiseSchedule.scaled_linear()
+    prediction = Prediction.IMAGE
+    clock = Clock()
+
+    def __init__(self):
+        self.asked = []
+
+    def complete(self, job):
+        return Source("grey", None, None, {}, (64, 64), 7.5).complete(job)
+
+    def encode(self, prompt):
+        return Words(prompt)
+
+    def noise(self, seed, size):
+        return torch.randn(1, 4, 8, 8, generator=torch.manual_seed(seed))
+
+    def predict(self, x, t, context):
+        self.asked.append((t, len(x), len(context)))
+        return torch.zeros_like(x) + context / 8
+
+    def decode(self, x):
+        return Image.new("L", (64, 64), round(255 * x.mean().item())), False
+
+
+class Lost(Grey):
+    """A model that says nothing at all from its third call on."""
+
+    def predict(self, x, t, context):
+        said = super().predict(x, t, context)
+        return said * torch.nan if len(self.asked) > 2 else said
+
+
+def a_job(steps=3, **keys):
+    return Job(**{"prompt": "fogs", "seed": 1, "sampler": Sampler(steps=steps), **keys})
+
+
+def test_events_come_in_order_and_the_last_one_carries_the_picture():
+    events = list(generate(Grey(), a_job(guidance=1)))
+    assert [type(e) for e in events] == [Encoded, Stepped, Stepped, Stepped, Finished]
+    assert [(e.index, e.total) for e in events[1:-1]] == [(1, 3), (2, 3), (3, 3)]
+    assert events[-1].image.getpixel((0, 0)) == 128  # four letters of eight are half the way
+
+
+def test_nothing_runs_until_it_is_asked_for():
+    model = Grey()
+    events = generate(model, a_job(guidance=1))
+    next(events)
+    assert model.asked == []
+    next(events)
+    assert len(model.asked) == 1
+
+
+def test_the_first_event_says_what_the_model_filled_in():
+    encoded = next(generate(Grey(), a_job()))
+    assert (encoded.job.model, encoded.job.size, encoded.job.guidance) == ("grey", (64, 64), 7.5)
+
+
+def test_what_the_job_settles_the_model_leaves_alone():
+    encoded = next(generate(Grey(), a_job(guidance=2, size="128x64")))
+    assert (encoded.job.size, encoded.job.guidance) == ((128, 64), 2)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_times_have_one_entry_per_step(steps):
+    began = time.perf_counter()
+    *_, finished = generate(Grey(), a_job(steps))
+    assert len(finished.times.steps) == steps
+    assert 0 < finished.times.total < time.perf_counter() - began
+
+
+def test_a_caller_that_lingers_before_the_decoding_is_not_counted_in_it():
+    events = generate(Grey(), a_job(1))
+    assert [type(next(events)) for _ in range(2)] == [Encoded, Stepped]
+    time.sleep(0.2)
+    assert next(events).times.total < 0.2
+
+
+@pytest.mark.parametrize(("guidance", "batch"), [(1, 1), (0, 2), (1.5, 2), (7.5, 2)])
+def test_guidance_of_one_asks_for_one_and_every_other_scale_for_both_in_one_call(guidance, batch):
+    model = Grey()
+    list(generate(model, a_job(4, guidance=guidance)))
+    assert [asked[1:] for asked in model.asked] == [(batch, batch)] * 4
+
+
+def test_guidance_goes_from_the_negative_through_the_prompt_and_beyond():
+    *_, finished = generate(Grey(), a_job(negative="fog", guidance=3))
+    assert finished.image.getpixel((0, 0)) == round(255 * (3 + 3 * (4 - 3)) / 8)
+
+
+def test_the_same_job_makes_the_same_pixels():
+    first, second = ([*generate(Grey(), a_job())][-1].image.tobytes() for _ in range(2))
+    assert first == second
+
+
+def test_a_network_that_loses_itself_leaves_an_error_and_no_picture():
+    seen = []
+    with pytest.raises(ModelError, match="not finite") as caught:
+        seen.extend(generate(Lost(), a_job(5)))
+    assert "--dtype fp32" in caught.value.hint
+    assert not any(isinstance(event, Finished) for event in seen)

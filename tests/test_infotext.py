@@ -1,0 +1,187 @@
+"""The `parameters` text against the web UI's own way of reading it."""
+
+import json
+import re
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdfast import infotext
+from sdfast.job import ALIASES, Job, Sampler, read_job, read_sampler, schedule_name
+
+_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+
+
+def webui_reads(text):
+    """AUTOMATIC1111's rules, written down a second time."""
+    prompt, negative, in_negative = "", "", False
+    *lines, last = text.strip().split("\n")
+    if len(_PAIR.findall(last)) < 3:
+        lines, last = [*lines, last], ""
+    for line in lines:
+        line = line.strip()
+        if line.startswith("Negative prompt:"):
+            in_negative = True
+            line = line[16:].strip()
+        if in_negative:
+            negative += ("" if negative == "" else "\n") + line
+        else:
+            prompt += ("" if prompt == "" else "\n") + line
+    pairs = {}
+    for key, value in _PAIR.findall(last):
+        if value[:1] == '"' and value[-1:] == '"':
+            with suppress(ValueError):
+                value = json.loads(value)
+        pairs[key] = value
+    return prompt, negative, pairs
+
+
+def webui_lines(alphabet):
+    """Prompts of up to three lines that the format can carry."""
+    line = st.text(alphabet, max_size=30).map(str.strip)
+    kept = line.filter(lambda s: s and not s.startswith("Negative prompt:"))
+    return st.lists(kept, min_size=1, max_size=3).map("\n".join)
+
+
+letters = st.one_of(
+    st.sampled_from(' ,:()"\\[]<>'), st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+)
+prompts = webui_lines(letters)
+samplers = st.sampled_from([*map(read_sampler, ({"sampler": name} for name in ALIASES)), Sampler()])
+jobs = st.builds(
+    Job,
+    prompt=prompts,
+    negative=st.just("") | prompts,
+    seed=st.integers(0, 2**32 - 1),
+    guidance=st.none() | st.floats(0, 100),
+    sampler=st.builds(
+        lambda sampler, steps: sampler.model_copy(update={"steps": steps}),
+        samplers,
+        st.integers(1, 1000),
+    ),
+)
+models = st.none() | st.text(letters, min_size=1, max_size=20).filter(str.strip)
+sizes = st.tuples(*2 * [st.integers(8, 512).map(lambda n: 8 * n)])
+
+
+@given(jobs, models, sizes)
+def test_the_web_ui_reads_every_value_back(job, model, size):
+    text = infotext.write(job, version="1.2", model=model, size=size)
+    prompt, negative, pairs = webui_reads(text)
+    assert (prompt, negative) == (job.prompt, job.negative)
+    assert (pairs["Sampler"], pairs["Schedule type"]) == schedule_name(job.sampler)
+    assert pairs.get("Model") == model
+    assert pairs["Size"] == "{}x{}".format(*size)
+    assert int(pairs["Seed"]) == job.seed
+    assert int(pairs["Steps"]) == job.sampler.steps
+    assert (float(pairs["CFG scale"]) if "CFG scale" in pairs else None) == job.guidance
+
+
+@given(jobs, models, sizes)
+def test_our_reader_agrees_with_the_web_ui(job, model, size):
+    text = infotext.write(job, version="1.2", model=model, size=size)
+    assert tuple(infotext.read(text)) == webui_reads(text)
+
+
+@given(st.text(st.sampled_from('ab:, \n"\\-/{}S1') | st.characters(), max_size=200))
+def test_our_reader_agrees_with_the_web_ui_on_anything(text):
+    assert tuple(infotext.read(text)) == webui_reads(text)
+
+
+@given(jobs, sizes)
+def test_a_job_with_a_sampler_of_the_web_ui_comes_back(job, size):
+    text = infotext.write(job, version="1.2", model="sd15", size=size)
+    record, unknown = infotext.to_record(infotext.read(text))
+    back = read_job(record)
+    named = schedule_name(job.sampler)[1] != "uniform"
+    assert unknown == ([] if named else ["Sampler"])
+    assert back.sampler == job.sampler or not named
+    assert (back.prompt, back.negative, back.seed) == (job.prompt, job.negative, job.seed)
+    assert (back.guidance, back.size, back.model) == (job.guidance, size, "sd15")
+
+
+def test_the_pairs_stand_in_the_web_uis_order():
+    job = read_job({"prompt": "a cat", "seed": 7, "guidance": 7.5, "sampler": "DPM++ 2M Karras"})
+    assert infotext.write(job, version="0.1.0", model="a, b", size=(512, 768)) == (
+        "a cat\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: 7, "
+        'Size: 512x768, Model: "a, b", RNG: CPU, Version: sdfast 0.1.0'
+    )
+
+
+def record_of(params):
+    return infotext.to_record(infotext.read(f"a cat\n{params}"))
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("Sampler: DPM++ 2M, Schedule type: Karras", "DPM++ 2M Karras"),
+        ("Sampler: DPM++ 2M Karras", "DPM++ 2M Karras"),
+        ("Sampler: DPM++ 2M, Schedule type: Automatic", "DPM++ 2M Karras"),
+        ("Sampler: DPM++ 2M", "DPM++ 2M"),
+        ("Sampler: UniPC, Schedule type: Automatic", "UniPC"),
+        ("Sampler: dpm++2m karras", "DPM++ 2M Karras"),
+        ("Sampler: dpm++2m", "DPM++ 2M Uniform"),
+    ],
+)
+def test_a_sampler_is_read_in_every_form_it_is_written_in(said, meant):
+    record, unknown = record_of(f"Steps: 20, {said}, Seed: 1")
+    assert record["sampler"] == meant
+    assert unknown == []
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "Sampler: Euler a",
+        "Sampler: DPM++ 2M SDE",
+        "Clip skip: 2",
+        "Model: dreamshaper",
+        "RNG: GPU",
+        "Size: 500x501",
+        "Seed: -1",
+        "Steps: twenty",
+        "CFG scale: nan",
+        "Steps: " + "9" * 5000,
+    ],
+)
+def test_what_cannot_be_followed_is_left_out_and_named(pair):
+    name = pair.partition(":")[0]
+    record, unknown = record_of(f"{pair}, Version: v1.10.1, Schedule type: Karras, Extra: ")
+    assert unknown == [name] or unknown == [name, "Schedule type"]
+    assert record == {"prompt": "a cat", "negative": ""}
+
+
+def test_two_pairs_are_part_of_the_prompt():
+    assert infotext.read("a cat\nSteps: 20, Seed: 1") == ("a cat\nSteps: 20, Seed: 1", "", {})
+
+
+def test_a_pair_cannot_overrule_the_prompt():
+    record, _ = record_of("Steps: 20, Prompt: a dog, Negative prompt: tails, Seed: 1")
+    assert (record["prompt"], record["negative"]) == ("a cat", "")
+
+
+def test_a_text_without_a_prompt_gives_the_rest():
+    record, unknown = infotext.to_record(infotext.read("Steps: 9, Seed: 1, Size: 512x512"))
+    assert record == {"negative": "", "steps": 9, "seed": 1, "size": "512x512"}
+    assert unknown == []
+
+
+def test_the_json_that_stable_diffusion_cpp_adds_is_cut_off():
+    said = infotext.read(
+        "a cat\nSteps: 20, Seed: 1, Version: stable-diffusion.cpp, "
+        'SDCPP: {"prompt":{"positive":"a, Steps: 5, Seed: 2, b"}}'
+    )
+    assert said.pairs == {"Steps": "20", "Seed": "1", "Version": "stable-diffusion.cpp"}
+
+
+@pytest.mark.parametrize("filler", ["a", " ", 'aa: "', "aa: ", '"\\', "a:", ",", '\\"aa: "'])
+def test_a_long_line_takes_no_longer_than_its_length(filler):
+    infotext.read(filler * (2**20 // len(filler)))  # by the square, this would take hours
+
+
+def test_a_name_that_only_looks_quoted_is_kept():
+    assert infotext.read('Model: "x, Seed: 1, Steps: 2').pairs["Model"] == '"x'
+    assert infotext.read('Model: "\\x", Seed: 1, Steps: 2').pairs["Model"] == '"\\x"'

@@ -1,0 +1,255 @@
+"""Stable Diffusion as the engine asks it, judged by diffusers' own pipeline on the same weights."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
+from small import write_model
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from sdfast.engine import generate, guided
+from sdfast.errors import DeviceError, ModelError, UsageError
+from sdfast.job import Job, Sampler
+from sdfast.models import load_model
+from sdfast.models.device import Clock, cpu_has_bfloat16, pick_device, pick_dtype
+from sdfast.solver.walk import trajectory
+
+SIZE = (64, 64)
+CPU = torch.device("cpu")
+
+REFERENCE = {"weights": "reference", "spacing": "linspace"}
+SAMPLERS = {
+    "dpm++ 2m": (DPMSolverMultistepScheduler, {}, Sampler(steps=10, **REFERENCE)),
+    "dpm++ 2m, 20 steps": (DPMSolverMultistepScheduler, {}, Sampler(steps=20, **REFERENCE)),
+    "dpm++ 3m": (
+        DPMSolverMultistepScheduler,
+        {"solver_order": 3},
+        Sampler(steps=10, order=3, **REFERENCE),
+    ),
+    "dpm++ 2m, trailing": (
+        DPMSolverMultistepScheduler,
+        {"timestep_spacing": "trailing"},
+        Sampler(steps=8, weights="reference", spacing="trailing"),
+    ),
+    "ddim": (
+        DDIMScheduler,
+        {"timestep_spacing": "leading", "clip_sample": False},
+        Sampler(solver="ddim", steps=10, spacing="leading", final="sigma_min"),
+    ),
+}
+"""A scheduler of diffusers, what to change in its config, and ours that walks alike."""
+
+
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+def folder(request, small, tmp_path_factory):
+    """A model that predicts noise, and one that predicts velocity."""
+    if request.param == "epsilon":
+        return small
+    return write_model(tmp_path_factory.mktemp("models") / request.param, request.param)
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load_model(str(folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder):
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def theirs(pipeline, model, job, scheduler, changes, output_type="latent"):
+    config = {"timestep_spacing": "linspace"} | changes
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **config)
+    return pipeline(
+        job.prompt,
+        negative_prompt=job.negative,
+        latents=model.noise(job.seed, SIZE),
+        num_inference_steps=job.sampler.steps,
+        guidance_scale=job.guidance,
+        output_type=output_type,
+    ).images
+
+
+def ours(model, job):
+    network = guided(model, model.encode(job.prompt).states, job.negative, job.guidance)
+    noise = model.noise(job.seed, SIZE)
+    *_, x = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
+    return x
+
+
+@pytest.mark.parametrize("guidance", [1, 7.5])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_latents_are_those_of_diffusers(model, pipeline, name, guidance):
+    scheduler, changes, sampler = SAMPLERS[name]
+    job = Job(prompt="a red cat", negative="dogs", seed=5, guidance=guidance, sampler=sampler)
+    wanted = theirs(pipeline, model, job, scheduler, changes)
+    torch.testing.assert_close(ours(model, job), wanted, rtol=0, atol=1e-3)
+
+
+def test_pictures_are_those_of_diffusers_to_the_last_bit(model, pipeline):
+    scheduler, changes, sampler = SAMPLERS["dpm++ 2m"]
+    job = Job(prompt="a red cat", seed=5, guidance=7.5, sampler=sampler)
+    (wanted,) = theirs(pipeline, model, job, scheduler, changes, output_type="pil")
+    *_, finished = generate(model, job)
+    np.testing.assert_array_equal(finished.image, wanted)
+
+
+def test_prompt_and_negative_move_the_picture(model):
+    jobs = [
+        Job(prompt=prompt, negative=negative, seed=5, guidance=7.5, sampler=Sampler(steps=4))
+        for prompt in ("a red cat", "fog")
+        for negative in ("", "dogs")
+    ]
+    ends = [ours(model, job) for job in jobs]
+    apart = [(a - b).abs().max().item() for i, a in enumerate(ends) for b in ends[:i]]
+    assert min(apart) > 0.01  # ten times what the comparison with diffusers allows
+
+
+@pytest.mark.parametrize(("guidance", "batch"), [(1, 1), (7.5, 2)])
+def test_the_unet_is_asked_once_a_step_with_a_batch_of_two_only_if_guided(small, guidance, batch):
+    model, asked = load_model(str(small), device="cpu"), []
+
+    def count(module, inputs):
+        if isinstance(module, UNet2DConditionModel):
+            asked.append(len(inputs[0]))
+
+    with register_module_forward_pre_hook(count):
+        list(generate(model, Job(prompt="a cat", guidance=guidance, sampler=Sampler(steps=3))))
+    assert asked == [batch] * 3
+
+
+def test_a_seed_is_the_same_noise_alone_and_in_any_order(model):
+    forward = [model.noise(seed, SIZE) for seed in (1, 2, 3)]
+    backward = [model.noise(seed, SIZE) for seed in (3, 2, 1)][::-1]
+    assert all(map(torch.equal, forward, backward))
+    assert not torch.equal(forward[0], forward[1])
+
+
+def test_noise_is_an_eighth_of_the_picture_wide_and_as_high(model):
+    assert model.noise(1, (128, 64)).shape == (1, 4, 8, 16)
+
+
+def test_seventy_five_tokens_fit_and_the_rest_is_cut_and_told(model):
+    whole, long = model.encode("a " * 75), model.encode("a " * 75 + "b c")
+    assert (whole.dropped, long.dropped) == ("", "b c")
+    assert torch.equal(whole.states, long.states)
+
+
+def test_a_tokenizer_that_knows_no_limit_gets_the_text_encoders(small, tmp_path):
+    folder = shutil.copytree(small, tmp_path / "model")
+    (folder / "tokenizer" / "tokenizer_config.json").unlink()
+    assert load_model(str(folder)).encode("a " * 76).dropped == "a"
+
+
+def a_vae(small, folder, change):
+    """A copy of the model with its decoder's last layer changed."""
+    shutil.copytree(small, folder)
+    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    with torch.no_grad():
+        change(vae.decoder.conv_out)
+    vae.save_pretrained(folder / "vae")
+    return str(folder)
+
+
+def loud(layer):
+    layer.weight *= 30_000 / layer.weight.abs().max()
+
+
+def not_a_number(layer):
+    layer.bias[0] = torch.nan
+
+
+def test_a_decoding_that_overflows_half_precision_is_repeated_in_float32(small, tmp_path):
+    folder, x = a_vae(small, tmp_path / "loud", loud), torch.randn(1, 4, 8, 8)
+    half, single = (load_model(folder, device="cpu", dtype=d) for d in ("fp16", "fp32"))
+    (saved, again), (straight, once) = half.decode(x), single.decode(x)
+    assert (again, once) == (True, False)
+    assert saved.getextrema() == straight.getextrema() == ((0, 255),) * 3
+    assert half.decode(x)[1]  # back in half precision, the next picture overflows again
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_pixels_that_stay_nan_are_an_error_and_no_black_picture(small, tmp_path, dtype):
+    model = load_model(a_vae(small, tmp_path / "nan", not_a_number), device="cpu", dtype=dtype)
+    with pytest.raises(ModelError, match="not finite"):
+        model.decode(torch.zeros(1, 4, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_latents_stay_float32_whatever_the_networks_compute_in(small, dtype):
+    model = load_model(str(small), device="cpu", dtype=dtype)
+    words = model.encode("a cat").states
+    assert model.dtype_name == dtype
+    assert words.dtype == model.dtype
+    assert model.predict(model.noise(1, SIZE), 999.0, words).dtype == torch.float32
+
+
+@pytest.mark.parametrize("wanted", ["gpu", "cuda:x", "cuda:-1", "", "CPU "])
+def test_an_unknown_device_is_bad_usage(wanted):
+    with pytest.raises(UsageError, match=f"no device `{wanted}`") as caught:
+        pick_device(wanted)
+    assert caught.value.exit_code == 2
+
+
+def test_a_misspelt_device_brings_the_nearest_name():
+    with pytest.raises(UsageError) as caught:
+        pick_device("cudda")
+    assert caught.value.hint == "did you mean `cuda`?"
+
+
+@pytest.mark.parametrize("wanted", ["cpu:1", f"cuda:{torch.cuda.device_count()}"])
+def test_a_device_that_is_not_there_is_named_with_what_is(wanted):
+    with pytest.raises(DeviceError, match=f"`{wanted}` is not there: this machine has") as caught:
+        pick_device(wanted)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_a_cuda_device_is_an_error_of_the_device(small):
+    with pytest.raises(DeviceError, match="no cuda device"):
+        load_model(str(small), device="cuda")
+
+
+def test_auto_finds_a_device_that_is_there():
+    assert torch.zeros(1, device=pick_device("auto")).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "parameters", "picked"),
+    [
+        ("fp32", "cuda", 10**9, torch.float32),
+        ("bf16", "cpu", 1, torch.bfloat16),
+        ("fp16", "cpu", 1, torch.float16),
+        ("auto", "cuda", 1, torch.float16),
+        ("auto", "mps", 1, torch.float16),
+        ("auto", "cpu", 100_000_000, torch.float32),
+        ("auto", "cpu", 10**9, torch.bfloat16 if cpu_has_bfloat16() else torch.float32),
+    ],
+)
+def test_the_dtype_is_the_named_one_or_the_devices_fastest(wanted, device, parameters, picked):
+    assert pick_dtype(wanted, torch.device(device), parameters) == picked
+
+
+def test_an_unknown_dtype_is_bad_usage_with_the_nearest_name():
+    with pytest.raises(UsageError, match="no dtype `fp61`") as caught:
+        pick_dtype("fp61", CPU, 1)
+    assert (caught.value.hint, caught.value.exit_code) == ("did you mean `fp16`?", 2)
+
+
+def test_a_clock_tells_the_seconds_between_its_marks():
+    clock = Clock(CPU)
+    first, second, third = (clock.between([clock.mark() for _ in range(3)]), None, None)
+    assert second is third is None
+    assert len(first) == 2

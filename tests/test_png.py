@@ -1,0 +1,404 @@
+"""Pictures that are written whole or not at all, and recipes that are read whatever they hold."""
+
+import io
+import json
+import resource
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from sdfast import png
+from sdfast.errors import MetadataError, UsageError
+from sdfast.job import KEYS, Job, Sampler, layered, read_job
+from sdfast.naming import Exists
+
+GREY = Image.new("RGB", (64, 72), "grey")
+CAT = Job(prompt="a cat", seed=7, guidance=7.5, model="sd15", size=(64, 72))
+CHUNKS = png.recipe(CAT, version="1.2", model="sd15", size=(64, 72))
+
+
+def chunk(kind, content):
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def png_of(*chunks, size=(64, 72)):
+    header = chunk(b"IHDR", struct.pack(">II", *size) + bytes([8, 2, 0, 0, 0]))
+    return b"\x89PNG\r\n\x1a\n" + b"".join([header, *chunks, chunk(b"IEND", b"")])
+
+
+def said(name, text):
+    return chunk(b"tEXt", name.encode() + b"\0" + text.encode())
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Read a recipe from bytes."""
+
+    def reader(content):
+        path = tmp_path / "x.png"
+        path.write_bytes(content)
+        return png.read_recipe(path)
+
+    return reader
+
+
+def complaint(path):
+    """The one line in which a reader says why not; empty if it answers."""
+    try:
+        png.read_recipe(path)
+    except MetadataError as error:
+        return str(error).removeprefix(f"`{path}` ")
+    return ""
+
+
+def is_one_short_line(text):
+    return len(text) < 150 and (text.isprintable() or not text)
+
+
+# Writing
+
+
+def test_a_picture_is_what_it_was(tmp_path):
+    path = png.save(GREY, tmp_path / "a.png", text=CHUNKS)
+    with Image.open(path) as image:
+        assert image.tobytes() == GREY.tobytes()
+        assert image.text == CHUNKS
+    assert path.read_bytes() == png.encode(GREY, CHUNKS)
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_missing_folders_are_made(tmp_path):
+    assert png.save(GREY, tmp_path / "b" / "c" / "a.png", text={}).is_file()
+
+
+def test_a_file_can_be_read_by_whom_the_umask_allows(tmp_path):
+    other = tmp_path / "other"
+    other.touch()
+    path = png.save(GREY, tmp_path / "a.png", text={})
+    assert path.stat().st_mode == other.stat().st_mode
+
+
+def test_each_policy_does_what_it_says(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_text("mine")
+    assert png.save(GREY, path, text={}, exists=Exists.RENAME) == tmp_path / "a-2.png"
+    assert png.save(GREY, path, text={}, exists=Exists.SKIP) is None
+    with pytest.raises(UsageError, match="exists"):
+        png.save(GREY, path, text={}, exists=Exists.ERROR)
+    assert path.read_text() == "mine"
+    assert png.save(GREY, path, text={}, exists=Exists.OVERWRITE) == path
+    assert path.read_bytes() == png.encode(GREY, {})
+    assert len([*tmp_path.iterdir()]) == 2
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_writers_who_race_for_a_name_each_get_their_own(tmp_path, monkeypatch, links):
+    def no_links(*_):
+        raise PermissionError
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", no_links)
+    pictures = [Image.new("L", (8, 8), shade) for shade in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        paths = [*pool.map(lambda p: png.save(p, tmp_path / "a.png", text={}), pictures)]
+    assert len(set(paths)) == 16
+    assert {p.read_bytes() for p in paths} == {png.encode(p, {}) for p in pictures}
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    noise = Image.effect_noise((256, 256), 50)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(UsageError, match=r"cannot write `.*a.png`: file too large"):
+            png.save(noise, tmp_path / "a.png", text={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("moment", ["os.fsync", "pathlib.Path.hardlink_to"])
+def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch, moment):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moment, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        png.save(GREY, tmp_path / "a.png", text={})
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("place", ["file/a.png", "x" * 300 + ".png", "folder", "a\0b.png"])
+def test_a_place_that_cannot_be_written_is_a_usage_error(tmp_path, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="cannot write"):
+        png.save(GREY, tmp_path / place, text={}, exists=Exists.OVERWRITE)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_a_text_no_chunk_can_hold_is_written_as_near_as_can_be(read):
+    image = Image.open(io.BytesIO(png.encode(GREY, {"parameters": "a\0b\udc80c"})))
+    assert image.text == {"parameters": "a b?c"}
+
+
+# Our own recipes
+
+
+samplers = st.sampled_from(
+    [
+        Sampler(),
+        Sampler(solver="ddim", order=1, final="sigma_min"),
+        Sampler(order=3, weights="reference", spacing="rho", rho=1.5, steps=11),
+        Sampler(corrector=True, spacing="karras"),
+        Sampler(steps=3, timesteps=(999, 500.25, 1)),
+    ]
+)
+texts = st.text(min_size=1, max_size=40).filter(str.strip)
+jobs = st.builds(
+    Job,
+    prompt=texts,
+    negative=st.just("") | texts,
+    seed=st.integers(0, 2**32 - 1),
+    guidance=st.none() | st.floats(0, 100),
+    sampler=samplers,
+)
+
+
+@given(jobs)
+def test_a_job_comes_back_out_of_its_picture(tmp_path_factory, job):
+    path = tmp_path_factory.mktemp("png") / "a.png"
+    png.save(GREY, path, text=png.recipe(job, version="1.2", model="sd15", size=(64, 72)))
+    recipe = png.read_recipe(path)
+    assert read_job(recipe.record) == job.model_copy(update={"model": "sd15", "size": (64, 72)})
+    assert (recipe.program, recipe.unknown, recipe.size) == ("sdfast", {}, (64, 72))
+
+
+def test_a_recipe_hides_every_layer_beneath_it(read):
+    beneath = {"negative": "blurry", "sampler": "dpm", "order": 3, "spacing": "karras", "steps": 9}
+    record = read(png.encode(GREY, CHUNKS)).record
+    assert read_job(layered(beneath, record)) == CAT
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("sd15", "sd15"),
+        ("org/name", "org/name"),
+        ("random:sd15", "random:sd15"),
+        ("/home/ann/models/dream.safetensors", "dream.safetensors"),
+        ("../ann/dream/", "dream"),
+        ("C:\\Users\\ann\\dream.safetensors", "dream.safetensors"),
+        ("ann/dream.safetensors", "dream.safetensors"),
+    ],
+)
+def test_a_recipe_tells_no_folder(model, told):
+    job = CAT.model_copy(update={"model": model})
+    chunks = png.recipe(job, version="1.2", model=model, size=(64, 72))
+    assert json.loads(chunks["sdfast"])["job"]["model"] == told
+    assert told in chunks["parameters"]
+    assert "ann/" not in "".join(chunks.values())
+    assert "Users" not in "".join(chunks.values())
+
+
+def test_without_our_chunk_the_parameters_say_the_most(read):
+    record = read(png.encode(GREY, {"parameters": CHUNKS["parameters"]})).record
+    assert record == {
+        "prompt": "a cat",
+        "negative": "",
+        "steps": 20,
+        "guidance": 7.5,
+        "seed": 7,
+        "size": "64x72",
+        "model": "sd15",
+    }
+
+
+# Other programs' recipes
+
+A1111 = (
+    "a café\nNegative prompt: 猫\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, "
+    "CFG scale: 7, Seed: 5, Size: 512x512, Model hash: 6ce0161689, Version: v1.10.1"
+)
+SDCPP = (
+    "a café\nNegative prompt: 猫\nSteps: 20, CFG scale: 7.000000, Seed: 5, Size: 512x512, "
+    "Model: v1-5.safetensors, RNG: cuda, Sampler: dpm++2m karras, Version: stable-diffusion.cpp"
+)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_picture_of_the_web_ui_is_read(read, zipped):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", A1111, zip=zipped)
+    file = io.BytesIO()
+    GREY.save(file, "PNG", pnginfo=info)
+    recipe = read(file.getvalue())
+    assert recipe.program == "AUTOMATIC1111"
+    assert recipe.record["prompt"] == "a café"
+    assert recipe.record["negative"] == "猫"
+    assert recipe.record["seed"] == 5
+    assert recipe.unknown == {"Sampler": "Euler a", "Model hash": "6ce0161689"}
+
+
+@pytest.mark.parametrize("tail", ["", ', SDCPP: {"seed":6,"prompt":{"positive":"a, Seed: 9, b"}}'])
+def test_a_picture_of_stable_diffusion_cpp_is_read(read, tail):
+    recipe = read(png_of(said("parameters", SDCPP + tail)))  # UTF-8 where Latin-1 should be
+    assert recipe.program == "stable-diffusion.cpp"
+    assert read_job(recipe.record) == read_job(
+        {
+            "prompt": "a café",
+            "negative": "猫",
+            "seed": 5,
+            "guidance": 7,
+            "size": "512x512",
+            "sampler": "DPM++ 2M Karras",
+        }
+    )
+    assert recipe.unknown == {"Model": "v1-5.safetensors", "RNG": "cuda"}
+
+
+@pytest.mark.parametrize(
+    ("version", "program"),
+    [
+        ("f2.0.1v1.10.1-previous-659-gc055f2d4", "Forge"),
+        ("Fooocus v2.5.5", "Fooocus"),
+        ("1.6.0", "AUTOMATIC1111"),
+        ("NextGen 3", "unknown"),
+    ],
+)
+def test_a_program_is_known_by_its_version(read, version, program):
+    content = png_of(said("parameters", f"a\nSteps: 2, Seed: 1, Version: {version}"))
+    assert read(content).program == program
+
+
+# Files that are not what they should be
+
+
+def bomb(kind):
+    packed = zlib.compress(bytes(50 * 2**20))
+    return chunk(kind, b"parameters\0" + (b"\1\0\0\0" if kind == b"iTXt" else b"\0") + packed)
+
+
+WHOLE = png.encode(GREY, CHUNKS)
+BROKEN = {
+    "is empty": b"",
+    "is not a PNG": b"hello",
+    "is a JPEG, not a PNG": b"\xff\xd8\xff\xe0 and so on",
+    "is a WebP, not a PNG": b"RIFF and so on",
+    "is cut short": WHOLE[:-20],
+    "is cut short ": WHOLE[:40],
+    "is damaged": WHOLE.replace(b"a cat", b"a dog"),
+    "holds no recipe": png_of(),
+    "was made by ComfyUI": png_of(said("workflow", "{}")),
+    "was made by InvokeAI": png_of(said("invokeai_metadata", "{}")),
+    "claims to be 2147483647 by 1 pixels": png_of(size=(2**31 - 1, 1)),
+    "claims to be 0 by 0 pixels": png_of(size=(0, 0)),
+    "has a recipe of more than 1 MiB": png_of(bomb(b"zTXt")),
+    "has a recipe of more than 1 MiB ": png_of(bomb(b"iTXt")),
+    "has a recipe of more than 1 MiB  ": png_of(said("parameters", "a" * 2**21)),
+    "has a recipe that is damaged": png_of(chunk(b"zTXt", b"parameters\0\0nonsense")),
+    "has a recipe that is damaged ": png_of(chunk(b"iTXt", b"parameters\0\0")),
+    "has a recipe that is damaged  ": png_of(chunk(b"iTXt", b"parameters\0\0\0\0\0\xff")),
+    "has a recipe that is damaged   ": png_of(chunk(b"iTXt", b"parameters\0")),
+    "has more than 100000 parts": png_of(*[chunk(b"IDAT", b"")] * 100_001),
+}
+
+
+@pytest.mark.parametrize("why", BROKEN)
+def test_a_file_without_a_good_recipe_says_why(read, why):
+    with pytest.raises(MetadataError, match=why.strip()):
+        read(BROKEN[why])
+
+
+def test_a_bomb_is_not_unpacked(read):
+    content = png_of(bomb(b"zTXt"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(MetadataError):
+            read(content)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+JOB = {"prompt": "a cat", "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 500_000, "is not JSON"),
+        ('{"schema": ' + "9" * 5000 + "}", "is not JSON"),
+        ("[]", "without a job"),
+        ('{"job": {"prompt": "a", "seed": 1}}', "without a job"),
+        ('{"schema": 1, "job": {"prompt": "a"}}', "without a job"),
+        ('{"schema": 1, "job": []}', "without a job"),
+        ('{"schema": 2, "job": {}}', "schema 2; this sdfast knows 1"),
+        (json.dumps({"schema": 1, "job": {**JOB, "steps": 0}}), "steps must be from 1 to 1000"),
+        (json.dumps({"schema": 1, "job": {**JOB, "prompt": "\ud800"}}), "prompt must be text"),
+        (json.dumps({"schema": 1, "job": {**JOB, "colour": 1}}), "no key `colour`"),
+        (json.dumps({"schema": 1, "job": {**JOB, "guidance": float("nan")}}), "finite"),
+    ],
+)
+def test_a_chunk_of_ours_that_is_not_ours_says_why(read, text, why):
+    with pytest.raises(MetadataError, match=why):
+        read(png_of(said("sdfast", text)))
+
+
+@pytest.mark.parametrize("name", ["folder", "missing.png", "/dev/zero", "a\0b.png"])
+def test_what_is_not_a_file_is_not_read(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MetadataError, match=r"is not a file|does not exist"):
+        png.read_recipe(tmp_path / name)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS) | st.text(), anything, max_size=5))
+def test_no_value_of_a_job_is_a_surprise(tmp_path_factory, values):
+    path = tmp_path_factory.getbasetemp() / "values.png"
+    path.write_bytes(png_of(said("sdfast", json.dumps({"schema": 1, "job": {**JOB, **values}}))))
+    assert is_one_short_line(complaint(path))
+
+
+@given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=4))
+def test_no_wrong_byte_is_a_surprise(tmp_path_factory, changes):
+    content = bytearray(WHOLE)
+    for place, value in changes:
+        content[place] = value
+    path = tmp_path_factory.getbasetemp() / "bytes.png"
+    path.write_bytes(content)
+    assert is_one_short_line(complaint(path))
+
+
+@given(st.binary(max_size=300), st.sampled_from([b"tEXt", b"zTXt", b"iTXt", b"IHDR"]))
+def test_no_chunk_is_a_surprise(tmp_path_factory, content, kind):
+    path = tmp_path_factory.getbasetemp() / "chunk.png"
+    name = b"" if kind == b"IHDR" else b"parameters\0"
+    path.write_bytes(png_of(chunk(kind, name + content)))
+    assert is_one_short_line(complaint(path))
+
+
+def test_reading_a_recipe_wakes_neither_pillow_nor_torch(tmp_path):
+    path = png.save(GREY, tmp_path / "a.png", text=CHUNKS)
+    code = "import sys; from pathlib import Path; from sdfast.png import read_recipe\n"
+    code += f"read_recipe(Path({str(path)!r})); print({{'PIL', 'torch'}} & {{*sys.modules}})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
