@@ -7,7 +7,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from sdfast.errors import ModelError
+from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import Job
 from sdfast.solver import NoiseSchedule, Prediction
@@ -59,7 +59,10 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
     yield Encoded(job, prompted.dropped)
 
     x = noise = model.noise(job.seed, job.size)
-    walk = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
+    try:
+        walk = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
+    except ValueError as error:  # the sampler names nodes that this schedule has not
+        raise JobError(str(error)) from error
     for index, x in enumerate(walk, start=1):  # noqa: B007  (the last x is the picture's latents)
         marks.append(mark())
         yield Stepped(index, job.sampler.steps)

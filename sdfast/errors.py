@@ -22,8 +22,13 @@ class SdfastError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(_one_line(message))
+        self.hint = _one_line(hint)
+
+
+def _one_line(text: str) -> str:
+    """Without what a file or a name may bring that would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class UsageError(SdfastError):

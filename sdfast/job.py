@@ -7,11 +7,10 @@ loaded.
 """
 
 import difflib
-import math
 import random
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -72,7 +71,10 @@ class Sampler(_Value):
     """Where the walk ends: no noise at all, or the least noise the network was trained on."""
     weights: Literal["exact", "reference"] = "exact"
     """`reference` weighs and lowers order 3 as the authors' code and diffusers do."""
-    timesteps: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    timesteps: (
+        Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1, max_length=1000)]
+        | None
+    ) = None
     """Explicit times to ask at, noisiest first; fractions are allowed. Overrides `spacing`."""
 
     @model_validator(mode="before")
@@ -101,18 +103,19 @@ class Sampler(_Value):
                     f"there are {len(self.timesteps)} timesteps, but steps is {self.steps}"
                 )
             falling = all(a > b for a, b in zip(self.timesteps, self.timesteps[1:], strict=False))
-            if not self.timesteps or not falling:
+            if not falling:
                 raise ValueError("timesteps must fall from one to the next")
         return self
 
 
 def _size(value: Any) -> Any:
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", value.strip())
-        if match is None:
+    match value:
+        case str() if found := re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", value.strip()):
+            return int(found[1]), int(found[2])
+        case [int(), int()]:
+            return cast("Any", value)
+        case _:
             raise ValueError("must be WIDTHxHEIGHT, such as 512x768")
-        return int(match[1]), int(match[2])
-    return value
 
 
 def _paintable(size: tuple[int, int]) -> tuple[int, int]:
@@ -219,7 +222,9 @@ def layered(*layers: Record) -> Record:
 
 
 def _named(sampler: str) -> Record:
-    """The keys that a sampler's name stands for."""
+    """The keys that a sampler's name stands for; `ddim` is ours, `DDIM` is A1111's."""
+    if sampler in get_args(Solver):
+        return {"sampler": sampler}
     by_name = {name.lower(): keys for name, keys in ALIASES.items()}
     return by_name.get(sampler.strip().lower(), {"sampler": sampler})
 
@@ -258,7 +263,7 @@ def read_sampler(record: Record) -> Sampler:
 def _know(record: Record, keys: tuple[str, ...]) -> None:
     for key in record:
         if key not in keys:
-            raise JobError(f"there is no key {_shown(key)}", nearest(str(key), keys), key=str(key))
+            raise JobError(f"there is no key {quoted(key)}", nearest(str(key), keys), key=str(key))
 
 
 def nearest(word: str, known: "tuple[str, ...] | list[str]") -> str:
@@ -266,13 +271,13 @@ def nearest(word: str, known: "tuple[str, ...] | list[str]") -> str:
     lower = {k.lower(): k for k in known}
     if close := difflib.get_close_matches(word.strip("`").lower(), lower, n=1, cutoff=0.6):
         return f"did you mean `{lower[close[0]]}`?"
-    return "known are " + ", ".join(f"`{k}`" for k in known)
+    return "known are " + ", ".join(f"`{k}`" for k in known) if known else ""
 
 
 def _checked(kind: type[_V], values: Record) -> _V:
     for key, value in values.items():
         if isinstance(value, bool) and kind.model_fields[key].annotation is not bool:
-            raise JobError(f"{key} must not be {_shown(value)}", key=key)
+            raise JobError(f"{_typed(key)} must not be {quoted(value)}", key=_typed(key))
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -280,16 +285,17 @@ def _checked(kind: type[_V], values: Record) -> _V:
 
 
 def _in_our_words(error: ValidationError, values: Record) -> JobError:
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = next((e for e in errors if e["loc"] and e["loc"][0] in values), errors[0])
     field = str(first["loc"][0]) if first["loc"] else ""
-    key = "sampler" if field == "solver" else field
-    came, context, hint = _shown(values.get(field)), first.get("ctx", {}), ""
+    key = _typed(field)
+    came, context, hint = quoted(values.get(field)), first.get("ctx", {}), ""
     match first["type"]:
         case "literal_error":
             known = re.findall(r"'([^']+)'", str(context["expected"]))
             problem = f"there is no {key} {came}"
             hint = _nearest_sampler(came, known) if key == "sampler" else nearest(came, known)
-        case "greater_than_equal" | "less_than_equal" | "less_than":
+        case "greater_than_equal" | "less_than_equal" | "less_than" | "too_short" | "too_long":
             problem = f"{key} must be {_RANGES[key]}, not {came}"
         case "string_too_long":
             problem = f"{key} is longer than {context['max_length']} characters"
@@ -302,6 +308,11 @@ def _in_our_words(error: ValidationError, values: Record) -> JobError:
         case kind:
             problem = f"{key} must be {_wanted(kind)}, not {came}"
     return JobError(problem, hint, key=key)
+
+
+def _typed(field: str) -> str:
+    """The key that sets a field."""
+    return "sampler" if field == "solver" else field
 
 
 def _nearest_sampler(came: str, known: list[str]) -> str:
@@ -330,14 +341,15 @@ _RANGES = {
     "rho": "from 0.5 to 20",
     "seed": "from 0 to 4294967295",
     "guidance": "from 0 to 100",
-    "timesteps": "times of at least 0",
+    "timesteps": "1 to 1000 times of at least 0",
 }
 
 
-def _shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """What the user typed, in backticks and not too long."""
-    text = "true" if value is True else "false" if value is False else str(value)
-    if isinstance(value, float) and math.isnan(value):
-        text = "nan"
+    try:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+    except ValueError:  # Python writes out no integer of more than 4300 digits
+        text = "a number of thousands of digits"
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return f"`{text[:57] + '...' if len(text) > 60 else text}`"

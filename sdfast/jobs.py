@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from sdfast.config import Config
 from sdfast.errors import UsageError
@@ -31,17 +32,24 @@ def read_prompts(words: Iterable[str]) -> Iterator[str]:
     """The prompts themselves: `-` is one a line from stdin, `@file` the whole of a file."""
     for word in words:
         if word == "-":
-            yield from (line.strip() for line in sys.stdin if line.strip())
+            yield from _lines(sys.stdin)
         elif word.startswith("@"):
-            yield _whole_file(Path(word[1:]).expanduser())
+            yield _whole_file(Path(word[1:]))
         else:
             yield word
 
 
+def _lines(stream: TextIO) -> Iterator[str]:
+    try:
+        yield from (line.strip() for line in stream if line.strip())
+    except UnicodeDecodeError as error:
+        raise UsageError("what came on stdin is not UTF-8 text") from error
+
+
 def _whole_file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError as error:
+        return path.expanduser().read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, RuntimeError) as error:
         raise UsageError(f"there is no file `{path}` to read a prompt from") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"`{path}` is not UTF-8 text") from error
@@ -49,7 +57,7 @@ def _whole_file(path: Path) -> str:
         raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
-def make_jobs(record: Record, prompts: list[str], seed: str | None, count: int | None) -> list[Job]:
+def make_jobs(record: Record, prompts: list[str], seed: str | None, count: object) -> list[Job]:
     """Every prompt with every seed. Without a seed, all prompts share a new one."""
     if not prompts and "prompt" not in record:
         raise UsageError("there is no prompt", 'sdfast gen "a cat"')
@@ -59,10 +67,10 @@ def make_jobs(record: Record, prompts: list[str], seed: str | None, count: int |
     return [read_job({**one, "seed": s}) for one in asked for s in seeds]
 
 
-def _seeds(text: str | None, count: int | None, otherwise: int) -> list[int]:
+def _seeds(text: str | None, count: object, otherwise: int) -> list[int]:
     """`42`, `1,5,9` or `1..8`; with a count, that many from the first on."""
-    if count is not None and not 1 <= count <= _MOST_SEEDS:
-        raise UsageError(f"count must be from 1 to {_MOST_SEEDS}, not `{count}`")
+    if count is not None and not (isinstance(count, int) and 1 <= count <= _MOST_SEEDS):
+        raise UsageError(f"count must be a whole number from 1 to {_MOST_SEEDS}, not `{count}`")
     seeds = [otherwise] if text is None else _listed(text)
     if count is not None:
         if len(seeds) > 1:

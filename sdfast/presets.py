@@ -22,6 +22,8 @@ PRESET_KEYS = ("about", *(k for k in KEYS if k not in ("prompt", "seed")))
 """What a preset may say: anything of a job but its prompt and seed."""
 
 _LARGEST = 64 * 1024
+_DEEPEST = 3
+_ENDINGS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,10 @@ _OF_JOB = frozenset(Job.model_fields) - {"sampler"}
 def config_folder() -> Path:
     """Where a person's presets, aliases and config.yaml stand; SDFAST_CONFIG names another."""
     chosen = os.environ.get("SDFAST_CONFIG")
-    return Path(chosen).expanduser() if chosen else user_config_path("sdfast")
+    try:
+        return Path(chosen).expanduser() if chosen else user_config_path("sdfast")
+    except RuntimeError as error:
+        raise PresetError(f"SDFAST_CONFIG: there is no folder `{chosen}`") from error
 
 
 def folders() -> tuple[Path, ...]:
@@ -64,8 +69,8 @@ def names() -> dict[str, Path]:
 
 def load_preset(name: str) -> Preset:
     """The preset of a name or of a YAML file's path. Raises PresetError."""
-    if name.endswith((".yaml", ".yml")) or "/" in name:
-        return _read(Path(name).expanduser(), name)
+    if name.endswith(_ENDINGS) or "/" in name:
+        return _read(Path(name), name)
     known = names()
     if name not in known:
         raise PresetError(f"there is no preset `{_clean(name)}`", nearest(name, tuple(known)))
@@ -74,7 +79,7 @@ def load_preset(name: str) -> Preset:
 
 def save_preset(name: str, record: Record, about: str = "", *, replace: bool = False) -> Path:
     """Write a person's own preset. Raises PresetError if the name or the record will not do."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name) or name.endswith(_ENDINGS):
         raise PresetError(
             f"`{_clean(name)}` is no name for a preset",
             "letters, digits, `-`, `_` and `.` make one",
@@ -92,11 +97,17 @@ def save_preset(name: str, record: Record, about: str = "", *, replace: bool = F
 
 def as_yaml(values: Record) -> str:
     """A record as YAML in the order given, lists on one line."""
-    lines = (f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())
-    return "".join(
-        line if yaml.safe_load(line) == {k: v} else yaml.safe_dump({k: v})
-        for line, (k, v) in zip(lines, values.items(), strict=True)
-    )
+    return "".join(_line(key, value) for key, value in values.items())
+
+
+def _line(key: str, value: Any) -> str:
+    """As JSON, which is YAML as well, unless there is something in it that YAML reads otherwise."""
+    line = f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
+    try:
+        same = yaml.safe_load(line) == {key: value}
+    except yaml.YAMLError:
+        same = False
+    return line if same else yaml.safe_dump({key: value})
 
 
 def schema() -> dict[str, Any]:
@@ -115,48 +126,71 @@ def schema() -> dict[str, Any]:
 
 
 def read_yaml(path: Path, shown: str) -> tuple[Record, dict[str, int]]:
-    """A YAML file's mapping, and the line each key stands on.
+    """A YAML file's mapping, and the line each key stands on; keys are what is typed there.
 
-    Duplicate keys, anchors (a file of a few lines can unfold to gigabytes), tags and files beyond
-    64 kB are refused: PresetError says where.
+    Duplicate keys, anchors (a file of a few lines can unfold to gigabytes), tags, deep nesting and
+    files beyond 64 kB are refused: PresetError says where.
     """
+    name, text = _clean(shown), _text(path, _clean(shown))
+    found: Record = {}
+    lines: dict[str, int] = {}
     try:
-        if path.stat().st_size > _LARGEST:
-            raise PresetError(f"`{_clean(shown)}` is larger than 64 kB; that is no preset")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise PresetError(f"there is no file `{_clean(shown)}`") from error
-    except UnicodeDecodeError as error:
-        raise PresetError(f"`{_clean(shown)}` is not UTF-8 text") from error
-    except OSError as error:
-        raise PresetError(f"`{_clean(shown)}` cannot be read: {error.strerror}") from error
-    try:
-        for event in cast("Iterator[Any]", yaml.parse(text, Loader=yaml.SafeLoader)):
-            if isinstance(event, yaml.AliasEvent):
-                line = cast("Any", event).start_mark.line + 1
-                raise PresetError(f"{_clean(shown)}:{line}: a preset may not use YAML anchors")
-        node = cast("Any", yaml.compose(text, Loader=yaml.SafeLoader))
+        _refuse_tricks(text, name)
+        loader: Any = yaml.SafeLoader(text)
+        node = loader.get_single_node()
         if node is None:
             return {}, {}
         if not isinstance(node, yaml.MappingNode):
-            raise PresetError(f"`{_clean(shown)}` must hold keys and values")
-        lines: dict[str, int] = {}
-        for key, _ in cast("Any", node).value:
-            line = key.start_mark.line + 1
-            if str(key.value) in lines:
-                raise PresetError(
-                    f"{_clean(shown)}:{line}: `{_clean(key.value)}` stands there twice"
-                )
-            lines[str(key.value)] = line
-        found: object = yaml.safe_load(text)
+            raise PresetError(f"`{name}` must hold keys and values")
+        for key, value in cast("Any", node).value:
+            where = f"{name}:{key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise PresetError(f"{where}: a key must be a word")
+            if key.value in lines:
+                raise PresetError(f"{where}: `{_clean(key.value)}` stands there twice")
+            lines[key.value] = key.start_mark.line + 1
+            found[key.value] = loader.construct_object(value, deep=True)
     except yaml.YAMLError as error:
         mark: Any = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "is no YAML"
-        raise PresetError(f"{_clean(shown)}{where}: {_clean(str(problem))}") from error
-    except (RecursionError, ValueError, TypeError) as error:
-        raise PresetError(f"`{_clean(shown)}` is no YAML that makes sense") from error
-    return {str(k): v for k, v in cast("dict[object, Any]", found).items()}, lines
+        raise PresetError(f"{name}{where}: {_clean(str(problem))}") from error
+    except (ValueError, TypeError) as error:
+        raise PresetError(f"`{name}` is no YAML that makes sense") from error
+    return found, lines
+
+
+def _text(path: Path, name: str) -> str:
+    try:
+        with path.expanduser().open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except (FileNotFoundError, RuntimeError) as error:
+        raise PresetError(f"there is no file `{name}`") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise PresetError(f"`{name}` cannot be read: {why}") from error
+    if len(content) > _LARGEST:
+        raise PresetError(f"`{name}` is larger than 64 kB; that is no preset")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise PresetError(f"`{name}` is not UTF-8 text") from error
+
+
+def _refuse_tricks(text: str, name: str) -> None:
+    """Raise PresetError for what a preset has no use for and a hostile file would do harm with."""
+    depth = 0
+    for event in cast("Iterator[Any]", yaml.parse(text, Loader=yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        for trick, used in {
+            "anchors": getattr(event, "anchor", None),
+            "tags": getattr(event, "tag", None),
+            "deep nesting": depth > _DEEPEST,
+        }.items():
+            if used:
+                line = event.start_mark.line + 1
+                raise PresetError(f"{name}:{line}: a preset may not use YAML {trick}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -174,8 +208,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _read(path: Path, name: str) -> Preset:
-    record, lines = read_yaml(path, name if name.endswith((".yaml", ".yml")) else path.name)
-    shown = _clean(name)
+    shown = _clean(name if name.endswith(_ENDINGS) else path.name)
+    record, lines = read_yaml(path, shown)
     for key in record:
         if key not in PRESET_KEYS:
             hint = nearest(key, PRESET_KEYS)
@@ -188,7 +222,7 @@ def _read(path: Path, name: str) -> Preset:
     except JobError as error:
         where = f":{lines[error.key]}" if error.key in lines else ""
         raise PresetError(f"{shown}{where}: {error}", error.hint) from error
-    return Preset(path.stem if name.endswith((".yaml", ".yml")) else name, record, about)
+    return Preset(path.stem if name.endswith(_ENDINGS) else name, record, about)
 
 
 def _check(record: Record) -> None:

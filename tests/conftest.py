@@ -6,10 +6,11 @@ import tempfile
 import pytest
 
 _HOME = tempfile.TemporaryDirectory(prefix="sdfast-tests-")
-os.environ |= {  # huggingface_hub reads these once, when it is imported
+os.environ |= {  # read once, when huggingface_hub and torch are imported
     "HF_HOME": _HOME.name,
     "HF_HUB_CACHE": f"{_HOME.name}/hub",
     "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",  # networks as small as these only wait for each other's threads
 }
 
 

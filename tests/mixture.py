@@ -1,10 +1,10 @@
 """A problem as many-sided as images whose every answer can be computed: mixtures of Gaussians.
 
-Eight groups of sixteen dimensions, turned into each other. Each group is a tree of three levels with
-128 leaves, every leaf a Gaussian with a spectrum like an image's, so that there is something to
-decide or to refine at every noise level between 14.6 and 0.03. A prompt reweighs the branches of all
-levels: guidance acts from the first step to the last. What a perfect network would say is known in
-closed form, and where its ODE leads to is found to seven digits by Runge-Kutta.
+Eight groups of sixteen dimensions, turned into each other. Each group is a tree of three levels
+with 128 leaves, every leaf a Gaussian with a spectrum like an image's, so that there is something
+to decide or to refine at every noise level between 14.6 and 0.03. A prompt reweighs the branches of
+all levels: guidance acts from the first step to the last. What a perfect network would say is known
+in closed form, and where its ODE leads to is found to six digits by Runge-Kutta.
 """
 
 import math

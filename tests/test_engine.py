@@ -1,13 +1,14 @@
 """The engine with a model that needs no weights."""
 
 import time
+from itertools import pairwise
 
 import pytest
 import torch
 from PIL import Image
 
 from sdfast.engine import generate
-from sdfast.errors import ModelError
+from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Finished, Stepped
 from sdfast.job import Job, Sampler
 from sdfast.models.find import Source
@@ -29,7 +30,7 @@ class Clock:
     mark = staticmethod(time.perf_counter)
 
     def between(self, marks):
-        return [b - a for a, b in zip(marks, marks[1:], strict=False)]
+        return [b - a for a, b in pairwise(marks)]
 
 
 class Grey:
@@ -127,6 +128,20 @@ def test_guidance_goes_from_the_negative_through_the_prompt_and_beyond():
 def test_the_same_job_makes_the_same_pixels():
     first, second = ([*generate(Grey(), a_job())][-1].image.tobytes() for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("sampler", "problem"),
+    [
+        (Sampler(steps=2, timesteps=(5000, 1)), "timesteps must not lie beyond 999"),
+        (Sampler(steps=1000, spacing="rho", rho=20), "two steps begin at the same noise"),
+    ],
+)
+def test_a_sampler_that_does_not_fit_the_models_schedule_is_an_error_of_the_job(sampler, problem):
+    model = Grey()
+    with pytest.raises(JobError, match=problem):
+        list(generate(model, a_job(sampler=sampler)))
+    assert model.asked == []
 
 
 def test_a_network_that_loses_itself_leaves_an_error_and_no_picture():

@@ -13,9 +13,10 @@ from runs import Curriculum, Pool, Run
 
 LESSONS = Curriculum(
     (
-        (0, Lesson(32, places=True)),
-        (4000, Lesson(64, places=True, scenes=True)),
-        (8000, Lesson(112, places=True, scenes=True, groups=True)),
+        (0, Lesson(48)),
+        (1500, Lesson(64, places=True)),
+        (3000, Lesson(80, places=True, scenes=True)),
+        (6000, Lesson(112, places=True, scenes=True, groups=True)),
     )
 )
 ROUGHNESS = 0.06

@@ -16,10 +16,10 @@ LESSONS = Curriculum(
     (
         (0, Lesson(32, wordings=False)),
         (1500, Lesson(48)),
-        (2200, Lesson(64, places=True)),
-        (3000, Lesson(80, places=True, scenes=True)),
-        (4500, Lesson(112, places=True, scenes=True)),
-        (9000, Lesson(112, places=True, scenes=True, groups=True)),
+        (3000, Lesson(64, places=True)),
+        (5000, Lesson(80, places=True, scenes=True)),
+        (8000, Lesson(112, places=True, scenes=True)),
+        (16000, Lesson(112, places=True, scenes=True, groups=True)),
     )
 )
 UNPROMPTED = 0.1

@@ -108,7 +108,7 @@ class Run:
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(line + "\n")
 
-    def until(self, steps: int, save_every: int = 250) -> Iterator[int]:
+    def until(self, steps: int, save_every: int = 100) -> Iterator[int]:
         """Step numbers up to `steps`, a checkpoint now and then and at the end."""
         while self.step < steps:
             begun = time.perf_counter()

@@ -48,6 +48,9 @@ def root(
         print(context.get_help())
 
 
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
     for stream in (sys.stdout, sys.stderr):
@@ -68,15 +71,16 @@ def run_command() -> int:
         _say(error.format_message().rstrip("."), "--help shows how")
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # the reader has seen enough; keep Python from complaining when it flushes at exit
+        code = _INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # typer makes a closed pipe an exit
+        # the reader has seen enough; keep Python from complaining when it flushes at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         _say(f"{type(error).__name__}: {error}", "this is a bug; --debug shows where")
         return _trace(error) or 1
+    if code == _INTERRUPTED:
+        print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

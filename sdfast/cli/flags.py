@@ -1,10 +1,19 @@
 """The flags that name job keys, each written down once."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-_PROMPT, _SAMPLING, _MODEL = "Prompt", "Sampling", "Model"
+
+def number(text: str) -> int | float | str:
+    """The number a flag was given; what is none is left for the job to refuse by its key."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
 
 Negative = Annotated[
     str | None,
@@ -17,13 +26,23 @@ PresetName = Annotated[
     ),
 ]
 Steps = Annotated[
-    int | None,
-    typer.Option("-s", "--steps", metavar="N", help="Network calls, 10 to 25 as a rule. [20]"),
+    Any,
+    typer.Option(
+        "-s",
+        "--steps",
+        parser=number,
+        metavar="N",
+        help="Network calls, 10 to 25 as a rule. [20]",
+    ),
 ]
 Guidance = Annotated[
-    float | None,
+    Any,
     typer.Option(
-        "-g", "--guidance", metavar="SCALE", help="How strongly to follow the prompt. [the model's]"
+        "-g",
+        "--guidance",
+        parser=number,
+        metavar="SCALE",
+        help="How strongly to follow the prompt. [the model's]",
     ),
 ]
 SamplerName = Annotated[
@@ -35,7 +54,7 @@ SamplerName = Annotated[
     ),
 ]
 Order = Annotated[
-    int | None, typer.Option("--order", metavar="1|2|3", help="The solver's order. [2]")
+    Any, typer.Option("--order", parser=number, metavar="1|2|3", help="The solver's order. [2]")
 ]
 Method = Annotated[
     str | None,

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,8 +42,14 @@ def gen(
         typer.Option("--seed", metavar="42|1,5,9|1..8", help="[a new one each time]"),
     ] = None,
     count: Annotated[
-        int | None,
-        typer.Option("-n", "--count", metavar="N", help="Pictures a prompt: seed, seed + 1, ..."),
+        Any,
+        typer.Option(
+            "-n",
+            "--count",
+            parser=flags.number,
+            metavar="N",
+            help="Pictures a prompt: seed, seed + 1, ...",
+        ),
     ] = None,
     size: flags.Size = None,
     model: flags.ModelName = None,

@@ -32,6 +32,11 @@ def info(
             continue
         print(f"{path}  {recipe.size[0]}x{recipe.size[1]}  {recipe.program}")
         for key, value in recipe.record.items():
-            print(f"  {key:<9} {value}")
+            print(f"  {key:<9} {_printable(value)}")
         if recipe.unknown:
-            print(f"  not known to sdfast: {', '.join(recipe.unknown)}")
+            print(f"  not known to sdfast: {_printable(', '.join(recipe.unknown))}")
+
+
+def _printable(value: object) -> str:
+    """A value from a file, unable to move the cursor or colour the screen."""
+    return "".join(c if c.isprintable() else " " for c in str(value))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sdfast.errors import ModelError
-from sdfast.job import Job, nearest
+from sdfast.errors import JobError, ModelError
+from sdfast.job import Job, nearest, quoted, read_job
 
 TINY = Path(__file__).parent / "tiny"
 
@@ -65,10 +65,10 @@ def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool =
     if name == "tiny":
         return open_folder("tiny", TINY)
     target = named.get(name, name)
-    path = Path(target).expanduser()
-    if path.is_dir():
+    path = _on_disk(target)
+    if path and path.is_dir():
         return open_folder(name, path)
-    if path.is_file():
+    if path:
         raise ModelError(
             f"`{target}` is a file; a model is a folder in diffusers' layout",
             "single checkpoint files are not read yet; diffusers converts them with "
@@ -76,23 +76,36 @@ def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool =
         )
     if not _HUB_ID.fullmatch(target):
         known = ["tiny", *named]
-        raise ModelError(f"there is no model `{name}`", nearest(name, known))
+        raise ModelError(f"there is no model {quoted(name)}", nearest(name, known))
     return open_folder(name, cached(target) or pull(target, offline=offline))
 
 
 def is_cached(name: str, aliases: Mapping[str, str] | None = None) -> bool:
     """Whether nothing of a model would have to be fetched, be it there or not to be had at all."""
     target = (ALIASES | dict(aliases or {})).get(name, name)
-    if name == "tiny" or not _HUB_ID.fullmatch(target) or Path(target).expanduser().exists():
+    if name == "tiny" or not _HUB_ID.fullmatch(target) or _on_disk(target):
         return True
     return cached(target) is not None
+
+
+def _on_disk(target: str) -> Path | None:
+    """What stands there, or None, also for what could never be a path."""
+    try:
+        path = Path(target).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):
+        return None
 
 
 def cached(repo: str) -> Path | None:
     """The snapshot of a Hub repository in the cache, if all that is needed is there."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(repo, "model_index.json")
+    try:
+        found = try_to_load_from_cache(repo, "model_index.json")
+    except HFValidationError:
+        return None
     if not isinstance(found, str):
         return None
     folder = Path(found).parent
@@ -117,7 +130,7 @@ def pull(repo: str, *, offline: bool = False) -> Path:
         raise ModelError(f"offline, and `{repo}` is not in the cache", f"online: {again}")
     try:
         hub = cast("Any", huggingface_hub.HfApi())
-        listed = hub.model_info(repo, timeout=20).siblings or []
+        listed = cast("list[Any]", hub.model_info(repo, timeout=20).siblings or [])
         names = [str(file.rfilename) for file in listed]
         return Path(hub.snapshot_download(repo, allow_patterns=_needed(names)))
     except GatedRepoError as error:
@@ -168,8 +181,11 @@ def open_folder(name: str, folder: Path) -> Source:
         halvings = len(configs["vae"]["block_out_channels"]) - 1
         side = int(configs["unet"]["sample_size"]) * 2**halvings
         guidance = float(own.get("guidance", 7.5))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"`{name}`: the configs do not say its size: {error}") from error
+        read_job({"prompt": "any", "size": (side, side), "guidance": guidance})
+    except (KeyError, TypeError, ValueError, OverflowError, JobError) as error:
+        raise ModelError(
+            f"`{name}`: its configs do not give a size and a guidance: {error}"
+        ) from error
     return Source(
         name=name,
         folder=folder,
@@ -240,16 +256,7 @@ def check_safetensors(name: str, path: Path) -> None:
         ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
     except FileNotFoundError as error:
         raise ModelError(f"`{name}` has no file `{shown}`") from error
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        struct.error,
-        RecursionError,
-    ) as error:
+    except Exception as error:  # whatever a hostile header raises, the file is broken
         raise ModelError(f"`{name}`: `{shown}` is broken or no safetensors file") from error
     wanted = 8 + length + max(ends, default=0)
     if size != wanted:

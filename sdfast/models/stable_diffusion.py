@@ -32,14 +32,14 @@ class StableDiffusion:
     """
 
     def __init__(self, source: Source, device: str = "auto", dtype: str = "auto") -> None:
-        networks = _load(source)
-        unet = networks["unet"]
         self.name = source.name
         self.device = pick_device(device)
+        networks = _load(source)
+        unet = networks["unet"]
         self.dtype = pick_dtype(dtype, self.device, sum(p.numel() for p in unet.parameters()))
         self.clock = Clock(self.device)
         self.schedule, self.prediction = _schedule(source)
-        self._tokenizer = _tokenizer(source)
+        self._tokenizer = _tokenizer(source, networks["text_encoder"].config.vocab_size)
         try:
             self._unet, self._vae, self._text = (
                 networks[part].requires_grad_(False).eval().to(self.device, self.dtype)
@@ -47,6 +47,8 @@ class StableDiffusion:
             )
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.device, f"loading `{self.name}`") from error
+        places = int(self._text.config.max_position_embeddings)
+        self._limit = min(places, self._tokenizer.model_max_length)
         self._channels = int(unet.config.in_channels)
         self._factor = 2 ** (len(self._vae.config.block_out_channels) - 1)
         self._source = source
@@ -73,7 +75,7 @@ class StableDiffusion:
     @torch.inference_mode()
     def encode(self, prompt: str) -> Context:
         """The prompt as the UNet reads it. What does not fit is cut off, and said."""
-        limit = self._tokenizer.model_max_length
+        limit = self._limit
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pieces: list[int] = self._tokenizer(prompt, truncation=False).input_ids
@@ -135,16 +137,22 @@ def _schedule(source: Source) -> tuple[NoiseSchedule, Prediction]:
         raise ModelError(f"`{source.name}`: scheduler_config.json: {error}") from error
 
 
-def _tokenizer(source: Source) -> Any:
+def _tokenizer(source: Source, known: int) -> Any:
+    """The tokenizer, if it speaks in tokens that the text encoder knows, below `known`."""
     from transformers import CLIPTokenizer
 
     try:
         kind: Any = CLIPTokenizer
-        return kind.from_pretrained(source.folder / "tokenizer", local_files_only=True)
+        tokenizer = kind.from_pretrained(source.folder / "tokenizer", local_files_only=True)
+        tokenizer("a")  # without its special tokens it would fail here, and not on a prompt
+        vocabulary: dict[str, int] = tokenizer.get_vocab()
     except Exception as error:  # a broken vocabulary raises whatever its parser raises
         raise ModelError(
             f"`{source.name}`: the tokenizer cannot be read: {_said(error)}"
         ) from error
+    if "a</w>" not in vocabulary or max(vocabulary.values()) >= known:
+        raise ModelError(f"`{source.name}`: the tokenizer does not fit the text encoder")
+    return tokenizer
 
 
 def _load(source: Source) -> dict[str, Any]:
@@ -173,17 +181,30 @@ def _load(source: Source) -> dict[str, Any]:
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # the report names them
             )
         except Exception as error:  # whatever a hostile file raises, it is bad
             raise ModelError(f"`{source.name}`: {part} cannot be loaded: {_said(error)}") from error
         for fault, keys in (
             ("lacks tensors", sorted(report["missing_keys"])),
-            ("has tensors of the wrong shape", [*report.get("mismatched_keys", ())]),
+            ("has tensors of the wrong shape", [key for key, *_ in report["mismatched_keys"]]),
         ):
             if keys:
                 raise ModelError(f"`{source.name}`: {part} {fault}, the first `{keys[0]}`")
         networks[part] = network
+    _fit(source.name, networks)
     return networks
+
+
+def _fit(name: str, networks: dict[str, Any]) -> None:
+    """Raise ModelError unless the networks speak to each other in channels of one number."""
+    unet, vae, text = (networks[part].config for part in ("unet", "vae", "text_encoder"))
+    for said, wanted, part in (
+        (vae.latent_channels, unet.in_channels, "vae"),
+        (text.hidden_size, unet.cross_attention_dim, "text_encoder"),
+    ):
+        if said != wanted:
+            raise ModelError(f"`{name}`: {part} has {said} channels where unet reads {wanted}")
 
 
 def _has_variant(source: Source, part: str) -> bool:

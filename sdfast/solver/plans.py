@@ -34,7 +34,7 @@ class Row:
 
 Plan = tuple[Row, ...]
 
-CAUTION = {2: 2.0, 3: 1.5}
+CAUTION = {2: 2.0, 3: 1.4}
 """A step of this order may be at most so many times as long as the one before it.
 
 A polynomial through the past says little about a step much longer than the past. Near the image
@@ -93,7 +93,8 @@ def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     """Strides of `order` calls; the nodes inside a stride supply the higher orders.
 
     DPM-Solver-2 and -3 (arXiv 2206.00927, algorithms 1 and 2) with the grid's own nodes in the
-    inside. What is left over makes shorter strides, and the last step is always one alone.
+    inside. What is left over makes a shorter first stride, where least is decided, and a last step
+    that is long beside the one before is taken alone.
     """
     plan: list[Row] = []
     for stride in _cut(grid, sampler.order):
@@ -106,10 +107,12 @@ def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
 
 
 def _cut(grid: Grid, order: int) -> list[Grid]:
-    """The grid in runs of `order` steps, a shorter run for the rest, one step to finish."""
-    last = len(grid) - 2
-    runs = [grid[i : min(i + order, last) + 1] for i in range(0, last, order)]
-    return [*runs, grid[last:]]
+    """The grid in runs of `order` steps, the rest in front of them and a long last step behind."""
+    last = len(grid) - 1
+    full = min(order, last)
+    end = last - (_trusted(strides(grid), full) < full)
+    cuts = sorted({0, *range(end % order, end + 1, order), last})
+    return [grid[a : b + 1] for a, b in pairwise(cuts)]
 
 
 PLANS: dict[str, Callable[[Grid, Sampler, Target], Plan]] = {

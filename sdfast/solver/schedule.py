@@ -163,9 +163,13 @@ def _discrete(log_alpha: Array) -> NoiseSchedule:
 def _betas(config: Mapping[str, Any]) -> Array:
     if config.get("trained_betas") is not None:
         return np.asarray(config["trained_betas"], np.float64)
-    steps = int(config.get("num_train_timesteps", 1000))
+    steps = config.get("num_train_timesteps", 1000)
+    if not (isinstance(steps, int) and 2 <= steps <= 1_000_000):
+        raise ValueError(f"num_train_timesteps must be from 2 to 1000000, not `{steps}`")
     start = float(config.get("beta_start", 0.0001))
     end = float(config.get("beta_end", 0.02))
+    if not (0 < start < 1 and 0 < end < 1):
+        raise ValueError(f"betas must lie between 0 and 1, not from `{start}` to `{end}`")
     match config.get("beta_schedule", "linear"):
         case "linear":
             return np.linspace(start, end, steps, dtype=np.float64)

@@ -5,6 +5,7 @@ noise at all (`zero`), or the cleanest node the network was trained on (`sigma_m
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,11 +19,17 @@ Spacing = Callable[[NoiseSchedule, Sampler], list[Node]]
 
 
 def grid(schedule: NoiseSchedule, sampler: Sampler) -> Grid:
-    """The nodes of a walk, its end included."""
+    """The nodes of a walk, its end included. Raises ValueError where the schedule has none such."""
     end = CLEAN if sampler.final == "zero" else schedule.end
-    if sampler.timesteps is not None:
-        return *(schedule.at(t) for t in sampler.timesteps), end
-    return *SPACINGS[sampler.spacing](schedule, sampler), end
+    if sampler.timesteps is None:
+        asked = SPACINGS[sampler.spacing](schedule, sampler)
+    elif sampler.timesteps[0] > schedule.first:
+        raise ValueError(f"timesteps must not lie beyond {schedule.first:g}")
+    else:
+        asked = [schedule.at(t) for t in sampler.timesteps]
+    if any(here.lam >= there.lam for here, there in pairwise(asked)):
+        raise ValueError("two steps begin at the same noise; fewer steps or a lower rho part them")
+    return *asked, end
 
 
 def _at(schedule: NoiseSchedule, times: Array) -> list[Node]:
@@ -56,7 +63,7 @@ def _uniform(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
 
 def _linspace(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     """Evenly spaced whole training steps, as diffusers' `linspace`."""
-    times = np.linspace(0, _count(schedule) - 1, sampler.steps + 1)
+    times = np.linspace(0, _count(schedule) - 1, sampler.steps + 1, dtype=np.float64)
     return _at(schedule, _whole(times)[:0:-1])
 
 
@@ -74,7 +81,7 @@ def _leading(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     more = sampler.solver in ("dpm++", "dpm")
     among = sampler.steps + more
     stride = _count(schedule) // among or schedule.first / among
-    times = (np.arange(sampler.steps) + more) * stride + 1
+    times: Array = np.arange(more, among, dtype=np.float64) * stride + 1
     beyond = max(0.0, times[-1] - schedule.first)
     return _at(schedule, times[::-1] - beyond)
 

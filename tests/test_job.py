@@ -1,0 +1,366 @@
+"""What may be asked for, and what is said when it may not."""
+
+import json
+import subprocess
+import sys
+from collections import ChainMap
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from sdfast.errors import JobError
+from sdfast.job import (
+    ALIASES,
+    KEYS,
+    SEEDS,
+    Job,
+    Sampler,
+    layered,
+    nearest,
+    quoted,
+    read_job,
+    read_sampler,
+    schedule_name,
+)
+
+NAN, INF = float("nan"), float("inf")
+
+
+def refused(**record):
+    """The one line that is said of a job that cannot be."""
+    with pytest.raises(JobError) as caught:
+        read_job({"prompt": "fog", "seed": 1, **record})
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200
+    return caught.value
+
+
+def said(record):
+    """What is said of a record, or nothing if it makes a job."""
+    try:
+        read_job(record)
+    except JobError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("steps", 0, "from 1 to 1000"),
+        ("steps", 1001, "from 1 to 1000"),
+        ("steps", 20.5, "a whole number"),
+        ("steps", "many", "a whole number"),
+        ("order", 0, "1, 2 or 3"),
+        ("order", 4, "1, 2 or 3"),
+        ("size", "513x7", "two multiples of 8 from 64 to 4096"),
+        ("size", "8x8", "two multiples of 8 from 64 to 4096"),
+        ("size", "4104x64", "two multiples of 8 from 64 to 4096"),
+        ("size", "512", "WIDTHxHEIGHT"),
+        ("size", 512, "WIDTHxHEIGHT"),
+        ("size", [512], "WIDTHxHEIGHT"),
+        ("size", [512, 512, 512], "WIDTHxHEIGHT"),
+        ("size", [512.0, 512], "WIDTHxHEIGHT"),
+        ("guidance", -1, "from 0 to 100"),
+        ("guidance", 101, "from 0 to 100"),
+        ("guidance", "much", "a number"),
+        ("guidance", NAN, "a finite number"),
+        ("guidance", INF, "a finite number"),
+        ("guidance", "nan", "a finite number"),
+        ("rho", 0.4, "from 0.5 to 20"),
+        ("rho", 21, "from 0.5 to 20"),
+        ("rho", INF, "a finite number"),
+        ("seed", -1, "from 0 to 4294967295"),
+        ("seed", SEEDS, "from 0 to 4294967295"),
+        ("seed", 1.5, "a whole number"),
+        ("prompt", 5, "text"),
+        ("negative", 5, "text"),
+        ("model", "", "text"),
+        ("corrector", "maybe", "true or false"),
+        ("timesteps", "abc", "a list"),
+        ("timesteps", [9, "x"], "a number"),
+        ("timesteps", [9, NAN], "a finite number"),
+        ("timesteps", [9, -1], "1 to 1000 times of at least 0"),
+        ("timesteps", [], "1 to 1000 times"),
+    ],
+)
+def test_a_value_out_of_place_is_named_with_its_key_and_what_it_may_be(key, value, wanted):
+    error = refused(**{key: value})
+    shown = f"`{value}`"
+    assert error.key == key
+    assert str(error).startswith(f"{key} must be {wanted}")
+    assert str(error).endswith(f"not {shown}")
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize("key", [key for key in KEYS if key != "corrector"])
+def test_a_boolean_is_nothing_but_a_boolean(key, value):
+    error = refused(**{key: value})
+    assert error.key == key
+    assert f"{key} must" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("method", "multi-step", "did you mean `multistep`?"),
+        ("spacing", "karas", "did you mean `karras`?"),
+        ("final", "none", "known are `zero`, `sigma_min`"),
+        ("weights", "referense", "did you mean `reference`?"),
+        ("sampler", "dpm+", "did you mean `dpm++`?"),
+        ("sampler", "DPM++ 2M Karas", "did you mean `DPM++ 2M Karras`?"),
+    ],
+)
+def test_an_unknown_name_brings_the_nearest_one(key, value, hint):
+    error = refused(**{key: value})
+    assert (error.key, str(error), error.hint) == (key, f"there is no {key} `{value}`", hint)
+
+
+def test_a_sampler_like_no_other_brings_ours_and_says_that_a1111s_are_known():
+    hint = refused(sampler="xyzzy").hint
+    assert hint == "known are `dpm++`, `dpm`, `ddim`, and A1111's names such as `DPM++ 2M Karras`"
+
+
+def test_an_unknown_key_brings_the_nearest_one():
+    error = refused(stepz=5)
+    assert (str(error), error.hint) == ("there is no key `stepz`", "did you mean `steps`?")
+
+
+def test_a_key_like_no_other_brings_all_of_them():
+    assert all(f"`{key}`" in refused(xyzzy=5).hint for key in KEYS)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"corrector": True, "method": "singlestep"}, "a corrector needs the method multistep"),
+        ({"sampler": "ddim", "order": 2}, "ddim is of order 1"),
+        ({"sampler": "ddim", "corrector": True}, "takes no corrector"),
+        ({"timesteps": [1, 2, 3]}, "timesteps must fall"),
+        ({"timesteps": [2, 2]}, "timesteps must fall"),
+        ({"timesteps": [2, 1], "steps": 3}, "there are 2 timesteps, but steps is 3"),
+        ({"timesteps": [*range(1001, 0, -1)]}, "1 to 1000 times"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_told(record, words):
+    assert words in str(refused(**record))
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "\n\t"])
+def test_a_prompt_says_something(prompt):
+    assert str(refused(prompt=prompt)) == "prompt must not be empty"
+
+
+@pytest.mark.parametrize("key", ["prompt", "negative"])
+def test_a_prompt_ends_at_twenty_thousand_characters(key):
+    read_job({"prompt": "fog", key: "x" * 20_000})
+    assert str(refused(**{key: "x" * 20_001})) == f"{key} is longer than 20000 characters"
+
+
+def test_a_prompt_that_is_missing_is_asked_for():
+    with pytest.raises(JobError, match="prompt must be given"):
+        read_job({})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\x1b[2J\n" * 9999, 10**5000, [[[]]] * 1000, {"a": 1}, b"\0", "\ud800"],
+    ids=["escapes", "number", "lists", "mapping", "bytes", "surrogate"],
+)
+@pytest.mark.parametrize("key", KEYS)
+def test_a_hostile_value_is_refused_in_one_short_line_if_at_all(key, value):
+    answer = said({"prompt": "fog", key: value})
+    assert answer.isprintable()
+    assert 0 < len(answer) < 200 or (
+        isinstance(value, bytes) and key in ("prompt", "negative", "model")
+    )
+
+
+def test_a_job_and_its_sampler_never_change():
+    job = Job(prompt="fog")
+    with pytest.raises(ValidationError, match="frozen"):
+        job.seed = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        job.sampler.steps = 3
+
+
+def test_a_job_without_a_seed_draws_one_of_its_own():
+    seeds = {Job(prompt="fog").seed for _ in range(20)}
+    assert len(seeds) > 1
+    assert all(0 <= seed < SEEDS for seed in seeds)
+
+
+def test_the_first_and_the_last_seed_are_seeds():
+    assert [read_job({"prompt": "fog", "seed": s}).seed for s in (0, SEEDS - 1)] == [0, SEEDS - 1]
+
+
+@pytest.mark.parametrize("size", ["512x768", "512X768", " 512x768 ", (512, 768), [512, 768]])
+def test_a_size_is_width_and_height(size):
+    job = read_job({"prompt": "fog", "size": size})
+    assert job.size == (512, 768)
+    assert job.record["size"] == "512x768"
+
+
+def test_timesteps_say_how_many_steps_there_are():
+    assert read_sampler({"timesteps": [999, 500.5, 1]}).steps == 3
+
+
+def test_ddim_is_of_order_one_without_being_told():
+    assert read_sampler({"sampler": "ddim"}).order == 1
+
+
+def test_a_record_leaves_out_what_stands_at_its_default():
+    job = read_job({"prompt": "fog", "seed": 1, "spacing": "uniform", "negative": ""})
+    assert job.record == {"prompt": "fog", "seed": 1, "steps": 20, "sampler": "dpm++"}
+
+
+def test_equal_records_are_equal_jobs_and_can_be_keys():
+    first, second = (read_job({"prompt": "fog", "seed": 1, "timesteps": [9, 1]}) for _ in range(2))
+    assert first == second
+    assert len({first, second}) == 1
+
+
+times = st.lists(st.floats(0, 999), min_size=1, max_size=20, unique=True)
+walks = st.one_of(
+    st.fixed_dictionaries({"steps": st.integers(1, 1000)}),
+    times.map(lambda drawn: {"timesteps": sorted(drawn, reverse=True)}),
+)
+solvers = st.one_of(
+    st.just({"sampler": "ddim"}),
+    st.sampled_from(sorted(ALIASES)).map(lambda name: {"sampler": name}),
+    st.fixed_dictionaries(
+        {"sampler": st.sampled_from(["dpm++", "dpm"])},
+        optional={"order": st.integers(1, 3), "corrector": st.booleans()},
+    ),
+    st.fixed_dictionaries(
+        {"sampler": st.sampled_from(["dpm++", "dpm"]), "method": st.just("singlestep")},
+        optional={"order": st.integers(1, 3)},
+    ),
+)
+others = st.fixed_dictionaries(
+    {"prompt": st.text(min_size=1).filter(str.strip), "seed": st.integers(0, SEEDS - 1)},
+    optional={
+        "negative": st.text(),
+        "model": st.text(min_size=1),
+        "size": st.tuples(*[st.integers(8, 512).map(lambda n: n * 8)] * 2),
+        "guidance": st.floats(0, 100),
+        "rho": st.floats(0.5, 20),
+        "final": st.sampled_from(["zero", "sigma_min"]),
+        "weights": st.sampled_from(["exact", "reference"]),
+    },
+)
+jobs = st.builds(lambda *parts: read_job(dict(ChainMap(*parts))), solvers, walks, others)
+
+
+@given(jobs)
+def test_a_job_comes_back_whole_from_its_record_in_json(job):
+    assert read_job(json.loads(json.dumps(job.record))) == job
+
+
+@given(jobs)
+def test_a_record_read_as_a_layer_of_its_own_is_the_same(job):
+    assert read_job(layered({}, job.record)) == job
+
+
+@given(st.dictionaries(st.sampled_from(KEYS) | st.text(), st.text() | st.integers() | st.floats()))
+def test_any_record_is_a_job_or_a_job_error(record):
+    assert said(record).isprintable()
+
+
+def test_later_layers_win():
+    merged = layered({"steps": 20, "rho": 2}, {"steps": 10}, {"steps": 12, "seed": 1})
+    assert merged == {"steps": 12, "rho": 2, "seed": 1}
+
+
+def test_none_is_not_given():
+    assert layered({"steps": 20, "sampler": "dpm"}, {"steps": None, "sampler": None}) == {
+        "steps": 20,
+        "sampler": "dpm",
+    }
+
+
+def test_a_sampler_starts_afresh_but_keeps_the_steps():
+    beneath = {
+        "steps": 12,
+        "guidance": 3,
+        "order": 3,
+        "spacing": "rho",
+        "rho": 2,
+        "corrector": True,
+    }
+    assert layered(beneath, {"sampler": "ddim"}) == {"steps": 12, "guidance": 3, "sampler": "ddim"}
+
+
+def test_what_stands_beside_a_sampler_is_kept():
+    merged = layered({"order": 3}, {"sampler": "dpm", "order": 1, "steps": 5})
+    assert merged == {"sampler": "dpm", "order": 1, "steps": 5}
+
+
+@pytest.mark.parametrize(
+    ("beneath", "above", "left"),
+    [
+        ({"corrector": True}, {"method": "singlestep"}, {"method": "singlestep"}),
+        ({"spacing": "rho", "rho": 3}, {"spacing": "karras"}, {"spacing": "karras"}),
+        ({"timesteps": [9, 1]}, {"spacing": "karras"}, {"spacing": "karras"}),
+        ({"timesteps": [9, 1]}, {"steps": 5}, {"steps": 5}),
+        ({"steps": 5, "spacing": "rho", "rho": 2}, {"timesteps": [9, 1]}, {"timesteps": [9, 1]}),
+    ],
+)
+def test_a_key_drops_what_was_meant_for_another_choice(beneath, above, left):
+    assert layered(beneath, above) == left
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [
+        ("DPM++ 2M", Sampler(order=2, spacing="linspace")),
+        ("DPM++ 2M Karras", Sampler(order=2, spacing="karras")),
+        ("dpm++ 2m karras", Sampler(order=2, spacing="karras")),
+        ("DPM++ 3M Exponential", Sampler(order=3, weights="reference", spacing="exponential")),
+        ("DPM++ 2S SGM Uniform", Sampler(method="singlestep", spacing="trailing")),
+        ("UniPC Align Your Steps", Sampler(corrector=True, spacing="ays")),
+        ("ddim", Sampler(solver="ddim", order=1)),
+        ("DDIM", Sampler(solver="ddim", spacing="leading", final="sigma_min")),
+    ],
+)
+def test_a1111s_names_are_samplers_of_ours(name, sampler):
+    assert read_sampler({"sampler": name}) == sampler
+
+
+def test_a_key_beside_an_a1111_name_wins_over_what_the_name_says():
+    assert read_sampler({"sampler": "DPM++ 2M Karras", "spacing": "rho"}).spacing == "rho"
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_every_a1111_name_is_written_as_a_name_that_means_the_same(name):
+    sampler = read_sampler({"sampler": name, "steps": 7})
+    written, kind = schedule_name(sampler)
+    assert read_sampler({"sampler": f"{written} {kind}", "steps": 7}) == sampler
+
+
+def test_nothing_is_near_where_nothing_is_known():
+    assert nearest("fog", ()) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (True, "`true`"),
+        (NAN, "`nan`"),
+        ("a\x1b[2J\nb", "`a [2J b`"),
+        ("x" * 60, f"`{'x' * 60}`"),
+        ("x" * 61, f"`{'x' * 57}...`"),
+    ],
+)
+def test_what_was_typed_is_quoted_fit_for_a_terminal(value, shown):
+    assert quoted(value) == shown
+
+
+def test_reading_a_job_imports_no_torch():
+    code = (
+        "import sys; from sdfast.job import read_job;"
+        "read_job({'prompt': 'fog'}).record; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

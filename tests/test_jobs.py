@@ -1,0 +1,208 @@
+"""From flags, presets and files to the jobs they mean."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from sdfast import png
+from sdfast.config import Config
+from sdfast.errors import JobError, MetadataError, PresetError, UsageError
+from sdfast.job import SEEDS, Job, Sampler, read_job
+from sdfast.jobs import make_jobs, read_prompts, resolve
+
+NOTHING = Config()
+RECORD = {"steps": 5}
+
+
+def seeds(text, count=None):
+    return [job.seed for job in make_jobs(RECORD, ["fog"], text, count)]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("42", [42]),
+        ("1,5,9", [1, 5, 9]),
+        ("1..8", [1, 2, 3, 4, 5, 6, 7, 8]),
+        ("3..3", [3]),
+        (" 1 , 4..6 ", [1, 4, 5, 6]),
+        ("5,5", [5, 5]),
+        ("0,4294967295", [0, SEEDS - 1]),
+    ],
+)
+def test_seeds_are_one_or_a_list_or_a_range(text, wanted):
+    assert seeds(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "-1", "1.5", "1..", "..3", "1...3", "1,,2", "1-3", "1" * 11, "\x1b[2J", "x" * 999],
+)
+def test_what_is_no_seed_is_refused_in_one_line_with_the_forms_of_one(text):
+    with pytest.raises(UsageError, match="is no seed") as caught:
+        seeds(text)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 100
+    assert "--seed 1..8" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["8..1", "0..100000", "0..4294967295"])
+def test_a_range_that_falls_or_is_endless_is_refused(text):
+    with pytest.raises(UsageError, match="must rise, over at most 100000 seeds"):
+        seeds(text)
+
+
+@pytest.mark.parametrize("text", ["4294967296", "9999999999"])
+def test_a_seed_beyond_the_last_is_refused(text):
+    with pytest.raises(UsageError, match=f"must be from 0 to 4294967295, not `{text}`"):
+        seeds(text)
+
+
+def test_a_count_goes_on_from_the_seed():
+    assert seeds("7", 3) == [7, 8, 9]
+
+
+def test_a_count_without_a_seed_goes_on_from_a_new_one():
+    first, *others = seeds(None, 4)
+    assert others == [first + 1, first + 2, first + 3]
+
+
+@pytest.mark.parametrize("count", [0, -1, 100_001])
+def test_a_count_of_none_or_too_many_is_refused(count):
+    with pytest.raises(UsageError, match=f"from 1 to 100000, not `{count}`"):
+        seeds("1", count)
+
+
+def test_several_seeds_and_a_count_are_one_too_many():
+    with pytest.raises(UsageError, match="several seeds or a count, not both"):
+        seeds("1..3", 2)
+
+
+def test_a_count_that_runs_past_the_last_seed_is_refused():
+    with pytest.raises(UsageError, match="not `4294967296`"):
+        seeds(str(SEEDS - 1), 2)
+
+
+def test_every_prompt_is_painted_with_every_seed():
+    jobs = make_jobs(RECORD, ["fog", "rain"], "1,2", None)
+    made = [(job.prompt, job.seed) for job in jobs]
+    assert made == [("fog", 1), ("fog", 2), ("rain", 1), ("rain", 2)]
+    assert all(job.sampler == Sampler(steps=5) for job in jobs)
+
+
+def test_prompts_without_a_seed_share_a_new_one():
+    fog, rain = make_jobs(RECORD, ["fog", "rain"], None, None)
+    assert fog.seed == rain.seed
+
+
+def test_a_recipe_brings_its_own_prompt_and_seed():
+    (job,) = make_jobs({"prompt": "fog", "seed": 3}, [], None, None)
+    assert (job.prompt, job.seed) == ("fog", 3)
+
+
+def test_a_prompt_and_a_seed_win_over_those_of_a_recipe():
+    (job,) = make_jobs({"prompt": "fog", "seed": 3}, ["rain"], "4", None)
+    assert (job.prompt, job.seed) == ("rain", 4)
+
+
+def test_without_any_prompt_there_is_no_job():
+    with pytest.raises(UsageError, match="there is no prompt"):
+        make_jobs(RECORD, [], "1", None)
+
+
+def test_a_bad_key_is_told_before_any_seed_is_looked_at():
+    with pytest.raises(JobError, match="steps must be from 1 to 1000"):
+        make_jobs({"steps": 0}, ["fog"], "nonsense", None)
+
+
+def test_words_are_prompts():
+    assert [*read_prompts(["a cat", "two dogs"])] == ["a cat", "two dogs"]
+
+
+def test_a_dash_reads_a_prompt_from_each_line_that_says_something(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("fog\n\n  rain \r\n \nsnow"))
+    assert [*read_prompts(["first", "-", "last"])] == ["first", "fog", "rain", "snow", "last"]
+
+
+def test_a_dash_reads_no_further_than_it_is_asked(monkeypatch):
+    lines = io.StringIO("fog\nrain\n")
+    monkeypatch.setattr("sys.stdin", lines)
+    assert next(read_prompts(["-"])) == "fog"
+    assert lines.read() == "rain\n"
+
+
+def test_stdin_that_is_not_text_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"fog\n\xff\n"), "utf-8"))
+    with pytest.raises(UsageError, match="not UTF-8"):
+        list(read_prompts(["-"]))
+
+
+def test_an_at_reads_the_whole_of_a_file_as_one_prompt(tmp_path):
+    (tmp_path / "prompt.txt").write_text("fog,\nand rain ☂\n", encoding="utf-8")
+    assert [*read_prompts([f"@{tmp_path}/prompt.txt"])] == ["fog,\nand rain ☂"]
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("no-such-file", "there is no file `no-such-file` to read a prompt from"),
+        ("~nobody-of-this-name/x", "there is no file"),
+        (".", "cannot be read: Is a directory"),
+        ("", "cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_holds_no_prompt_is_named(path, problem):
+    with pytest.raises(UsageError, match=problem):
+        list(read_prompts([f"@{path}"]))
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path):
+    (tmp_path / "picture").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(UsageError, match="picture` is not UTF-8 text"):
+        list(read_prompts([f"@{tmp_path}/picture"]))
+
+
+def test_nothing_given_is_the_default_preset():
+    record = resolve({}, None, None, NOTHING)
+    assert record["steps"] == 20
+    assert read_job({"prompt": "fog", **record}).sampler.corrector
+
+
+def test_the_configured_model_and_preset_are_what_is_painted_with():
+    record = resolve({}, None, None, Config(model="sd15", preset="fast"))
+    assert (record["model"], record["steps"]) == ("sd15", 10)
+
+
+def test_a_preset_wins_over_the_configured_one_and_its_model_over_the_configured(tmp_path):
+    (tmp_path / "mine.yaml").write_text("steps: 3\nmodel: mine")
+    record = resolve({}, str(tmp_path / "mine.yaml"), None, Config(model="sd15", preset="fast"))
+    assert (record["model"], record["steps"]) == ("mine", 3)
+
+
+def test_a_flag_wins_over_all(tmp_path):
+    (tmp_path / "mine.yaml").write_text("steps: 3\nmodel: mine\nguidance: 4")
+    given = {"steps": 7, "model": "tiny", "guidance": None}
+    record = resolve(given, str(tmp_path / "mine.yaml"), None, Config(model="sd15"))
+    assert (record["model"], record["steps"], record["guidance"]) == ("tiny", 7, 4)
+
+
+def test_a_picture_wins_over_the_preset_and_a_flag_over_the_picture(tmp_path):
+    job = Job(prompt="fog", seed=3, guidance=4, sampler=Sampler(solver="dpm", steps=7))
+    text = png.recipe(job, version="0", model="tiny", size=(64, 64))
+    picture = png.save(Image.new("RGB", (64, 64)), tmp_path / "fog.png", text=text)
+    record = resolve({"guidance": 2}, "fast", str(picture), Config(model="sd15"))
+    found = read_job(record)
+    assert found.sampler == job.sampler
+    assert (found.prompt, found.seed, found.model, found.guidance) == ("fog", 3, "tiny", 2)
+
+
+def test_a_picture_that_is_not_there_is_named():
+    with pytest.raises(MetadataError, match=r"`no\.png` does not exist"):
+        resolve({}, None, "no.png", NOTHING)
+
+
+def test_a_preset_that_is_not_there_is_named_wherever_it_was_asked_for():
+    for flag, config in (("fastt", NOTHING), (None, Config(preset="fastt"))):
+        with pytest.raises(PresetError, match="no preset `fastt`"):
+            resolve({}, flag, None, config)

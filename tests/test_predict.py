@@ -1,0 +1,47 @@
+"""What a network says, read back from an image and a noise that are known."""
+
+import pytest
+import torch
+
+from sdfast import NoiseSchedule
+from sdfast.solver import Prediction, Target
+from sdfast.solver.predict import guide, read
+
+IMAGE, NOISE = torch.randn(2, 3, 4, 5, 5, generator=torch.manual_seed(0), dtype=torch.float64)
+WANTED = {Target.IMAGE: IMAGE, Target.NOISE: NOISE}
+SAYS = {
+    Prediction.NOISE: lambda node: NOISE,
+    Prediction.IMAGE: lambda node: IMAGE,
+    Prediction.VELOCITY: lambda node: node.alpha * NOISE - node.sigma * IMAGE,
+    Prediction.SCORE: lambda node: -NOISE / node.sigma,
+}
+"""What a network that knows both says; velocity as in arXiv 2202.00512, appendix D."""
+
+
+@pytest.mark.parametrize("t", [999, 500.5, 1, 0])
+@pytest.mark.parametrize("wanted", list(Target))
+@pytest.mark.parametrize("said", list(Prediction))
+def test_either_half_is_read_exactly_from_any_prediction(said, wanted, t):
+    node = NoiseSchedule.scaled_linear().at(t)
+    x = node.alpha * IMAGE + node.sigma * NOISE
+    got = read(SAYS[said](node), x, node, said, wanted)
+    torch.testing.assert_close(got, WANTED[wanted], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("said", list(Prediction))
+def test_reading_changes_neither_what_was_said_nor_x(said):
+    node = NoiseSchedule.scaled_linear().at(700)
+    output, x = SAYS[said](node).clone(), IMAGE.clone()
+    for wanted in Target:
+        read(output, x, node, said, wanted)
+    assert torch.equal(output, SAYS[said](node))
+    assert torch.equal(x, IMAGE)
+
+
+def test_guidance_of_zero_is_plain_and_of_one_prompted():
+    assert torch.equal(guide(NOISE, IMAGE, 0), NOISE)
+    assert torch.equal(guide(NOISE, IMAGE, 1), IMAGE)
+
+
+def test_guidance_goes_on_in_a_straight_line():
+    torch.testing.assert_close(guide(NOISE, IMAGE, 7.5), NOISE + 7.5 * (IMAGE - NOISE))

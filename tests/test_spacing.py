@@ -1,0 +1,128 @@
+"""Where the network is asked: always onward, and where diffusers would ask."""
+
+from itertools import pairwise, product
+from typing import get_args
+
+import numpy as np
+import pytest
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdfast import NoiseSchedule, Sampler
+from sdfast.job import Spacing
+from sdfast.solver.spacing import grid
+
+SCHEDULE = NoiseSchedule.scaled_linear()
+STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+SPACINGS = get_args(Spacing)
+COUNTED = ("linspace", "leading", "trailing")
+"""The spacings that count training steps."""
+SOME = (*range(1, 61), 100, 333, 500, 501, 998, 999, 1000)
+
+
+def times(spacing, steps, **more):
+    return [node.t for node in grid(SCHEDULE, Sampler(spacing=spacing, steps=steps, **more))[:-1]]
+
+
+@pytest.mark.parametrize("final", ["zero", "sigma_min"])
+@pytest.mark.parametrize("solver", ["dpm++", "ddim"])
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_every_step_leads_from_more_noise_to_less(spacing, solver, final):
+    for steps in SOME:
+        sampler = Sampler(solver=solver, spacing=spacing, steps=steps, final=final)
+        *asked, end = grid(SCHEDULE, sampler)
+        assert len(asked) == steps
+        assert all(a.lam < b.lam and a.t > b.t for a, b in pairwise(asked)), steps
+        assert asked[-1].lam <= end.lam
+
+
+@pytest.mark.parametrize("schedule", ["continuous_linear", "continuous_cosine"])
+@pytest.mark.parametrize("spacing", [s for s in SPACINGS if s not in COUNTED])
+def test_continuous_time_is_spaced_from_its_first_time_to_its_last(spacing, schedule):
+    schedule = getattr(NoiseSchedule, schedule)()
+    for steps, final in product((1, 2, 3, 10, 100), ("zero", "sigma_min")):
+        *asked, end = grid(schedule, Sampler(spacing=spacing, steps=steps, final=final))
+        assert len(asked) == steps
+        assert all(a.lam < b.lam for a, b in pairwise(asked))
+        assert schedule.first + 1e-9 >= asked[0].t > asked[-1].t - 1e-9 >= end.t - 2e-9
+
+
+@pytest.mark.parametrize("spacing", COUNTED)
+def test_training_steps_cannot_be_counted_in_continuous_time(spacing):
+    with pytest.raises(ValueError, match="training steps"):
+        grid(NoiseSchedule.continuous_linear(), Sampler(spacing=spacing))
+
+
+@pytest.mark.parametrize("spacing", [s for s in SPACINGS if s != "leading"])
+def test_a_walk_starts_where_training_ended(spacing):
+    assert times(spacing, 20)[0] == pytest.approx(999, abs=0.05)
+
+
+def test_a_walk_ends_where_it_is_told():
+    assert grid(SCHEDULE, Sampler(final="zero"))[-1].sigma == 0
+    assert grid(SCHEDULE, Sampler(final="sigma_min"))[-1] == SCHEDULE.at(0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 7, 10, 14, 15, 20, 25, 30, 50, 100])
+@pytest.mark.parametrize("spacing", COUNTED)
+def test_counted_spacings_ask_where_diffusers_asks(spacing, steps):
+    theirs = DPMSolverMultistepScheduler(
+        **STABLE_DIFFUSION, timestep_spacing=spacing, steps_offset=int(spacing == "leading")
+    )
+    theirs.set_timesteps(steps)
+    assert times(spacing, steps) == theirs.timesteps.tolist()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 10, 20, 25, 50, 100])
+def test_ddim_leads_as_it_does_in_diffusers(steps):
+    theirs = DDIMScheduler(**STABLE_DIFFUSION, timestep_spacing="leading", steps_offset=1)
+    theirs.set_timesteps(steps)
+    assert times("leading", steps, solver="ddim") == theirs.timesteps.tolist()
+
+
+@pytest.mark.parametrize("steps", [5, 10, 20, 50])
+@pytest.mark.parametrize("spacing", ["karras", "exponential"])
+def test_sigmas_are_those_of_diffusers(spacing, steps):
+    theirs = DPMSolverMultistepScheduler(**STABLE_DIFFUSION, **{f"use_{spacing}_sigmas": True})
+    theirs.set_timesteps(steps)
+    nodes = grid(SCHEDULE, Sampler(spacing=spacing, steps=steps))
+    ours = [node.sigma / node.alpha for node in nodes]
+    np.testing.assert_allclose(ours, theirs.sigmas, rtol=1e-4, atol=0)
+
+
+@given(steps=st.integers(1, 200))
+def test_rho_of_one_is_uniform(steps):
+    assert times("rho", steps, rho=1) == pytest.approx(times("uniform", steps))
+
+
+@given(steps=st.integers(1, 200))
+def test_rho_is_quadratic_unless_told_otherwise(steps):
+    wanted = [999 * (1 - i / steps) ** 2 for i in range(steps)]
+    assert times("rho", steps) == pytest.approx(wanted)
+
+
+def test_logsnr_removes_the_same_share_of_noise_each_step():
+    lams = [n.lam for n in grid(SCHEDULE, Sampler(spacing="logsnr", final="sigma_min"))]
+    np.testing.assert_allclose(np.diff(lams), (lams[-1] - lams[0]) / 20, rtol=1e-9)
+
+
+def test_align_your_steps_has_its_published_sigmas_at_ten_steps():
+    published = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152]
+    nodes = grid(SCHEDULE, Sampler(spacing="ays", steps=10))[:-1]
+    assert [node.noise_ratio for node in nodes] == pytest.approx(published, rel=1e-4)
+
+
+def test_explicit_times_are_asked_at_as_they_are():
+    sampler = Sampler(timesteps=(999, 500.25, 3))
+    assert [node.t for node in grid(SCHEDULE, sampler)] == [999, 500.25, 3, 0]
+
+
+def test_steps_that_rounding_would_merge_are_refused():
+    with pytest.raises(ValueError, match="lower rho"):
+        times("rho", 50, rho=20)
+
+
+def test_a_time_beyond_training_is_refused():
+    with pytest.raises(ValueError, match="999"):
+        grid(SCHEDULE, Sampler(timesteps=(1000, 500)))

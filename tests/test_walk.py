@@ -1,0 +1,316 @@
+"""Whole walks against exact answers, against diffusers, and against what was promised."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    UniPCMultistepScheduler,
+)
+
+from sdfast import NoiseSchedule, Sampler, solve
+from sdfast.solver import Prediction
+from sdfast.solver.plans import orders
+from sdfast.solver.spacing import grid
+
+SCHEDULE = NoiseSchedule.scaled_linear()
+STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+SPREAD = 0.5
+"""Images drawn from N(0, SPREAD**2): the one case whose path is known in closed form."""
+SAMPLERS = [
+    *({"solver": "dpm++", "order": order, "corrector": True} for order in (1, 2, 3)),
+    *(
+        {"solver": solver, "method": method, "order": order}
+        for solver, method, order in product(
+            ("dpm++", "dpm"), ("multistep", "singlestep"), (1, 2, 3)
+        )
+    ),
+    {"solver": "ddim"},
+]
+
+every_sampler = pytest.mark.parametrize(
+    "keys", SAMPLERS, ids=lambda k: " ".join(map(str, k.values()))
+)
+
+
+def noise(*shape, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.manual_seed(0), dtype=dtype)
+
+
+def bent(x, t):
+    """A network that is neither right nor linear, so that nothing cancels."""
+    return torch.tanh(x * 0.7 + t / 1000)
+
+
+def perfect(schedule, said=Prediction.NOISE):
+    """The network that knows the images' spread."""
+
+    def network(x, t):
+        node = schedule.at(t)
+        image = x * node.alpha * SPREAD**2 / width(node) ** 2
+        noise = x * node.sigma / width(node) ** 2
+        return {
+            Prediction.NOISE: noise,
+            Prediction.IMAGE: image,
+            Prediction.VELOCITY: node.alpha * noise - node.sigma * image,
+            Prediction.SCORE: -noise / node.sigma,
+        }[said]
+
+    return network
+
+
+def width(node):
+    return math.hypot(node.alpha * SPREAD, node.sigma)
+
+
+ONE = torch.ones((), dtype=torch.float64)
+START = width(SCHEDULE.start)
+"""A walk from ONE passes through width(node) / START."""
+
+
+def ours(network=bent, **keys):
+    return solve(network, noise(1, 4, 8, 8), Sampler(**keys), SCHEDULE)
+
+
+def theirs(scheduler, steps, network=bent):
+    """The walk of a scheduler of diffusers."""
+    scheduler.set_timesteps(steps)
+    x = noise(1, 4, 8, 8)
+    for t in scheduler.timesteps:
+        x = scheduler.step(network(x, t.item()), t, x).prev_sample
+    return x
+
+
+def assert_same(got, wanted):
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 20, 50])
+@pytest.mark.parametrize("order", [1, 2])
+def test_dpmpp_follows_diffusers(order, steps):
+    scheduler = DPMSolverMultistepScheduler(**STABLE_DIFFUSION, solver_order=order)
+    assert_same(ours(order=order, steps=steps, spacing="linspace"), theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize("final", ["zero", "sigma_min"])
+@pytest.mark.parametrize("steps", [1, 5, 10, 14, 15, 20, 50])
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_dpmpp_with_reference_weights_follows_diffusers(order, steps, final):
+    scheduler = DPMSolverMultistepScheduler(
+        **STABLE_DIFFUSION, solver_order=order, final_sigmas_type=final
+    )
+    got = ours(order=order, steps=steps, spacing="linspace", final=final, weights="reference")
+    assert_same(got, theirs(scheduler, steps))
+
+
+@pytest.mark.filterwarnings("ignore:.*algorithm_type dpmsolver is deprecated:FutureWarning")
+@pytest.mark.parametrize("steps", [1, 5, 10, 14, 15, 20, 50])
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_dpm_with_reference_weights_follows_diffusers(order, steps):
+    scheduler = DPMSolverMultistepScheduler(
+        **STABLE_DIFFUSION,
+        solver_order=order,
+        algorithm_type="dpmsolver",
+        final_sigmas_type="sigma_min",
+    )
+    keys = {"spacing": "linspace", "final": "sigma_min", "weights": "reference"}
+    assert_same(ours(solver="dpm", order=order, steps=steps, **keys), theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize("steps", [5, 10, 20, 50])
+def test_dpmpp_2m_karras_follows_diffusers(steps):
+    def timeless(x, t):
+        # diffusers rounds the time of a Karras sigma to a training step; we tell it as it is
+        return bent(x, 500)
+
+    scheduler = DPMSolverMultistepScheduler(**STABLE_DIFFUSION, use_karras_sigmas=True)
+    got = ours(timeless, steps=steps, spacing="karras")
+    assert_same(got, theirs(scheduler, steps, timeless))
+
+
+@pytest.mark.parametrize("steps", [10, 50])
+def test_ddim_follows_diffusers(steps):
+    scheduler = DDIMScheduler(
+        **STABLE_DIFFUSION, steps_offset=1, set_alpha_to_one=False, clip_sample=False
+    )
+    # diffusers counts back by a whole stride from t = 1, and so ends at the first training step
+    got = ours(solver="ddim", steps=steps, spacing="leading", final="sigma_min")
+    assert_same(got, theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize("steps", [1, 5, 9, 21, 49])
+def test_singlestep_of_second_order_follows_diffusers_at_odd_counts(steps):
+    # of an even count one step is left over: we take it first, diffusers second to last
+    scheduler = DPMSolverSinglestepScheduler(
+        **STABLE_DIFFUSION, solver_order=2, lower_order_final=True
+    )
+    got = ours(method="singlestep", steps=steps, spacing="linspace")
+    assert_same(got, theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize("steps", [1, 5, 20, 50])
+def test_the_corrector_of_second_order_is_that_of_unipc(steps):
+    # At order 2 both take the midpoint weight for two estimates and the exact integral for the
+    # three of the corrector. At order 3 UniPC's predictor keeps its own B(h) weights, and ending at
+    # sigma_min it always takes the last step at first order, where we go by the step's length.
+    scheduler = UniPCMultistepScheduler(
+        **STABLE_DIFFUSION, solver_order=2, solver_type="bh2", predict_x0=True
+    )
+    got = ours(order=2, corrector=True, steps=steps, spacing="linspace")
+    assert_same(got, theirs(scheduler, steps))
+
+
+@every_sampler
+@pytest.mark.parametrize("final", ["zero", "sigma_min"])
+def test_a_walk_asks_exactly_as_often_as_it_has_steps(keys, final):
+    for steps, spacing in product(range(1, 31), ("uniform", "rho", "karras")):
+        asked = []
+
+        def network(x, t, asked=asked):
+            asked.append(t)
+            return x
+
+        solve(
+            network, noise(2), Sampler(**keys, steps=steps, spacing=spacing, final=final), SCHEDULE
+        )
+        assert len(asked) == steps
+
+
+@every_sampler
+def test_a_walk_asks_at_the_nodes_of_its_grid_in_turn(keys):
+    sampler, asked = Sampler(**keys, steps=11), []
+    solve(lambda x, t: asked.append(t) or x, noise(2), sampler, SCHEDULE)
+    assert asked == [node.t for node in grid(SCHEDULE, sampler)[:-1]]
+
+
+def accuracy(sampler):
+    """How near 400 steps must come: first order is the poor one."""
+    return 0.02 if sampler.order == 1 else 2e-4
+
+
+@every_sampler
+def test_a_walk_to_the_last_training_step_leads_to_the_exact_answer(keys):
+    sampler = Sampler(**keys, steps=400, spacing="rho", final="sigma_min")
+    got = solve(perfect(SCHEDULE), ONE, sampler, SCHEDULE).item()
+    assert got == pytest.approx(width(SCHEDULE.end) / START, rel=accuracy(sampler))
+
+
+@every_sampler
+def test_a_walk_to_no_noise_leads_to_the_image_that_the_network_last_sees(keys):
+    sampler = Sampler(**keys, steps=400, spacing="rho", final="zero")
+    last = grid(SCHEDULE, sampler)[-2]
+    got = solve(perfect(SCHEDULE), ONE, sampler, SCHEDULE).item()
+    wanted = last.alpha * SPREAD**2 / width(last) / START
+    assert got == pytest.approx(wanted, rel=accuracy(sampler))
+    assert got == pytest.approx(SPREAD / START, rel=accuracy(sampler) + 2e-3)
+
+
+@pytest.mark.parametrize("method", ["multistep", "singlestep"])
+@pytest.mark.parametrize("solver", ["dpm++", "dpm"])
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_error_of_a_whole_walk_falls_with_its_order(order, solver, method):
+    keys = {"solver": solver, "method": method, "order": order}
+
+    def miss(steps):
+        sampler = Sampler(**keys, steps=steps, spacing="logsnr", final="sigma_min")
+        got = solve(perfect(SCHEDULE), ONE, sampler, SCHEDULE).item()
+        return abs(got - width(SCHEDULE.end) / START)
+
+    # a multistep walk has no past to begin with: its first step errs by the second power
+    power = min(order, 2) if method == "multistep" else order
+    assert math.log2(miss(240) / miss(480)) > power - 0.2
+
+
+@pytest.mark.parametrize("schedule", ["continuous_linear", "continuous_cosine"])
+@every_sampler
+def test_continuous_time_leads_to_the_exact_answer(keys, schedule):
+    schedule = getattr(NoiseSchedule, schedule)()
+    sampler = Sampler(**keys, steps=400, spacing="logsnr", final="sigma_min")
+    wanted = width(schedule.end) / width(schedule.start)
+    got = solve(perfect(schedule), ONE, sampler, schedule).item()
+    assert got == pytest.approx(wanted, rel=accuracy(sampler))
+
+
+@every_sampler
+def test_every_prediction_of_an_exact_network_leads_to_the_same_image(keys):
+    sampler, start = Sampler(**keys, steps=9), noise(4, dtype=torch.float64)
+    ends = [
+        solve(perfect(SCHEDULE, said), start, sampler, SCHEDULE, prediction=said)
+        for said in Prediction
+    ]
+    for end in ends[1:]:
+        torch.testing.assert_close(end, ends[0], rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 20])
+def test_ddim_is_the_first_order_of_either_solver(steps):
+    start = noise(4, dtype=torch.float64)
+    ddim, dpm, dpmpp = (
+        solve(bent, start, Sampler(solver=solver, order=1, steps=steps), SCHEDULE)
+        for solver in ("ddim", "dpm", "dpm++")
+    )
+    torch.testing.assert_close(dpm, ddim, rtol=0, atol=0)
+    torch.testing.assert_close(dpmpp, ddim, rtol=1e-11, atol=1e-11)
+
+
+@every_sampler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 4, 8, 8)])
+def test_dtype_shape_and_device_are_kept_and_the_noise_unchanged(keys, dtype, shape):
+    start = noise(*shape, dtype=dtype)
+    told = start.clone()
+    end = solve(bent, start, Sampler(**keys, steps=5), SCHEDULE)
+    assert (end.dtype, end.shape, end.device) == (dtype, start.shape, start.device)
+    assert torch.equal(start, told)
+
+
+@every_sampler
+def test_a_picture_is_the_same_alone_and_in_a_batch(keys):
+    batch = noise(3, 4, 8, 8)
+    together = solve(bent, batch, Sampler(**keys, steps=7), SCHEDULE)
+    alone = solve(bent, batch[1:2], Sampler(**keys, steps=7), SCHEDULE)
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-6)
+
+
+def test_float32_is_enough():
+    start, sampler = noise(64, dtype=torch.float64), Sampler(order=3, corrector=True, spacing="rho")
+    exact = solve(bent, start, sampler, SCHEDULE)
+    torch.testing.assert_close(
+        solve(bent, start.float(), sampler, SCHEDULE), exact.float(), rtol=0, atol=1e-5
+    )
+
+
+@every_sampler
+def test_a_network_that_says_nan_is_a_floating_point_error(keys):
+    with pytest.raises(FloatingPointError, match="not finite"):
+        solve(lambda x, t: x * math.nan, noise(2), Sampler(**keys, steps=3), SCHEDULE)
+
+
+def test_an_unknown_prediction_is_a_value_error():
+    with pytest.raises(ValueError, match="colour"):
+        solve(bent, noise(2), Sampler(), SCHEDULE, prediction="colour")
+
+
+def test_the_corrector_has_its_whole_past_where_every_step_is_of_first_order():
+    # each step is far longer than the one before it, so none is trusted beyond first order
+    sampler = Sampler(
+        order=2, corrector=True, timesteps=(999, 998, 990, 930, 500), final="sigma_min"
+    )
+    nodes = grid(SCHEDULE, sampler)
+    assert orders(nodes, sampler) == [1] * 5
+    image, straight = 0.3 * ONE, nodes[-1].alpha * 0.3 + nodes[-1].sigma * 2
+    start = nodes[0].alpha * image + nodes[0].sigma * 2
+    end = solve(lambda x, t: image, start, sampler, SCHEDULE, prediction="sample")
+    assert end.item() == pytest.approx(straight, rel=1e-12)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_a_step_is_of_lower_order_where_it_is_long_and_nowhere_else(order):
+    even = Sampler(order=order, spacing="logsnr", final="sigma_min", steps=8)
+    assert orders(grid(SCHEDULE, even), even) == [*range(1, order), *[order] * (9 - order)]
+    uneven = Sampler(order=order, timesteps=(999, 800, 600, 400, 200, 0.01), final="sigma_min")
+    assert orders(grid(SCHEDULE, uneven), uneven)[4] == 1
