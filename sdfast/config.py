@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdfast.errors import PresetError
-from sdfast.job import nearest
 from sdfast.presets import as_yaml, config_folder, read_yaml, write_text
+from sdfast.wording import nearest
 
 CONFIG_KEYS = ("model", "preset", "out")
 

@@ -6,7 +6,6 @@ Nothing here imports torch, so a command line can read, check and print a job lo
 loaded.
 """
 
-import difflib
 import random
 import re
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from pydantic import (
 )
 
 from sdfast.errors import JobError
+from sdfast.wording import in_our_words, nearest, quoted, typed
 
 Record = dict[str, Any]
 """A job or a part of one as flat keys and plain values."""
@@ -266,90 +266,11 @@ def _know(record: Record, keys: tuple[str, ...]) -> None:
             raise JobError(f"there is no key {quoted(key)}", nearest(str(key), keys), key=str(key))
 
 
-def nearest(word: str, known: "tuple[str, ...] | list[str]") -> str:
-    """A hint that names the likeliest of the known words, or all of them."""
-    lower = {k.lower(): k for k in known}
-    if close := difflib.get_close_matches(word.strip("`").lower(), lower, n=1, cutoff=0.6):
-        return f"did you mean `{lower[close[0]]}`?"
-    return "known are " + ", ".join(f"`{k}`" for k in known) if known else ""
-
-
 def _checked(kind: type[_V], values: Record) -> _V:
     for key, value in values.items():
         if isinstance(value, bool) and kind.model_fields[key].annotation is not bool:
-            raise JobError(f"{_typed(key)} must not be {quoted(value)}", key=_typed(key))
+            raise JobError(f"{typed(key)} must not be {quoted(value)}", key=typed(key))
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise _in_our_words(error, values) from error
-
-
-def _in_our_words(error: ValidationError, values: Record) -> JobError:
-    errors = error.errors(include_url=False)
-    first = next((e for e in errors if e["loc"] and e["loc"][0] in values), errors[0])
-    field = str(first["loc"][0]) if first["loc"] else ""
-    key = _typed(field)
-    came, context, hint = quoted(values.get(field)), first.get("ctx", {}), ""
-    match first["type"]:
-        case "literal_error":
-            known = re.findall(r"'([^']+)'", str(context["expected"]))
-            problem = f"there is no {key} {came}"
-            hint = _nearest_sampler(came, known) if key == "sampler" else nearest(came, known)
-        case "greater_than_equal" | "less_than_equal" | "less_than" | "too_short" | "too_long":
-            problem = f"{key} must be {_RANGES[key]}, not {came}"
-        case "string_too_long":
-            problem = f"{key} is longer than {context['max_length']} characters"
-        case "value_error" if not key:
-            problem = str(context["error"])
-        case "value_error":
-            problem = f"{key} {context['error']}" + (f", not {came}" if came != "``" else "")
-        case "missing":
-            problem = f"{key} must be given"
-        case kind:
-            problem = f"{key} must be {_wanted(kind)}, not {came}"
-    return JobError(problem, hint, key=key)
-
-
-def _typed(field: str) -> str:
-    """The key that sets a field."""
-    return "sampler" if field == "solver" else field
-
-
-def _nearest_sampler(came: str, known: list[str]) -> str:
-    hint = nearest(came, [*known, *ALIASES])
-    plain = nearest("", known) + ", and A1111's names such as `DPM++ 2M Karras`"
-    return hint if hint.startswith("did you mean") else plain
-
-
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "text",
-    "tuple": "a list",
-    "finite_number": "a finite number",
-}
-
-
-def _wanted(kind: str) -> str:
-    return next((words for start, words in _KINDS.items() if kind.startswith(start)), "valid")
-
-
-_RANGES = {
-    "steps": "from 1 to 1000",
-    "order": "1, 2 or 3",
-    "rho": "from 0.5 to 20",
-    "seed": "from 0 to 4294967295",
-    "guidance": "from 0 to 100",
-    "timesteps": "1 to 1000 times of at least 0",
-}
-
-
-def quoted(value: Any) -> str:
-    """What the user typed, in backticks and not too long."""
-    try:
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-    except ValueError:  # Python writes out no integer of more than 4300 digits
-        text = "a number of thousands of digits"
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return f"`{text[:57] + '...' if len(text) > 60 else text}`"
+        raise in_our_words(error, values, samplers=[*ALIASES]) from error

@@ -17,7 +17,8 @@ from itertools import chain, count
 from pathlib import Path
 
 from sdfast.errors import UsageError
-from sdfast.job import Job, nearest, schedule_name
+from sdfast.job import Job, schedule_name
+from sdfast.wording import nearest
 
 TEMPLATE = "{slug}-{seed}.png"
 

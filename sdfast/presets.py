@@ -16,7 +16,8 @@ import yaml
 from platformdirs import user_config_path
 
 from sdfast.errors import JobError, PresetError
-from sdfast.job import KEYS, Job, Record, Sampler, nearest, read_job, read_sampler
+from sdfast.job import KEYS, Job, Record, Sampler, read_job, read_sampler
+from sdfast.wording import nearest
 
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in ("prompt", "seed")))
 """What a preset may say: anything of a job but its prompt and seed."""

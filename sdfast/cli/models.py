@@ -60,9 +60,9 @@ def remove(
 ) -> None:
     from sdfast.config import load_config
     from sdfast.errors import ModelError, UsageError
-    from sdfast.job import nearest
     from sdfast.models.cache import delete, stored
     from sdfast.models.find import ALIASES
+    from sdfast.wording import nearest
 
     if name == "tiny":
         raise UsageError("`tiny` is built in; it goes when sdfast goes")

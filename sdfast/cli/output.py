@@ -113,8 +113,8 @@ class Output:
 def policy(name: str) -> Exists:
     """What `--exists` says. Raises UsageError for what it cannot say."""
     from sdfast.errors import UsageError
-    from sdfast.job import nearest
     from sdfast.naming import Exists
+    from sdfast.wording import nearest
 
     if name not in [*Exists]:
         raise UsageError(f"`--exists` cannot be `{name}`", nearest(name, [*Exists]))

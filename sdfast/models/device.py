@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sdfast.errors import DeviceError, UsageError
-from sdfast.job import nearest
+from sdfast.wording import nearest
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

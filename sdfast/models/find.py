@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from sdfast.errors import JobError, ModelError
-from sdfast.job import Job, nearest, quoted, read_job
+from sdfast.job import Job, read_job
+from sdfast.wording import nearest, quoted
 
 TINY = Path(__file__).parent / "tiny"
 

@@ -1,0 +1,103 @@
+"""What is wrong with a value, in a person's words.
+
+Every complaint names the key, what it may be and what came; where a word is near to a known one,
+the hint says so.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from sdfast.errors import JobError
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """A hint that names the likeliest of the known words, or all of them."""
+    lower = {k.lower(): k for k in known}
+    if close := difflib.get_close_matches(word.strip("`").lower(), lower, n=1, cutoff=0.6):
+        return f"did you mean `{lower[close[0]]}`?"
+    return "known are " + ", ".join(f"`{k}`" for k in known) if known else ""
+
+
+def quoted(value: Any) -> str:
+    """What the user typed, in backticks and not too long."""
+    try:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+    except ValueError:  # Python writes out no integer of more than 4300 digits
+        text = "a number of thousands of digits"
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return f"`{text[:57] + '...' if len(text) > 60 else text}`"
+
+
+def in_our_words(
+    error: ValidationError, values: Mapping[str, Any], *, samplers: list[str]
+) -> JobError:
+    """What a schema found wrong with the values, as one line that names the key.
+
+    `samplers` are the names a sampler may go by besides its own.
+    """
+    errors = error.errors(include_url=False)
+    first = next((e for e in errors if e["loc"] and e["loc"][0] in values), errors[0])
+    field = str(first["loc"][0]) if first["loc"] else ""
+    key = typed(field)
+    came, context, hint = quoted(values.get(field)), first.get("ctx", {}), ""
+    match first["type"]:
+        case "literal_error":
+            known = re.findall(r"'([^']+)'", str(context["expected"]))
+            problem = f"there is no {key} {came}"
+            hint = (
+                _nearest_sampler(came, known, samplers)
+                if key == "sampler"
+                else nearest(came, known)
+            )
+        case "greater_than_equal" | "less_than_equal" | "less_than" | "too_short" | "too_long":
+            problem = f"{key} must be {_RANGES[key]}, not {came}"
+        case "string_too_long":
+            problem = f"{key} is longer than {context['max_length']} characters"
+        case "value_error" if not key:
+            problem = str(context["error"])
+        case "value_error":
+            problem = f"{key} {context['error']}" + (f", not {came}" if came != "``" else "")
+        case "missing":
+            problem = f"{key} must be given"
+        case kind:
+            problem = f"{key} must be {_wanted(kind)}, not {came}"
+    return JobError(problem, hint, key=key)
+
+
+def typed(field: str) -> str:
+    """The key that sets a field."""
+    return "sampler" if field == "solver" else field
+
+
+def _nearest_sampler(came: str, known: list[str], samplers: list[str]) -> str:
+    hint = nearest(came, [*known, *samplers])
+    plain = nearest("", known) + ", and A1111's names such as `DPM++ 2M Karras`"
+    return hint if hint.startswith("did you mean") else plain
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "finite_number": "a finite number",
+}
+
+
+def _wanted(kind: str) -> str:
+    return next((words for start, words in _KINDS.items() if kind.startswith(start)), "valid")
+
+
+_RANGES = {
+    "steps": "from 1 to 1000",
+    "order": "1, 2 or 3",
+    "rho": "from 0.5 to 20",
+    "seed": "from 0 to 4294967295",
+    "guidance": "from 0 to 100",
+    "timesteps": "1 to 1000 times of at least 0",
+}
