@@ -54,9 +54,10 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
     assert job.guidance is not None
     marks = [mark()]
     prompted = model.encode(job.prompt)
-    network = guided(model, prompted.states, job.negative, job.guidance)
+    plain = model.encode(job.negative) if job.guidance != 1 else None
+    network = guided(model, prompted, plain, job.guidance)
     marks.append(mark())
-    yield Encoded(job, prompted.dropped)
+    yield Encoded(job, " ... ".join(w.dropped for w in (prompted, plain) if w and w.dropped))
 
     x = noise = model.noise(job.seed, job.size)
     try:
@@ -65,7 +66,7 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
         raise JobError(str(error)) from error
     for index, x in enumerate(walk, start=1):  # noqa: B007  (the last x is the picture's latents)
         marks.append(mark())
-        yield Stepped(index, job.sampler.steps)
+        yield Stepped(index, job.sampler.calls)
 
     _check(x)
     before = mark()
@@ -76,14 +77,14 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
     yield Finished(job, image, Times(encode, tuple(steps), decode), again)
 
 
-def guided(model: Model, prompted: Tensor, negative: str, scale: float) -> Network:
-    """The model as the solver sees it: one call, guided where the scale asks for it.
+def guided(model: Model, prompted: Words, plain: Words | None, scale: float) -> Network:
+    """The model as the solver sees it: one call, guided if there is something to guide away from.
 
-    Classifier-free guidance asks for both halves in one batch; a scale of 1 asks for one only.
+    Classifier-free guidance asks for both halves in one batch.
     """
-    if scale == 1:
-        return lambda x, t: model.predict(x, t, prompted)
-    both = torch.cat([model.encode(negative).states, prompted])
+    if plain is None:
+        return lambda x, t: model.predict(x, t, prompted.states)
+    both = torch.cat([plain.states, prompted.states])
 
     def network(x: Tensor, t: float) -> Tensor:
         plain, told = model.predict(torch.cat([x, x]), t, both).chunk(2)

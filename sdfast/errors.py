@@ -22,12 +22,12 @@ class SdfastError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(_one_line(message))
-        self.hint = _one_line(hint)
+        super().__init__(printable(message))
+        self.hint = printable(hint)
 
 
-def _one_line(text: str) -> str:
-    """Without what a file or a name may bring that would move a terminal's cursor."""
+def printable(text: str) -> str:
+    """One line, a space for each character that would move a terminal's cursor or colour it."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 

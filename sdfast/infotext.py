@@ -14,7 +14,7 @@ import re
 from typing import Any, NamedTuple
 
 from sdfast.errors import JobError
-from sdfast.job import ALIASES, Job, Record, read_job, schedule_name
+from sdfast.job import A1111, Job, Record, a1111_name, read_job, schedule_name
 
 
 class Infotext(NamedTuple):
@@ -98,17 +98,20 @@ _KEYS = {
     "Size": "size",
     "Sampler": "sampler",
 }
-_AUTOMATIC = {"DPM++ 2M": "DPM++ 2M Karras"}
-"""What a sampler's schedule type `Automatic` is where it is not the plain one."""
-_SDCPP_SCHEDULES = {
-    "": "Uniform",
-    "discrete": "Uniform",
-    "karras": "Karras",
-    "exponential": "Exponential",
-    "sgm_uniform": "SGM Uniform",
-    "ays": "Align Your Steps",
+_SAMPLERS: dict[tuple[str, str], str] = {
+    **{said: a1111_name(*said) for said in A1111},
+    ("DPM++ 2M Karras", ""): "DPM++ 2M Karras",
+    ("DPM++ 2M Exponential", ""): "DPM++ 2M Exponential",
+    ("DPM++ 2M SGM Uniform", ""): "DPM++ 2M SGM Uniform",
+    ("dpm++2m karras", ""): "DPM++ 2M Karras",
+    ("dpm++2m exponential", ""): "DPM++ 2M Exponential",
+    ("dpm++2m sgm_uniform", ""): "DPM++ 2M SGM Uniform",
 }
-_SDCPP = {f"dpm++2m {k}".strip(): f"DPM++ 2M {v}" for k, v in _SDCPP_SCHEDULES.items()}
+"""The samplers that walk here as there, by the name and the schedule type that stand there.
+
+The web UI writes the two apart since its version 1.9, and stable-diffusion.cpp joins them. A bare
+`DPM++ 2M` is from before 1.9 and spaced as no sampler here is, and so is a bare `dpm++2m`.
+"""
 
 
 def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
@@ -120,8 +123,7 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
     pairs = infotext.pairs
     heading = {"Prompt": infotext.prompt, "Negative prompt": infotext.negative}
     said = heading | pairs | heading  # the heading first, and not to be overruled by a pair
-    if "Sampler" in pairs:
-        said["Sampler"] = _sampler(pairs["Sampler"], said.pop("Schedule type", ""))
+    schedule = said.pop("Schedule type", "") if "Sampler" in said else ""
     ours = pairs.get("Version", "").startswith("sdfast ")
     keys = _KEYS | {"Model": "model"} if ours else _KEYS
     record: Record = {"negative": ""}  # that none is given means that there is none
@@ -130,25 +132,18 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
         if not text or name == "Version" or (name, text) == ("RNG", "CPU"):
             continue
         key = keys.get(name)
-        if key is None or (value := _value(key, text)) is None:
+        if key is None or (value := _value(key, text, schedule)) is None:
             unknown.append(name)
         else:
             record[key] = value
     return record, unknown
 
 
-def _value(key: str, text: str) -> Any:
+def _value(key: str, text: str, schedule: str) -> Any:
     """The text as the job's value; None where it cannot be one."""
-    if key == "sampler":
-        return text if text in ALIASES else None
+    if key == "sampler":  # the web UI's DDIM minds no schedule type
+        return _SAMPLERS.get((text, "Automatic" if text == "DDIM" else schedule))
     try:
         return read_job({"prompt": "any", key: text}).record[key]
     except JobError:
         return None
-
-
-def _sampler(name: str, schedule: str) -> str:
-    """The sampler by its joined name; since its version 1.9 the web UI writes them apart."""
-    if schedule == "Automatic":
-        return _AUTOMATIC.get(name, name)
-    return _SDCPP.get(name, f"{name} {schedule}".strip())

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from sdfast.errors import JobError
-from sdfast.wording import in_our_words, nearest, quoted, typed
+from sdfast.wording import in_our_words, nearest, quoted
 
 Record = dict[str, Any]
 """A job or a part of one as flat keys and plain values."""
@@ -43,12 +43,14 @@ Spacing = Literal[
     "leading",
     "trailing",
 ]
-Solver = Literal["dpm++", "dpm", "ddim"]
+Solver = Literal["dpm++", "dpm", "ddim", "pndm"]
 
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+
+_ORDERLESS = ("ddim", "pndm")
 
 _V = TypeVar("_V", bound=_Value)
 
@@ -57,20 +59,20 @@ class Sampler(_Value):
     """How to walk from noise to image. Equal samplers walk alike."""
 
     solver: Solver = "dpm++"
-    """`dpm++` integrates the image, `dpm` the noise; `ddim` is their first order."""
+    """`dpm++` integrates the image, `dpm` the noise; `ddim` is their first order, and `pndm` mixes
+    the noise of up to four of its steps."""
     method: Literal["multistep", "singlestep"] = "multistep"
     order: Annotated[int, Field(ge=1, le=3)] = 2
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Network calls from noise to image."""
     spacing: Spacing = "uniform"
     rho: Annotated[float, Field(ge=0.5, le=20)] | None = None
-    """The power of the spacings `rho` (2 unless given) and `karras` (7)."""
+    """The power of the spacings `rho` (2 unless given) and `karras` (7); others have none."""
     corrector: bool = False
     """Take each step again once the next call is known (UniPC); multistep only."""
     final: Literal["zero", "sigma_min"] = "zero"
     """Where the walk ends: no noise at all, or the least noise the network was trained on."""
     weights: Literal["exact", "reference"] = "exact"
-    """`reference` weighs and lowers order 3 as the authors' code and diffusers do."""
+    """`reference` weighs and lowers as the authors' code and diffusers do; multistep only."""
     timesteps: (
         Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1, max_length=1000)]
         | None
@@ -87,16 +89,29 @@ class Sampler(_Value):
         times: object = values.get("timesteps")
         if isinstance(times, list | tuple):
             values.setdefault("steps", len(cast("list[Any]", times)))
-        if values.get("solver") == "ddim":
+        if values.get("solver") in _ORDERLESS:
             values.setdefault("order", 1)
         return values
 
+    @property
+    def calls(self) -> int:
+        """Network calls from noise to image: one per step, and `pndm` takes its first twice."""
+        return self.steps + (self.solver == "pndm" and self.steps > 1)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.solver == "ddim" and (self.order, self.corrector) != (1, False):
-            raise ValueError("ddim is of order 1 and takes no corrector")
+        if self.solver in _ORDERLESS and self.order != 1:
+            raise ValueError(f"{self.solver} takes no order")
+        if self.solver in _ORDERLESS and (self.method != "multistep" or self.corrector):
+            raise ValueError(f"{self.solver} takes neither a method nor a corrector")
         if self.corrector and self.method != "multistep":
             raise ValueError("a corrector needs the method multistep")
+        if self.weights == "reference" and self.method != "multistep":
+            raise ValueError("the `reference` weights need the method multistep")
+        if self.rho is not None and self.timesteps is not None:
+            raise ValueError("rho needs a spacing, and explicit timesteps have none")
+        if self.rho is not None and self.spacing not in ("rho", "karras"):
+            raise ValueError(f"rho needs the spacing `rho` or `karras`, not `{self.spacing}`")
         if self.timesteps is not None:
             if len(self.timesteps) != self.steps:
                 raise ValueError(
@@ -106,6 +121,10 @@ class Sampler(_Value):
             if not falling:
                 raise ValueError("timesteps must fall from one to the next")
         return self
+
+
+DEFAULT = Sampler(spacing="rho", rho=2, corrector=True, final="sigma_min")
+"""What a job is painted with that asks for nothing else: the preset `default`."""
 
 
 def _size(value: Any) -> Any:
@@ -146,7 +165,7 @@ class Job(_Value):
     """Width and height in pixels; None is the model's own."""
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
     """How strongly to follow the prompt; 1 is not at all beyond it, None is the model's own."""
-    sampler: Sampler = Sampler()
+    sampler: Sampler = DEFAULT
 
     @field_validator("prompt")
     @classmethod
@@ -175,31 +194,34 @@ SAMPLER_KEYS = tuple("sampler" if k == "solver" else k for k in Sampler.model_fi
 KEYS = tuple(dict.fromkeys((*JOB_KEYS, *SAMPLER_KEYS)))
 """Every key of a record."""
 
-_A1111 = {
-    "DPM++ 2M": {"sampler": "dpm++", "order": 2},
-    "DPM++ 3M": {"sampler": "dpm++", "order": 3, "weights": "reference"},
-    "DPM++ 2S": {"sampler": "dpm++", "order": 2, "method": "singlestep"},
-    "UniPC": {"sampler": "dpm++", "order": 2, "corrector": True},
+A1111: dict[tuple[str, str], Record] = {
+    ("DPM++ 2M", "Karras"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
+    ("DPM++ 2M", "Exponential"): {"sampler": "dpm++", "order": 2, "spacing": "exponential"},
+    ("DPM++ 2M", "SGM Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "uniform"},
+    ("DPM++ 2M", "Automatic"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
+}
+"""AUTOMATIC1111's samplers that walk here as there, by the web UI's name and schedule type."""
+
+_FIELD: dict[str, Record] = {
+    "UniPC": {"sampler": "dpm++", "order": 2, "spacing": "uniform", "corrector": True},
     "DDIM": {"sampler": "ddim", "spacing": "leading", "final": "sigma_min"},
+    "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
 }
-_SCHEDULE_TYPES = {
-    "": "linspace",
-    "Uniform": "linspace",
-    "Karras": "karras",
-    "Exponential": "exponential",
-    "SGM Uniform": "trailing",
-    "Align Your Steps": "ays",
-}
-ALIASES: dict[str, Record] = {
-    f"{name} {kind}".strip(): {"spacing": spacing, **keys}
-    for name, keys in _A1111.items()
-    for kind, spacing in _SCHEDULE_TYPES.items()
-}
-"""Samplers by the names AUTOMATIC1111's web UI gives them."""
+"""Names the field knows, walked as their authors do; the web UI walks otherwise by the same names
+(its UniPC is of order 3, and its DDIM leaves out the last call)."""
+
+
+def a1111_name(name: str, schedule: str) -> str:
+    """The web UI's name and schedule type as one; `Automatic` goes without saying."""
+    return name if schedule == "Automatic" else f"{name} {schedule}"
+
+
+ALIASES: dict[str, Record] = {a1111_name(*said): keys for said, keys in A1111.items()} | _FIELD
+"""Samplers by the names other programs give them."""
 
 _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
     "sampler": tuple(k for k in SAMPLER_KEYS if k not in ("sampler", "steps")),
-    "method": ("corrector",),
+    "method": ("corrector", "weights"),
     "spacing": ("rho", "timesteps"),
     "steps": ("timesteps",),
     "timesteps": ("steps", "spacing", "rho"),
@@ -230,21 +252,27 @@ def _named(sampler: str) -> Record:
 
 
 def schedule_name(sampler: Sampler) -> tuple[str, str]:
-    """A sampler's name and schedule type as AUTOMATIC1111 would write them, or ours."""
-    base = sampler.model_copy(update={"steps": 20})
-    for name, keys in _A1111.items():
-        for kind, spacing in list(_SCHEDULE_TYPES.items())[1:]:
-            if base == read_sampler({"spacing": spacing, **keys}):
-                return name, kind
-    family = {"dpm++": "DPM++", "dpm": "DPM-Solver", "ddim": "DDIM"}[sampler.solver]
+    """A sampler's name and schedule type: AUTOMATIC1111's where it walks exactly so, or ours.
+
+    Ours begin with a small letter, so that none is taken for one of the web UI's.
+    """
+    of_karras = (sampler.spacing, sampler.rho) == ("karras", 7)
+    plain = sampler.model_copy(update={"rho": None}) if of_karras else sampler
+    for said, keys in A1111.items():
+        if plain == read_sampler({"steps": sampler.steps, **keys}):
+            return said
     letter = "S" if sampler.method == "singlestep" else "M"
-    order = "" if sampler.solver == "ddim" else f" {sampler.order}{letter}"
-    return family + order + (" UniC" if sampler.corrector else ""), sampler.spacing
+    order = "" if sampler.solver in _ORDERLESS else f" {sampler.order}{letter}"
+    name = sampler.solver + order + (" UniC" if sampler.corrector else "")
+    return name, sampler.spacing if sampler.timesteps is None else "timesteps"
 
 
 def read_job(record: Record) -> Job:
-    """The job of a flat record. Raises JobError that names the key and what it may be."""
-    record = layered(record)
+    """The job of a flat record, upon the default sampler.
+
+    Raises JobError that names the key and what it may be.
+    """
+    record = layered(sampler_record(DEFAULT), record)
     _know(record, KEYS)
     own = {k: v for k, v in record.items() if k in JOB_KEYS and k != "sampler"}
     shape = {k: v for k, v in record.items() if k in SAMPLER_KEYS}
@@ -266,11 +294,17 @@ def _know(record: Record, keys: tuple[str, ...]) -> None:
             raise JobError(f"there is no key {quoted(key)}", nearest(str(key), keys), key=str(key))
 
 
+_NO_VALUE = object()
+"""Takes the place of a stray boolean, which pydantic would read as 0 or 1."""
+
+
 def _checked(kind: type[_V], values: Record) -> _V:
-    for key, value in values.items():
-        if isinstance(value, bool) and kind.model_fields[key].annotation is not bool:
-            raise JobError(f"{typed(key)} must not be {quoted(value)}", key=typed(key))
+    stray = {
+        key: _NO_VALUE
+        for key, value in values.items()
+        if isinstance(value, bool) and kind.model_fields[key].annotation is not bool
+    }
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values | stray)
     except ValidationError as error:
         raise in_our_words(error, values, samplers=[*ALIASES]) from error

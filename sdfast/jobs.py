@@ -6,6 +6,7 @@ Precedence, lowest first: the model's own, config file, preset, `--from`, flag.
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -17,15 +18,32 @@ from sdfast.presets import load_preset
 _MOST_SEEDS = 100_000
 
 
-def resolve(given: Record, preset: str | None, picture: str | None, config: Config) -> Record:
-    """One record from all the layers, the flags on top."""
-    recipe: Record = {}
-    if picture is not None:
-        from sdfast.png import read_recipe
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What all the layers together ask for."""
 
-        recipe = read_recipe(Path(picture)).record
-    beneath = load_preset(preset or config.preset or "default").record
-    return layered({"model": config.model}, beneath, recipe, given)
+    record: Record
+    not_followed: tuple[str, ...] = ()
+    """What the picture of `--from` says besides, and sdfast cannot do."""
+    model_from_picture: bool = False
+    """The model is what a picture says, whoever made it; nobody here has asked for it."""
+
+
+def resolve(given: Record, preset: str | None, picture: str | None, config: Config) -> Asked:
+    """One record from all the layers, the flags on top."""
+    beneath = layered(
+        {"model": config.model}, load_preset(preset or config.preset or "default").record
+    )
+    if picture is None:
+        return Asked(layered(beneath, given))
+    from sdfast.png import read_recipe
+
+    recipe = read_recipe(Path(picture))
+    return Asked(
+        layered(beneath, recipe.record, given),
+        tuple(recipe.unknown),
+        "model" in recipe.record and given.get("model") is None,
+    )
 
 
 def read_prompts(words: Iterable[str]) -> Iterator[str]:

@@ -15,8 +15,8 @@ from typing import Any, cast
 import yaml
 from platformdirs import user_config_path
 
-from sdfast.errors import JobError, PresetError
-from sdfast.job import KEYS, Job, Record, Sampler, read_job, read_sampler
+from sdfast.errors import JobError, PresetError, printable
+from sdfast.job import KEYS, Job, Record, Sampler, read_job
 from sdfast.wording import nearest
 
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in ("prompt", "seed")))
@@ -37,10 +37,8 @@ class Preset:
 
     @property
     def sampler(self) -> Sampler:
-        return read_sampler({k: v for k, v in self.record.items() if k not in _OF_JOB})
-
-
-_OF_JOB = frozenset(Job.model_fields) - {"sampler"}
+        """How it walks; what it leaves open is as in a job that asks for nothing."""
+        return _job(self.record).sampler
 
 
 def config_folder() -> Path:
@@ -86,11 +84,14 @@ def save_preset(name: str, record: Record, about: str = "", *, replace: bool = F
             "letters, digits, `-`, `_` and `.` make one",
         )
     kept = {k: v for k, v in record.items() if k in PRESET_KEYS}
-    _check(kept)
+    _job(kept)
     folder = config_folder() / "presets"
     path = folder / f"{name}.yaml"
     if path.exists() and not replace:
-        raise PresetError(f"there is a preset `{name}` already", "--force replaces it")
+        raise PresetError(
+            f"there is a preset `{name}` already",
+            f"`sdfast presets save {name} --force` replaces it",
+        )
     text = as_yaml(({"about": about} if about else {}) | kept)
     write_text(path, text)
     return path
@@ -115,7 +116,10 @@ def schema() -> dict[str, Any]:
     """The JSON schema of a preset file, for editors that check YAML while it is typed."""
     job = Job.model_json_schema()["properties"]
     sampler = Sampler.model_json_schema()["properties"]
-    sampler["sampler"] = {"type": "string", "description": "dpm++, dpm, ddim or an A1111 name"}
+    sampler["sampler"] = {
+        "type": "string",
+        "description": "dpm++, dpm, ddim, pndm or an A1111 name",
+    }
     known = {"about": {"type": "string"}, "size": {"type": "string", "pattern": r"^\d+x\d+$"}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -219,18 +223,18 @@ def _read(path: Path, name: str) -> Preset:
     if not isinstance(about, str):
         raise PresetError(f"{shown}:{lines['about']}: about must be text")
     try:
-        _check(record)
+        _job(record)
     except JobError as error:
         where = f":{lines[error.key]}" if error.key in lines else ""
         raise PresetError(f"{shown}{where}: {error}", error.hint) from error
     return Preset(path.stem if name.endswith(_ENDINGS) else name, record, about)
 
 
-def _check(record: Record) -> None:
-    """Raise JobError unless a job could be made of the record."""
-    read_job({"prompt": "any", "seed": 0, **{k: v for k, v in record.items() if v is not None}})
+def _job(record: Record) -> Job:
+    """Some job of the record. Raises JobError if there can be none."""
+    return read_job({"prompt": "any", "seed": 0, **record})
 
 
 def _clean(text: str) -> str:
     """What a file says, fit for one line of a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:200]
+    return " ".join(printable(str(text)).split())[:200]

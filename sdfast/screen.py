@@ -30,7 +30,7 @@ def watch(events: Iterable[Event], console: Console) -> Iterator[Event]:
             match event:
                 case Encoded(job):
                     begun = time.perf_counter()
-                    bar.update(task, description=f"seed {job.seed}", total=job.sampler.steps)
+                    bar.update(task, description=f"seed {job.seed}", total=job.sampler.calls)
                 case Stepped(index):
                     pace = 1000 * (time.perf_counter() - begun) / index
                     bar.update(task, completed=index, pace=f"{pace:.1f} ms/step")

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sdfast.errors import JobError
+from sdfast.errors import JobError, printable
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -28,7 +28,7 @@ def quoted(value: Any) -> str:
         text = str(value).lower() if isinstance(value, bool) else str(value)
     except ValueError:  # Python writes out no integer of more than 4300 digits
         text = "a number of thousands of digits"
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = " ".join(printable(text).split())
     return f"`{text[:57] + '...' if len(text) > 60 else text}`"
 
 

@@ -323,10 +323,78 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_no_scraps(here):
     assert all(p.suffix == ".png" and pixels(p) for p in here.iterdir())
 
 
-def test_a_reader_that_leaves_early_is_no_error():
+def test_a_reader_that_leaves_early_ends_it_as_shells_expect():
     command = f"{sys.executable} -m sdfast presets | head -c 1"
     ran = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False
     )
-    assert ran.returncode == 0
+    assert ran.returncode == 141
     assert ran.stderr == b""
+
+
+def test_a_full_disk_on_stdout_is_one_line():
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "sdfast", "presets"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 2
+    assert ran.stderr == "error: stdout: No space left on device\n"
+
+
+@pytest.mark.parametrize("policy", ["overwrite", "skip", "error"])
+def test_pictures_of_one_run_do_not_take_each_others_names(sdfast, here, policy):
+    code, out, err = sdfast("gen", "a", "-n", "3", "-o", "x.png", "--exists", policy)
+    assert (code, out) == (2, "")
+    assert "called the same" in err
+    assert not list(here.iterdir())
+
+
+def test_json_tells_of_skipped_pictures_too(sdfast, here):
+    (here / "a-cat-1.png").touch()
+    _, out, _ = sdfast(*QUICK, "--exists", "skip", "--json")
+    line = json.loads(out)
+    assert (line["path"], line["skipped"]) == ("a-cat-1.png", True)
+
+
+def test_info_goes_on_after_a_file_that_tells_nothing(sdfast, here):
+    (here / "bad.png").write_bytes(b"no png")
+    sdfast(*QUICK)
+    code, out, err = sdfast("info", "bad.png", "a-cat-1.png")
+    assert code == 2
+    assert out.startswith("a-cat-1.png")
+    assert err.count("error: ") == 1
+
+
+def test_a_strangers_picture_cannot_make_us_download(sdfast, here):
+    from sdfast import Job, png
+
+    job = Job(prompt="a cat", model="some/body", seed=1)
+    text = png.recipe(job, version="0", model="some/body", size=(64, 64))
+    png.save(Image.new("RGB", (64, 64)), here / "theirs.png", text=text)
+    code, out, err = sdfast("gen", "--from", "theirs.png")
+    assert (code, out) == (3, "")
+    assert "some/body" in err
+    assert "-m NAME|FOLDER" in err
+
+
+def test_what_a_foreign_recipe_says_and_we_cannot_do_is_named(sdfast, here):
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("parameters", "fog\nSteps: 3, Sampler: Euler a, CFG scale: 5, Clip skip: 2")
+    Image.new("RGB", (64, 64)).save(here / "theirs.png", pnginfo=info)
+    code, out, err = sdfast("gen", "--from", "theirs.png", "-m", "tiny")
+    assert code == 0
+    assert "Sampler" in err
+    assert "Clip skip" in err
+    assert pixels(out.strip())
+
+
+def test_the_shipped_presets_paint(sdfast):
+    for preset in ("fast", "a1111", "pndm50"):
+        code, _, _ = sdfast("gen", "a cat", "-p", preset, "-m", "tiny", "--json")
+        assert code == 0

@@ -8,12 +8,13 @@ import sys
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.models import load_model
-from sdfast.models.find import find, is_cached
+from sdfast.models.find import TINY, find, is_cached, target_of
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
@@ -22,8 +23,6 @@ NEEDED = (
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
     TEXT,
-    "tokenizer/merges.txt",
-    "tokenizer/vocab.json",
     "unet/config.json",
     UNET,
     "vae/config.json",
@@ -68,6 +67,12 @@ def test_an_alias_finds_its_folder_and_the_model_keeps_the_aliass_name(small):
     assert (source.name, source.folder) == ("mine", small)
 
 
+def test_an_alias_may_stand_for_another_name():
+    aliases = {"mine": "sd15", "small": "tiny", "tiny": "sd15"}
+    assert target_of("mine", aliases) == target_of("sd15")
+    assert find("small", aliases).folder == find("tiny", aliases).folder == TINY
+
+
 def test_an_unknown_name_brings_the_nearest_one():
     with pytest.raises(ModelError, match="no model `sd51`") as caught:
         find("sd51")
@@ -110,6 +115,22 @@ def test_a_hub_model_is_refused_if_the_caller_is_offline_though_the_machine_is_n
 def test_a_missing_file_is_named(broken, file):
     (broken / file).unlink()
     assert file in refused(broken)
+
+
+@pytest.mark.parametrize("file", ["vocab.json", "merges.txt"])
+def test_a_tokenizer_in_neither_form_is_told_with_both(broken, file):
+    for gone in (file, "tokenizer.json"):
+        (broken / "tokenizer" / gone).unlink()
+    said = refused(broken)
+    assert "tokenizer/tokenizer.json" in said
+    assert f"tokenizer/{file}" in said
+
+
+def test_a_folder_that_only_diffusers_wrote_reads_prompts_alike(small, tmp_path):
+    pipeline = StableDiffusionPipeline.from_pretrained(small)
+    pipeline.save_pretrained(tmp_path / "saved")
+    first, saved = (load_model(str(f), device="cpu") for f in (small, tmp_path / "saved"))
+    assert torch.equal(first.encode("a red cat").states, saved.encode("a red cat").states)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
@@ -257,6 +278,8 @@ def test_a_models_own_guidance_is_checked_as_a_jobs_is(broken, guidance):
         ("scheduler/scheduler_config.json", {"beta_schedule": "sideways"}),
         ("scheduler/scheduler_config.json", {"prediction_type": "guess"}),
         ("scheduler/scheduler_config.json", {"beta_end": None}),
+        ("scheduler/scheduler_config.json", {"beta_end": 10**400}),
+        ("scheduler/scheduler_config.json", {"trained_betas": [0.1, 10**400]}),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": 0}),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**15}),
         ("scheduler/scheduler_config.json", {"trained_betas": []}),

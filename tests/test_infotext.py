@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdfast import infotext
-from sdfast.job import ALIASES, Job, Sampler, read_job, read_sampler, schedule_name
+from sdfast.job import A1111, Job, Sampler, read_job, read_sampler, schedule_name
 
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
@@ -49,7 +49,16 @@ letters = st.one_of(
     st.sampled_from(' ,:()"\\[]<>'), st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
 )
 prompts = webui_lines(letters)
-samplers = st.sampled_from([*map(read_sampler, ({"sampler": name} for name in ALIASES)), Sampler()])
+samplers = st.sampled_from(
+    [
+        *map(read_sampler, A1111.values()),
+        read_sampler({"sampler": "UniPC"}),
+        Sampler(order=3),
+        Sampler(spacing="karras", rho=5),
+        Sampler(spacing="karras", final="sigma_min"),
+        Sampler(solver="ddim", order=1),
+    ]
+)
 jobs = st.builds(
     Job,
     prompt=prompts,
@@ -95,7 +104,7 @@ def test_a_job_with_a_sampler_of_the_web_ui_comes_back(job, size):
     text = infotext.write(job, version="1.2", model="sd15", size=size)
     record, unknown = infotext.to_record(infotext.read(text))
     back = read_job(record)
-    named = schedule_name(job.sampler)[1] != "uniform"
+    named = schedule_name(job.sampler) in A1111
     assert unknown == ([] if named else ["Sampler"])
     assert back.sampler == job.sampler or not named
     assert (back.prompt, back.negative, back.seed) == (job.prompt, job.negative, job.seed)
@@ -120,16 +129,52 @@ def record_of(params):
         ("Sampler: DPM++ 2M, Schedule type: Karras", "DPM++ 2M Karras"),
         ("Sampler: DPM++ 2M Karras", "DPM++ 2M Karras"),
         ("Sampler: DPM++ 2M, Schedule type: Automatic", "DPM++ 2M Karras"),
-        ("Sampler: DPM++ 2M", "DPM++ 2M"),
-        ("Sampler: UniPC, Schedule type: Automatic", "UniPC"),
+        ("Sampler: DPM++ 2M, Schedule type: Exponential", "DPM++ 2M Exponential"),
+        ("Sampler: DPM++ 2M, Schedule type: SGM Uniform", "DPM++ 2M SGM Uniform"),
+        ("Sampler: DPM++ 2M SGM Uniform", "DPM++ 2M SGM Uniform"),
         ("Sampler: dpm++2m karras", "DPM++ 2M Karras"),
-        ("Sampler: dpm++2m", "DPM++ 2M Uniform"),
+        ("Sampler: dpm++2m exponential", "DPM++ 2M Exponential"),
+        ("Sampler: dpm++2m sgm_uniform", "DPM++ 2M SGM Uniform"),
     ],
 )
 def test_a_sampler_is_read_in_every_form_it_is_written_in(said, meant):
     record, unknown = record_of(f"Steps: 20, {said}, Seed: 1")
-    assert record["sampler"] == meant
+    assert read_sampler({"sampler": record["sampler"]}) == read_sampler({"sampler": meant})
     assert unknown == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Sampler: DPM++ 2M",
+        "Sampler: DPM++ 2M, Schedule type: Uniform",
+        "Sampler: DPM++ 2M, Schedule type: Align Your Steps",
+        "Sampler: DPM++ 2M, Schedule type: Simple",
+        "Sampler: DPM++ 2M, Schedule type: karras",
+        "Sampler: DPM++ 2M Karras, Schedule type: Exponential",
+        "Sampler: DPM++ 2M SDE, Schedule type: Karras",
+        "Sampler: DPM++ 3M SDE, Schedule type: Karras",
+        "Sampler: DPM++ 2S a, Schedule type: Karras",
+        "Sampler: UniPC",
+        "Sampler: UniPC, Schedule type: Automatic",
+        "Sampler: PLMS, Schedule type: Automatic",
+        "Sampler: ddim, Schedule type: uniform",
+        "Sampler: DDIM CFG++, Schedule type: Automatic",
+        "Sampler: DDIM, Schedule type: Automatic",
+        "Sampler: DDIM",
+        "Sampler: dpm++, Schedule type: Automatic",
+        "Sampler: dpm++2m",
+        "Sampler: dpm++2m discrete",
+        "Sampler: dpm++2m ays",
+        "Sampler: dpm++2m gits",
+        "Sampler: dpm++2mv2 karras",
+        "Sampler: ddim_trailing",
+    ],
+)
+def test_a_sampler_that_walks_otherwise_there_is_not_taken_over(said):
+    record, unknown = record_of(f"Steps: 20, {said}, Seed: 1")
+    assert "sampler" not in record
+    assert unknown == ["Sampler"]
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,26 @@ import json
 import subprocess
 import sys
 from collections import ChainMap
+from itertools import pairwise
+from typing import get_args
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sdfast.errors import JobError
+from sdfast.errors import JobError, printable
 from sdfast.job import (
+    A1111,
     ALIASES,
+    DEFAULT,
     KEYS,
     SEEDS,
     Job,
     Sampler,
+    Spacing,
     layered,
     nearest,
     quoted,
@@ -24,6 +31,7 @@ from sdfast.job import (
     read_sampler,
     schedule_name,
 )
+from sdfast.solver import NoiseSchedule, solve
 
 NAN, INF = float("nan"), float("inf")
 
@@ -54,8 +62,11 @@ def said(record):
         ("steps", 20.5, "a whole number"),
         ("steps", "many", "a whole number"),
         ("order", 0, "1, 2 or 3"),
+        ("order", 2.5, "a whole number"),
+        ("order", "second", "a whole number"),
         ("order", 4, "1, 2 or 3"),
         ("size", "513x7", "two multiples of 8 from 64 to 4096"),
+        ("size", "0x0", "two multiples of 8 from 64 to 4096"),
         ("size", "8x8", "two multiples of 8 from 64 to 4096"),
         ("size", "4104x64", "two multiples of 8 from 64 to 4096"),
         ("size", "512", "WIDTHxHEIGHT"),
@@ -99,7 +110,20 @@ def test_a_value_out_of_place_is_named_with_its_key_and_what_it_may_be(key, valu
 def test_a_boolean_is_nothing_but_a_boolean(key, value):
     error = refused(**{key: value})
     assert error.key == key
-    assert f"{key} must" in str(error)
+    assert f"{key} must be " in str(error) or f"there is no {key} " in str(error)
+    assert f"`{value}`".lower() in str(error)
+
+
+@pytest.mark.parametrize("order", [2, 2.0, "2", "2.0"])
+def test_a_whole_number_is_one_however_it_is_written(order):
+    job = read_job({"prompt": "fog", "seed": 1, "sampler": "dpm", "order": order})
+    assert isinstance(job.sampler.order, int)
+    assert job.sampler.order == 2
+
+
+def test_a_word_where_a_number_should_be_is_told_as_typed():
+    assert str(refused(steps="true")) == "steps must be a whole number, not `true`"
+    assert str(refused(steps=True)) == "steps must be a whole number, not `true`"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +144,10 @@ def test_an_unknown_name_brings_the_nearest_one(key, value, hint):
 
 def test_a_sampler_like_no_other_brings_ours_and_says_that_a1111s_are_known():
     hint = refused(sampler="xyzzy").hint
-    assert hint == "known are `dpm++`, `dpm`, `ddim`, and A1111's names such as `DPM++ 2M Karras`"
+    assert (
+        hint
+        == "known are `dpm++`, `dpm`, `ddim`, `pndm`, and A1111's names such as `DPM++ 2M Karras`"
+    )
 
 
 def test_an_unknown_key_brings_the_nearest_one():
@@ -136,8 +163,19 @@ def test_a_key_like_no_other_brings_all_of_them():
     ("record", "words"),
     [
         ({"corrector": True, "method": "singlestep"}, "a corrector needs the method multistep"),
-        ({"sampler": "ddim", "order": 2}, "ddim is of order 1"),
-        ({"sampler": "ddim", "corrector": True}, "takes no corrector"),
+        (
+            {"weights": "reference", "method": "singlestep"},
+            "the `reference` weights need the method multistep",
+        ),
+        ({"rho": 2, "spacing": "ays"}, "rho needs the spacing `rho` or `karras`, not `ays`"),
+        ({"rho": 2, "spacing": "logsnr"}, "rho needs the spacing `rho` or `karras`, not `logsnr`"),
+        ({"rho": 2, "sampler": "DPM++ 2M SGM Uniform"}, "rho needs the spacing"),
+        ({"rho": 2, "timesteps": [2, 1]}, "rho needs a spacing, and explicit timesteps have none"),
+        ({"rho": 2, "spacing": "rho", "timesteps": [2, 1]}, "explicit timesteps have none"),
+        ({"sampler": "ddim", "order": 2}, "ddim takes no order"),
+        ({"sampler": "pndm", "order": 3}, "pndm takes no order"),
+        ({"sampler": "pndm", "method": "singlestep"}, "takes neither a method nor"),
+        ({"sampler": "ddim", "corrector": True}, "takes neither a method nor a corrector"),
         ({"timesteps": [1, 2, 3]}, "timesteps must fall"),
         ({"timesteps": [2, 2]}, "timesteps must fall"),
         ({"timesteps": [2, 1], "steps": 3}, "there are 2 timesteps, but steps is 3"),
@@ -212,8 +250,15 @@ def test_ddim_is_of_order_one_without_being_told():
 
 
 def test_a_record_leaves_out_what_stands_at_its_default():
-    job = read_job({"prompt": "fog", "seed": 1, "spacing": "uniform", "negative": ""})
+    job = read_job({"prompt": "fog", "seed": 1, "sampler": "dpm++", "negative": ""})
     assert job.record == {"prompt": "fog", "seed": 1, "steps": 20, "sampler": "dpm++"}
+
+
+def test_a_job_that_asks_for_nothing_else_is_painted_as_the_default_preset():
+    from sdfast import load_preset
+
+    assert read_job({"prompt": "fog"}).sampler == Job(prompt="fog").sampler == DEFAULT
+    assert load_preset("default").sampler == DEFAULT
 
 
 def test_equal_records_are_equal_jobs_and_can_be_keys():
@@ -226,13 +271,21 @@ times = st.lists(st.floats(0, 999), min_size=1, max_size=20, unique=True)
 walks = st.one_of(
     st.fixed_dictionaries({"steps": st.integers(1, 1000)}),
     times.map(lambda drawn: {"timesteps": sorted(drawn, reverse=True)}),
+    st.fixed_dictionaries(
+        {"spacing": st.sampled_from(["rho", "karras"])}, optional={"rho": st.floats(0.5, 20)}
+    ),
+    st.sampled_from(get_args(Spacing)).map(lambda name: {"spacing": name}),
 )
 solvers = st.one_of(
     st.just({"sampler": "ddim"}),
     st.sampled_from(sorted(ALIASES)).map(lambda name: {"sampler": name}),
     st.fixed_dictionaries(
         {"sampler": st.sampled_from(["dpm++", "dpm"])},
-        optional={"order": st.integers(1, 3), "corrector": st.booleans()},
+        optional={
+            "order": st.integers(1, 3),
+            "corrector": st.booleans(),
+            "weights": st.sampled_from(["exact", "reference"]),
+        },
     ),
     st.fixed_dictionaries(
         {"sampler": st.sampled_from(["dpm++", "dpm"]), "method": st.just("singlestep")},
@@ -246,9 +299,7 @@ others = st.fixed_dictionaries(
         "model": st.text(min_size=1),
         "size": st.tuples(*[st.integers(8, 512).map(lambda n: n * 8)] * 2),
         "guidance": st.floats(0, 100),
-        "rho": st.floats(0.5, 20),
         "final": st.sampled_from(["zero", "sigma_min"]),
-        "weights": st.sampled_from(["exact", "reference"]),
     },
 )
 jobs = st.builds(lambda *parts: read_job(dict(ChainMap(*parts))), solvers, walks, others)
@@ -302,6 +353,8 @@ def test_what_stands_beside_a_sampler_is_kept():
     ("beneath", "above", "left"),
     [
         ({"corrector": True}, {"method": "singlestep"}, {"method": "singlestep"}),
+        ({"weights": "reference"}, {"method": "singlestep"}, {"method": "singlestep"}),
+        ({"spacing": "rho", "rho": 3}, {"spacing": "uniform"}, {"spacing": "uniform"}),
         ({"spacing": "rho", "rho": 3}, {"spacing": "karras"}, {"spacing": "karras"}),
         ({"timesteps": [9, 1]}, {"spacing": "karras"}, {"spacing": "karras"}),
         ({"timesteps": [9, 1]}, {"steps": 5}, {"steps": 5}),
@@ -312,32 +365,127 @@ def test_a_key_drops_what_was_meant_for_another_choice(beneath, above, left):
     assert layered(beneath, above) == left
 
 
+def test_what_was_meant_for_another_choice_is_not_in_the_way():
+    beneath = {"corrector": True, "weights": "reference", "spacing": "rho", "rho": 2}
+    above = {"method": "singlestep", "spacing": "uniform"}
+    assert read_sampler(layered(beneath, above)) == Sampler(method="singlestep")
+    assert read_sampler(layered(beneath, {"timesteps": [9, 1]})).rho is None
+
+
+KARRAS = Sampler(order=2, spacing="karras")
+DDIM = Sampler(solver="ddim", order=1, spacing="leading", final="sigma_min")
+
+
 @pytest.mark.parametrize(
     ("name", "sampler"),
     [
-        ("DPM++ 2M", Sampler(order=2, spacing="linspace")),
-        ("DPM++ 2M Karras", Sampler(order=2, spacing="karras")),
-        ("dpm++ 2m karras", Sampler(order=2, spacing="karras")),
-        ("DPM++ 3M Exponential", Sampler(order=3, weights="reference", spacing="exponential")),
-        ("DPM++ 2S SGM Uniform", Sampler(method="singlestep", spacing="trailing")),
-        ("UniPC Align Your Steps", Sampler(corrector=True, spacing="ays")),
+        ("DPM++ 2M", KARRAS),
+        ("DPM++ 2M Karras", KARRAS),
+        ("dpm++ 2m karras", KARRAS),
+        ("DPM++ 2M Exponential", Sampler(order=2, spacing="exponential")),
+        ("DPM++ 2M SGM Uniform", Sampler(order=2, spacing="uniform")),
+        ("UniPC", Sampler(order=2, corrector=True, spacing="uniform")),
+        ("unipc", Sampler(order=2, corrector=True, spacing="uniform")),
         ("ddim", Sampler(solver="ddim", order=1)),
-        ("DDIM", Sampler(solver="ddim", spacing="leading", final="sigma_min")),
+        ("DDIM", DDIM),
     ],
 )
-def test_a1111s_names_are_samplers_of_ours(name, sampler):
+def test_the_names_others_use_are_samplers_of_ours(name, sampler):
     assert read_sampler({"sampler": name}) == sampler
 
 
-def test_a_key_beside_an_a1111_name_wins_over_what_the_name_says():
+def test_no_other_names_are_known():
+    assert sorted(ALIASES) == [
+        "DDIM",
+        "DPM++ 2M",
+        "DPM++ 2M Exponential",
+        "DPM++ 2M Karras",
+        "DPM++ 2M SGM Uniform",
+        "PNDM",
+        "UniPC",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DPM++ 2M Uniform",
+        "DPM++ 2M Align Your Steps",
+        "DPM++ 2M Automatic",
+        "DPM++ 3M",
+        "DPM++ 2S",
+        "DDIM Karras",
+        "UniPC Karras",
+    ],
+)
+def test_a_sampler_that_walks_otherwise_there_is_not_known_by_its_name(name):
+    assert str(refused(sampler=name)) == f"there is no sampler `{name}`"
+
+
+K_DIFFUSION = {
+    "Karras": lambda n: np.linspace(MOST ** (1 / 7), LEAST ** (1 / 7), n) ** 7,
+    "Exponential": lambda n: np.exp(np.linspace(np.log(MOST), np.log(LEAST), n)),
+    "SGM Uniform": lambda n: [SD.at(t).noise_ratio for t in np.linspace(999, 0, n + 1)[:-1]],
+}
+SD = NoiseSchedule.scaled_linear()
+MOST, LEAST = SD.start.noise_ratio, SD.end.noise_ratio
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 20, 37, 150])
+@pytest.mark.parametrize("kind", K_DIFFUSION)
+def test_dpmpp_2m_walks_as_k_diffusions(kind, steps):
+    noise = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    sigmas = [*K_DIFFUSION[kind](steps), 0.0]
+    x, before, h_before = noise * (1 + MOST**2) ** 0.5, None, None
+    for here, there in pairwise(sigmas):
+        image = x - here * torch.tanh(x / (1 + here**2) ** 0.5)
+        if there == 0:
+            x = image
+            break
+        h = np.log(here / there)
+        bent = image if before is None else image + (image - before) * h / (2 * h_before)
+        x, before, h_before = there / here * x - np.expm1(-h) * bent, image, h
+    sampler = read_sampler({"sampler": f"DPM++ 2M {kind}", "steps": steps})
+    torch.testing.assert_close(solve(lambda x, _: torch.tanh(x), noise, sampler, SD), x)
+
+
+def test_a_key_beside_a_name_wins_over_what_the_name_says():
     assert read_sampler({"sampler": "DPM++ 2M Karras", "spacing": "rho"}).spacing == "rho"
 
 
-@pytest.mark.parametrize("name", ALIASES)
-def test_every_a1111_name_is_written_as_a_name_that_means_the_same(name):
-    sampler = read_sampler({"sampler": name, "steps": 7})
-    written, kind = schedule_name(sampler)
-    assert read_sampler({"sampler": f"{written} {kind}", "steps": 7}) == sampler
+@pytest.mark.parametrize(
+    ("keys", "written"),
+    [
+        ({"sampler": "DPM++ 2M"}, ("DPM++ 2M", "Karras")),
+        ({"sampler": "DPM++ 2M Karras"}, ("DPM++ 2M", "Karras")),
+        ({"sampler": "DPM++ 2M Karras", "rho": 7}, ("DPM++ 2M", "Karras")),
+        ({"sampler": "DPM++ 2M Exponential"}, ("DPM++ 2M", "Exponential")),
+        ({"sampler": "DPM++ 2M SGM Uniform"}, ("DPM++ 2M", "SGM Uniform")),
+        ({"sampler": "DDIM"}, ("ddim", "leading")),
+        ({"sampler": "dpm++"}, ("DPM++ 2M", "SGM Uniform")),
+        ({"sampler": "DPM++ 2M", "rho": 6}, ("dpm++ 2M", "karras")),
+        ({"sampler": "DPM++ 2M", "final": "sigma_min"}, ("dpm++ 2M", "karras")),
+        ({"sampler": "DPM++ 2M", "weights": "reference"}, ("dpm++ 2M", "karras")),
+        ({"sampler": "DPM++ 2M", "corrector": True}, ("dpm++ 2M UniC", "karras")),
+        ({"sampler": "DPM++ 2M", "method": "singlestep"}, ("dpm++ 2S", "karras")),
+        ({"sampler": "DPM++ 2M", "order": 3}, ("dpm++ 3M", "karras")),
+        ({"sampler": "DPM++ 2M", "spacing": "linspace"}, ("dpm++ 2M", "linspace")),
+        ({"sampler": "DPM++ 2M", "timesteps": [999, 1]}, ("dpm++ 2M", "timesteps")),
+        ({"sampler": "dpm", "spacing": "karras"}, ("dpm 2M", "karras")),
+        ({"sampler": "UniPC"}, ("dpm++ 2M UniC", "uniform")),
+        ({"sampler": "DDIM", "final": "zero"}, ("ddim", "leading")),
+        ({"sampler": "ddim"}, ("ddim", "uniform")),
+    ],
+)
+def test_an_a1111_name_is_written_only_where_all_of_it_is_true(keys, written):
+    steps = {} if "timesteps" in keys else {"steps": 7}
+    assert schedule_name(read_sampler(keys | steps)) == written
+
+
+@pytest.mark.parametrize("said", A1111)
+def test_every_a1111_name_is_written_as_a_name_that_means_the_same(said):
+    written = schedule_name(read_sampler({"steps": 7, **A1111[said]}))
+    assert A1111[written] == A1111[said]
 
 
 def test_nothing_is_near_where_nothing_is_known():
@@ -356,6 +504,13 @@ def test_nothing_is_near_where_nothing_is_known():
 )
 def test_what_was_typed_is_quoted_fit_for_a_terminal(value, shown):
     assert quoted(value) == shown
+
+
+@given(st.text())
+def test_what_is_printable_is_one_line_of_the_same_length(text):
+    assert printable(text).isprintable()
+    assert len(printable(text)) == len(text)
+    assert printable(text) == text or not text.isprintable()
 
 
 def test_reading_a_job_imports_no_torch():

@@ -20,7 +20,7 @@ from sdfast.engine import generate, guided
 from sdfast.errors import DeviceError, ModelError, UsageError
 from sdfast.job import Job, Sampler
 from sdfast.models import load_model
-from sdfast.models.device import Clock, cpu_has_bfloat16, pick_device, pick_dtype
+from sdfast.models.device import Clock, cpu_has_bfloat16, memory_errors, pick_device, pick_dtype
 from sdfast.solver.walk import trajectory
 
 SIZE = (64, 64)
@@ -84,7 +84,8 @@ def theirs(pipeline, model, job, scheduler, changes, output_type="latent"):
 
 
 def ours(model, job):
-    network = guided(model, model.encode(job.prompt).states, job.negative, job.guidance)
+    plain = model.encode(job.negative) if job.guidance != 1 else None
+    network = guided(model, model.encode(job.prompt), plain, job.guidance)
     noise = model.noise(job.seed, SIZE)
     *_, x = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
     return x
@@ -259,9 +260,46 @@ def test_an_unknown_dtype_is_bad_usage_with_the_nearest_name():
     assert (caught.value.hint, caught.value.exit_code) == ("did you mean `fp16`?", 2)
 
 
+def test_too_little_memory_is_an_error_of_the_device():
+    said = "out of memory on cpu while painting"
+    with pytest.raises(DeviceError, match=said) as caught, memory_errors(CPU, "painting"):
+        torch.empty(2**60, dtype=torch.uint8)
+    assert (caught.value.exit_code, caught.value.hint) == (4, "--size asks for fewer pixels")
+
+
+def test_numpy_is_short_of_memory_in_the_same_words():
+    with pytest.raises(DeviceError, match="out of memory"), memory_errors(CPU, "decoding"):
+        np.empty(2**60, np.uint8)
+
+
+def test_another_fault_of_the_networks_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shape"), memory_errors(CPU, "painting"):
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
+
+
+def test_noise_too_large_for_the_memory_is_an_error_of_the_device(model):
+    with pytest.raises(DeviceError, match="drawing noise"):
+        model.noise(1, (2**31, 2**31))
+
+
 def test_a_clock_tells_the_seconds_between_its_marks():
     clock = Clock(CPU)
     began = time.perf_counter()
     seconds = clock.between([clock.mark() for _ in range(3)])
     assert len(seconds) == 2
     assert 0 < sum(seconds) < time.perf_counter() - began
+
+
+@pytest.mark.gpu
+def test_a_clock_times_its_own_gpu_whichever_is_current():
+    last = torch.device("cuda", torch.cuda.device_count() - 1)
+    clock = Clock(last)
+    x = torch.randn(4096, 4096, device=last)
+    began = time.perf_counter()
+    marks = [clock.mark()]
+    for _ in range(20):
+        x = torch.tanh(x @ x)
+    marks.append(clock.mark())
+    (told,) = clock.between(marks)
+    torch.cuda.synchronize(last)
+    assert 1e-4 < told < time.perf_counter() - began

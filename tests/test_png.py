@@ -218,6 +218,7 @@ def test_without_our_chunk_the_parameters_say_the_most(read):
         "prompt": "a cat",
         "negative": "",
         "steps": 20,
+        "sampler": "DPM++ 2M SGM Uniform",
         "guidance": 7.5,
         "seed": 7,
         "size": "64x72",

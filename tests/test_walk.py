@@ -9,6 +9,7 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
+    PNDMScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -140,6 +141,21 @@ def test_ddim_follows_diffusers(steps):
     # diffusers counts back by a whole stride from t = 1, and so ends at the first training step
     got = ours(solver="ddim", steps=steps, spacing="leading", final="sigma_min")
     assert_same(got, theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10, 50])
+def test_pndm_follows_diffusers(steps):
+    scheduler = PNDMScheduler(**STABLE_DIFFUSION, skip_prk_steps=True, steps_offset=1)
+    got = ours(solver="pndm", steps=steps, spacing="leading", final="sigma_min")
+    assert_same(got, theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize(("steps", "calls"), [(1, 1), (2, 3), (50, 51)])
+def test_pndm_takes_its_first_step_twice(steps, calls):
+    asked = []
+    sampler = Sampler(solver="pndm", steps=steps)
+    solve(lambda x, t: asked.append(t) or x, torch.ones(1), sampler, SCHEDULE)
+    assert len(asked) == sampler.calls == calls
 
 
 @pytest.mark.parametrize("steps", [1, 5, 9, 21, 49])

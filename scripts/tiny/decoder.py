@@ -38,11 +38,12 @@ def painting_error(painted: Tensor, wanted: Tensor) -> Tensor:
     return error
 
 
-def train(folder: Path, device: torch.device, steps: int, batch: int) -> None:
+def train(folder: Path, painter: Painter, steps: int, batch: int) -> None:
     torch.manual_seed(0)
+    device = painter.device
     net = vae().to(device, memory_format=torch.channels_last)
     run = Run(folder, {"vae": net}, peak=1e-3)
-    pool = Pool(Painter(device), size=512, seed=1)
+    pool = Pool(painter, size=512, seed=1)
     losses: list[tuple[float, float]] = []
     for step in run.until(steps):
         pool.renew(batch // 2, LESSONS.at(step), step)

@@ -89,12 +89,11 @@ def _report(run: Run, net: Denoiser, pool: Pool, lesson: Lesson) -> dict[str, ob
     return {"things": lesson.things, "told_untold": levels}
 
 
-def train(
-    folder: Path, tokenizer: CLIPTokenizer, device: torch.device, steps: int, batch: int
-) -> None:
+def train(folder: Path, tokenizer: CLIPTokenizer, painter: Painter, steps: int, batch: int) -> None:
+    device = painter.device
     net = Denoiser(tokenizer, device)
     run = Run(folder, {"unet": net.unet, "text": net.text}, peak=6e-4)
-    pool = Pool(Painter(device), size=2048, seed=0)
+    pool = Pool(painter, size=2048, seed=0)
     losses: list[float] = []
     for step in run.until(steps):
         lesson = LESSONS.at(step)

@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+import diffusers
 import torch
 from torch import nn
 from transformers import CLIPTokenizer
@@ -66,7 +67,7 @@ def main() -> None:
     }
     index = {
         "_class_name": "StableDiffusionPipeline",
-        "_diffusers_version": "0.36.0",
+        "_diffusers_version": diffusers.__version__,
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
         "text_encoder": ["transformers", "CLIPTextModel"],

@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 
 import decoder
 import denoiser
-from pictures import vocabulary
+from pictures import FONT, Painter, vocabulary
 from words import write_tokenizer
 
 
@@ -19,19 +19,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("all", "unet", "vae"), nargs="?", default="all")
     parser.add_argument("--run", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--font", type=Path, default=FONT, help="NotoColorEmoji.ttf")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--unet-steps", type=int, default=60000)
     parser.add_argument("--vae-steps", type=int, default=12000)
     parser.add_argument("--batch", type=int, default=64)
     given = parser.parse_args()
 
+    if not given.font.is_file():
+        parser.error(f"no font at {given.font}; Debian's is fonts-noto-color-emoji, or give --font")
     device = torch.device(given.device)
+    painter = Painter(device, given.font)
     write_tokenizer(given.run / "tokenizer", vocabulary())
     tokenizer = CLIPTokenizer.from_pretrained(given.run / "tokenizer")
     if given.part != "unet":
-        decoder.train(given.run / "vae", device, given.vae_steps, given.batch // 4)
+        decoder.train(given.run / "vae", painter, given.vae_steps, given.batch // 4)
     if given.part != "vae":
-        denoiser.train(given.run / "unet", tokenizer, device, given.unet_steps, given.batch)
+        denoiser.train(given.run / "unet", tokenizer, painter, given.unet_steps, given.batch)
 
 
 if __name__ == "__main__":

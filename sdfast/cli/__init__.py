@@ -4,16 +4,18 @@ Each command is a file of its own and imports what it needs when it is called, s
 help wakes neither torch nor the terminal's colours.
 """
 
+import contextlib
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from sdfast import __version__
 from sdfast.cli import doctor, gen, info, models, presets
-from sdfast.errors import SdfastError
+from sdfast.cli.complaint import complain, say_error
+from sdfast.errors import SdfastError, UsageError
 
 app = typer.Typer(
     name="sdfast",
@@ -43,19 +45,21 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
-_INTERRUPTED = 130
+_INTERRUPTED, _PIPE_CLOSED = 130, 141
+"""What shells say of a program that SIGINT or SIGPIPE ended."""
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "replace")):
+        if isinstance(stream, io.TextIOWrapper):  # a path is printed as the bytes it is
+            stream.reconfigure(errors=errors)
     sys.exit(run_command())
 
 
@@ -65,35 +69,45 @@ def run_command() -> int:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except SdfastError as error:
-        _say(str(error), error.hint)
-        return _trace(error) or error.exit_code
+        complain(error)
+        _trace(error)
+        return error.exit_code
     except typer.TyperException as error:
-        _say(error.format_message().rstrip("."), "--help shows how")
+        say_error(error.format_message().rstrip("."), "--help shows how")
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # typer makes a closed pipe an exit
-        # the reader has seen enough; keep Python from complaining when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as ending:  # typer's answer to a pipe that was closed
+        if not isinstance(ending.__context__, BrokenPipeError):
+            raise
+        _mute(sys.stdout)
+        return _PIPE_CLOSED
+    except BrokenPipeError:
+        _mute(sys.stdout)
+        return _PIPE_CLOSED
+    except OSError as error:
+        _mute(sys.stdout)
+        say_error(f"{error.filename or 'stdout'}: {error.strerror or error}")
+        _trace(error)
+        return UsageError.exit_code
     except Exception as error:
-        _say(f"{type(error).__name__}: {error}", "this is a bug; --debug shows where")
-        return _trace(error) or 1
+        say_error(f"{type(error).__name__}: {error}", "this is a bug; --debug shows where")
+        _trace(error)
+        return SdfastError.exit_code
     if code == _INTERRUPTED:
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
-def _say(problem: str, hint: str = "") -> None:
-    print(f"error: {problem}", file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+def _mute(stream: TextIO) -> None:
+    """Keep Python from complaining again when it flushes the stream at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _trace(error: Exception) -> int:
+def _trace(error: Exception) -> None:
     """Print the traceback if it was asked for."""
     if "--debug" in sys.argv:
         import traceback
 
         traceback.print_exception(error)
-    return 0

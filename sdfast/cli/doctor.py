@@ -16,12 +16,12 @@ def doctor() -> None:
     from importlib.metadata import version
 
     import torch
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_token
 
     from sdfast import __version__
     from sdfast.config import config_file
+    from sdfast.models.cache import stored
     from sdfast.models.device import cpu_has_bfloat16, pick_device
-    from sdfast.models.find import ALIASES, is_cached
     from sdfast.presets import folders, names
 
     cache = Path(constants.HF_HUB_CACHE)
@@ -33,11 +33,12 @@ def doctor() -> None:
         "device": _device(device),
         "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, bfloat16 "
         + ("in hardware" if cpu_has_bfloat16() else "not in hardware"),
+        "memory": _memory(),
         "config": f"{config_file()}" + ("" if config_file().exists() else " (none yet)"),
         "presets": f"{len(names())} in {', '.join(str(f) for f in folders() if f.is_dir())}",
         "cache": f"{cache}, {_free(cache)} free",
-        "models": ", ".join(["tiny", *(name for name in ALIASES if is_cached(name))]),
-        "token": "set" if os.environ.get("HF_TOKEN") else "not set",
+        "models": ", ".join(["tiny", *(model.repo for model in stored() if model.whole)]),
+        "token": "set" if get_token() else "not set",
         "offline": "yes" if constants.HF_HUB_OFFLINE else "no",
     }
     wide = max(map(len, rows))
@@ -53,6 +54,17 @@ def _device(device: torch.device) -> str:
     free, total = torch.cuda.mem_get_info(device)
     name = torch.cuda.get_device_name(device)
     return f"{device} {name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+
+
+def _memory() -> str:
+    try:
+        free, total = (
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf(name) / 1e9
+            for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES")
+        )
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return "unknown"
+    return f"{free:.1f} of {total:.1f} GB free"
 
 
 def _free(path: Path) -> str:

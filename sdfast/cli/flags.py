@@ -50,7 +50,7 @@ SamplerName = Annotated[
     typer.Option(
         "--sampler",
         metavar="NAME",
-        help="dpm++, dpm, ddim, or an A1111 name such as 'DPM++ 2M Karras'.",
+        help="dpm++, dpm, ddim, pndm, or an A1111 name such as 'DPM++ 2M Karras'.",
     ),
 ]
 Order = Annotated[

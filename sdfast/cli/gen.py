@@ -16,7 +16,7 @@ from sdfast.cli.output import Output, policy
 if TYPE_CHECKING:
     from sdfast.config import Config
     from sdfast.events import Event
-    from sdfast.job import Job
+    from sdfast.job import Job, Sampler
     from sdfast.models.find import Source
 
 
@@ -98,6 +98,7 @@ def gen(
     ] = "auto",
 ) -> None:
     from sdfast.config import load_config
+    from sdfast.job import layered
     from sdfast.jobs import make_jobs, read_prompts, resolve
     from sdfast.presets import save_preset
 
@@ -113,8 +114,8 @@ def gen(
         "model": model,
     }
     config = load_config()
-    record = resolve(given, preset, source, config)
-    jobs = make_jobs(record, list(read_prompts(prompts or [])), seed, count)
+    asked = resolve(given, preset, source, config)
+    jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
     output = Output(
         out=out or config.out,
         preset=preset or config.preset or "default",
@@ -124,11 +125,18 @@ def gen(
         say=(lambda text: None) if quiet or dry_run else _note,
         count=len(jobs),
     )
-    output.check()
+    output.check(jobs[0])
+    if asked.not_followed:
+        output.say(f"note: of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
+    _remark_on_steps(jobs[0].sampler, output.say)
+    name = jobs[0].model
+    if asked.model_from_picture and name is not None:
+        found = _find_as_painted(name, config)
+    else:
+        found = _find(name, config, output.say, offline=offline, fetch=not dry_run)
     if save is not None:
-        save_preset(save, record)
-    _remark_on_steps(jobs[0].sampler.steps, output.say)
-    found = _find(jobs[0].model, config, output.say, offline=offline, fetch=not dry_run)
+        kept = {k: v for k, v in asked.record.items() if k != "model"}
+        save_preset(save, layered(kept, {"model": model}))
     if dry_run:
         for job in jobs:
             print(json.dumps((found.complete(job) if found else job).record, ensure_ascii=False))
@@ -141,11 +149,27 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _remark_on_steps(steps: int, say: Callable[[str], None]) -> None:
-    if steps < 10:
-        say(f"note: {steps} steps is few; DPM-Solver wants 10 to 25")
-    if steps > 25:
-        say(f"note: {steps} steps is many; by 25 DPM-Solver has next to nothing left to gain")
+def _remark_on_steps(sampler: Sampler, say: Callable[[str], None]) -> None:
+    if sampler.solver not in ("dpm++", "dpm"):
+        return
+    if sampler.steps < 10:
+        say(f"note: {sampler.steps} steps is few; DPM-Solver wants 10 to 25")
+    if sampler.steps > 25:
+        say(f"note: {sampler.steps} steps is many; from 25 on DPM-Solver gains next to nothing")
+
+
+def _find_as_painted(name: str, config: Config) -> Source:
+    """The model that a picture names. Nothing is fetched on a picture's word."""
+    from sdfast.errors import ModelError
+    from sdfast.models.find import find
+
+    try:
+        return find(name, config.aliases, offline=True)
+    except ModelError as error:
+        raise ModelError(
+            f"that picture was painted with `{name}`: {error}",
+            "-m NAME|FOLDER says where it is, or names another",
+        ) from error
 
 
 def _find(
@@ -183,6 +207,7 @@ def _paint(
     colour: bool,
     explain: bool,
 ) -> None:
+    places = output.places([found.complete(job) for job in jobs])
     begun = time.perf_counter()
     from sdfast.engine import generate
     from sdfast.events import Encoded, Finished
@@ -196,9 +221,8 @@ def _paint(
         output.say(f"loaded from {found.folder} in {load:.2f} s")
         output.say("job: " + json.dumps(first.record, ensure_ascii=False))
     watch = _watcher(colour) if draw and sys.stderr.isatty() else iter
-    for index, job in enumerate(jobs, start=1):
-        place = output.place(model.complete(job), index)
-        if place is None:
+    for job, place in zip(jobs, places, strict=True):
+        if not output.ready(model.complete(job), place):
             continue
         encoded, *_, painted = watch(generate(model, job))
         assert isinstance(encoded, Encoded)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sdfast.cli.complaint import complain
+
 
 def info(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
@@ -12,31 +14,29 @@ def info(
 ) -> None:
     import json
 
+    from sdfast.errors import MetadataError, printable
     from sdfast.png import read_recipe
 
+    failed = False
     for path in files:
-        recipe = read_recipe(path)
-        if as_json:
-            print(
-                json.dumps(
-                    {
-                        "file": str(path),
-                        "program": recipe.program,
-                        "size": f"{recipe.size[0]}x{recipe.size[1]}",
-                        "job": recipe.record,
-                        "unknown": list(recipe.unknown),
-                    },
-                    ensure_ascii=False,
-                )
-            )
+        try:
+            recipe = read_recipe(path)
+        except MetadataError as error:
+            failed = True
+            complain(error)
             continue
-        print(f"{path}  {recipe.size[0]}x{recipe.size[1]}  {recipe.program}")
+        size = f"{recipe.size[0]}x{recipe.size[1]}"
+        if as_json:
+            told = {"file": str(path), "program": recipe.program, "size": size}
+            line = {**told, "job": recipe.record, "unknown": recipe.unknown}
+            print(json.dumps(line, ensure_ascii=False))
+            continue
+        print(f"{printable(str(path))}  {size}  {recipe.program}")
         for key, value in recipe.record.items():
-            print(f"  {key:<9} {_printable(value)}")
+            print(f"  {key:<9} {printable(str(value))}")
         if recipe.unknown:
-            print(f"  not known to sdfast: {_printable(', '.join(recipe.unknown))}")
-
-
-def _printable(value: object) -> str:
-    """A value from a file, unable to move the cursor or colour the screen."""
-    return "".join(c if c.isprintable() else " " for c in str(value))
+            print("  and, not known to sdfast:")
+        for key, value in recipe.unknown.items():
+            print(f"  {printable(key)}: {printable(value)}")
+    if failed:
+        raise typer.Exit(MetadataError.exit_code)

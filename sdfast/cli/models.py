@@ -24,34 +24,33 @@ def root(context: typer.Context) -> None:
 def list_models() -> None:
     from sdfast.config import load_config
     from sdfast.models.cache import stored
-    from sdfast.models.find import ALIASES, TINY
+    from sdfast.models.find import TINY, is_cached, short_names, target_of
+
+    aliases = load_config().aliases
 
     def row(name: str, size: str, note: str) -> None:
         print(f"{name:<48} {size:>9}  {note}".rstrip())
 
     bytes_of_tiny = sum(f.stat().st_size for f in TINY.rglob("*") if f.is_file())
     row("tiny", _size(bytes_of_tiny), "built in")
-    kept = {model.repo: model for model in stored()}
-    for model in kept.values():
+    for model in stored():
         row(model.repo, _size(model.size), "" if model.whole else "not usable: parts are missing")
-    for name, target in (ALIASES | load_config().aliases).items():
-        there = target in kept and kept[target].whole
-        row(name, "", f"= {target}" + ("" if there or "/" not in target else " (not in the cache)"))
+    for name in short_names(aliases)[1:]:
+        absent = "" if is_cached(name, aliases) else " (not in the cache)"
+        row(name, "", f"= {target_of(name, aliases)}{absent}")
 
 
 @app.command("pull", help="Fetch a model from the Hugging Face Hub into its cache.")
 def pull(name: Name) -> None:
     from sdfast.config import load_config
     from sdfast.errors import UsageError
-    from sdfast.models.find import ALIASES, cached, open_folder
+    from sdfast.models.find import open_folder, target_of
     from sdfast.models.find import pull as fetch
 
-    if name == "tiny":
+    repo = target_of(name, load_config().aliases)
+    if repo == "tiny":
         raise UsageError("`tiny` is built in; there is nothing to pull")
-    repo = (ALIASES | load_config().aliases).get(name, name)
-    folder = cached(repo) or fetch(repo)
-    open_folder(name, folder)
-    print(folder)
+    print(open_folder(repo, fetch(repo)).folder)
 
 
 @app.command("rm", help="Remove a model from the cache; asks first.")
@@ -61,12 +60,12 @@ def remove(
     from sdfast.config import load_config
     from sdfast.errors import ModelError, UsageError
     from sdfast.models.cache import delete, stored
-    from sdfast.models.find import ALIASES
+    from sdfast.models.find import target_of
     from sdfast.wording import nearest
 
-    if name == "tiny":
+    repo = target_of(name, load_config().aliases)
+    if repo == "tiny":
         raise UsageError("`tiny` is built in; it goes when sdfast goes")
-    repo = (ALIASES | load_config().aliases).get(name, name)
     kept = {model.repo: model for model in stored()}
     if repo not in kept:
         hint = nearest(repo, tuple(kept)) if kept else "the cache is empty"
@@ -75,7 +74,9 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"will not {question[:-1]} without being told to", "-y")
-        typer.confirm(question, abort=True, err=True)
+        if not typer.confirm(question, err=True):
+            print(f"kept {repo}", file=sys.stderr)
+            return
     delete(repo)
     print(f"removed {repo}", file=sys.stderr)
 
@@ -90,7 +91,7 @@ def alias(
 
     from sdfast.config import load_config, save_alias
     from sdfast.errors import UsageError
-    from sdfast.models.find import ALIASES
+    from sdfast.models.find import lasting_target, short_names, target_of
 
     if rm == (target is not None):
         raise UsageError(
@@ -100,9 +101,11 @@ def alias(
         raise UsageError(
             f"`{name}` cannot be an alias", "letters, digits, `-`, `_` and `.` make one"
         )
-    save_alias(name, target)
-    known = ALIASES | load_config().aliases
-    print(f"{name} = {known[name]}" if name in known else f"{name} is forgotten", file=sys.stderr)
+    save_alias(name, None if target is None else lasting_target(target, load_config().aliases))
+    aliases = load_config().aliases
+    known = name in short_names(aliases)
+    says = f"= {target_of(name, aliases)}" if known else "is forgotten"
+    print(f"{name} {says}", file=sys.stderr)
 
 
 def _size(count: float) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,45 +31,78 @@ class Output:
     as_json: bool
     say: Callable[[str], None]
     count: int
+    begun: datetime = field(default_factory=datetime.now)
 
     @property
     def to_stdout(self) -> bool:
         return self.out == "-"
 
-    def check(self) -> None:
-        """Raise UsageError for what can be seen to go wrong before anything is painted."""
+    def check(self, job: Job) -> None:
+        """Raise UsageError for what can be seen to go wrong before a model is even looked for."""
         from sdfast.errors import UsageError
-
-        if self.to_stdout and (self.count > 1 or self.as_json or sys.stdout.isatty()):
-            raise UsageError(
-                "`-o -` writes one picture into a pipe or a file",
-                'sdfast gen "a cat" -o - > cat.png',
-            )
-
-    def place(self, job: Job, index: int) -> Path | None:
-        """Where the job's picture goes; None if it is there already and shall be kept.
-
-        Makes the folder, so that one that cannot be written is found out before the painting.
-        """
-        from sdfast.naming import destination, fields, settle, unwritable
+        from sdfast.naming import unwritable
 
         if self.to_stdout:
-            return Path("-")
-        assert job.size is not None
+            if self.count > 1 or self.as_json or sys.stdout.isatty():
+                raise UsageError(
+                    "`-o -` writes one picture into a pipe or a file",
+                    'sdfast gen "a cat" -o - > cat.png',
+                )
+            return
+        folder = self._destination(job, 1).parent
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        if not there.is_dir():
+            raise unwritable(folder, NotADirectoryError(20, f"`{there}` is not a folder"))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise unwritable(folder, PermissionError(13, "permission denied"))
+
+    def places(self, jobs: list[Job]) -> list[Path]:
+        """Where each job's picture goes. Raises UsageError if two would take one name."""
+        from sdfast.errors import UsageError
+        from sdfast.naming import Exists
+
+        if self.to_stdout:
+            return [Path("-")]
+        places = [self._destination(job, i) for i, job in enumerate(jobs, start=1)]
+        if len(set(places)) < len(places) and self.exists is not Exists.RENAME:
+            raise UsageError(
+                f"several pictures would be called the same, and `--exists` is `{self.exists}`",
+                "a template such as `-o '{slug}-{seed}-{i}.png'` tells them apart",
+            )
+        return places
+
+    def _destination(self, job: Job, index: int) -> Path:
+        from sdfast.naming import destination, fields
+
         words = fields(
-            job, size=job.size, now=datetime.now(), preset=self.preset, i=index, n=self.count
+            job,
+            size=job.size or (0, 0),
+            now=self.begun,
+            preset=self.preset,
+            i=index,
+            n=self.count,
         )
-        wanted = destination(self.out, words)
-        free = settle(wanted, self.exists)
-        if free is None:
-            self.say(f"kept {wanted}, which is there already")
-            print(wanted, flush=True)
-            return None
+        return destination(self.out, words)
+
+    def ready(self, job: Job, place: Path) -> bool:
+        """Whether to paint the job's picture, or it is there already and shall be kept.
+
+        Makes the folder, so that one that cannot be made is found out before the painting.
+        """
+        from sdfast.naming import settle, unwritable
+
+        if self.to_stdout:
+            return True
+        if settle(place, self.exists) is None:
+            self.say(f"kept {place}, which is there already")
+            kept = {"path": str(place), "skipped": True, **job.record}
+            print(json.dumps(kept, ensure_ascii=False) if self.as_json else place, flush=True)
+            return False
         try:
-            free.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise unwritable(free.parent, error) from error
-        return wanted
+            raise unwritable(place.parent, error) from error
+        return True
 
     def write(self, painted: Finished, place: Path, load: float, model: StableDiffusion) -> None:
         """Write the picture, tell its path on stdout and where the time went on stderr."""
@@ -81,17 +115,17 @@ class Output:
         text = {}
         if self.metadata:
             text = png.recipe(job, version=__version__, model=job.model, size=job.size)
-        begun = time.perf_counter()
+        begun, path = time.perf_counter(), place
         if self.to_stdout:
             sys.stdout.buffer.write(png.encode(painted.image, text))
             sys.stdout.flush()
-            return
-        path = png.save(painted.image, place, text=text, exists=self.exists)
+        else:  # None if another process has painted it meanwhile
+            path = png.save(painted.image, place, text=text, exists=self.exists) or place
         write = time.perf_counter() - begun
-        if path is None:  # another process painted it meanwhile
-            path = place
         times = painted.times
-        if self.as_json:
+        if self.to_stdout:
+            pass
+        elif self.as_json:
             line = {
                 "path": str(path),
                 **job.record,

@@ -1,13 +1,13 @@
 """What stands in the Hugging Face cache."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sdfast.models.find import cached
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A repository in the cache; `size` in bytes, `whole` if it can be painted with."""
+    """A repository in the cache; `size` in bytes, `whole` if no file it needs is missing."""
 
     repo: str
     size: int
@@ -31,9 +31,11 @@ def stored() -> list[Stored]:
 
 
 def delete(repo: str) -> None:
-    """Remove every revision of a repository from the cache."""
+    """Remove every revision of a model from the cache."""
     from huggingface_hub import scan_cache_dir
 
     cache = scan_cache_dir()
-    hashes = [r.commit_hash for c in cache.repos if c.repo_id == repo for r in c.revisions]
-    cache.delete_revisions(*hashes).execute()
+    meant = frozenset(c for c in cache.repos if (c.repo_type, c.repo_id) == ("model", repo))
+    hashes = [r.commit_hash for c in meant for r in c.revisions]
+    # a mirror has commits of the same hashes, and huggingface_hub would take either
+    replace(cache, repos=meant).delete_revisions(*hashes).execute()

@@ -1,7 +1,8 @@
 """Where the networks run, in which precision, and how long it took there."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,24 @@ def cpu_has_bfloat16() -> bool:
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""How CUDA, MPS and the CPU's allocator on Linux and Windows say it."""
+
+
+@contextmanager
+def memory_errors(device: torch.device, doing: str) -> Generator[None]:
+    """In here, running out of memory is a DeviceError that says while doing what."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        named = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not named and not any(said in str(error) for said in _NO_MEMORY):
+            raise
+        raise DeviceError(
+            f"out of memory on {device} while {doing}", "--size asks for fewer pixels"
+        ) from error
+
+
 class Clock:
     """Marks moments on the device without waiting for it; the seconds between are read later.
 
@@ -65,6 +84,7 @@ class Clock:
     """
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._backend: Any = {"cuda": torch.cuda, "mps": torch.mps}.get(device.type)
 
     def mark(self) -> Any:
@@ -73,7 +93,8 @@ class Clock:
             return time.perf_counter()
         kind = getattr(self._backend, "Event", None) or self._backend.event.Event
         event = kind(enable_timing=True)
-        event.record()
+        with self._here():
+            event.record()
         return event
 
     def between(self, marks: Sequence[Any]) -> list[float]:
@@ -81,5 +102,10 @@ class Clock:
         pairs = list(pairwise(marks))
         if self._backend is None:
             return [b - a for a, b in pairs]
-        self._backend.synchronize()
+        with self._here():
+            self._backend.synchronize()
         return [a.elapsed_time(b) / 1000 for a, b in pairs]
+
+    def _here(self) -> AbstractContextManager[Any]:
+        """Its own device as the current one, where there can be several."""
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()

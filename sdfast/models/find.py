@@ -39,6 +39,11 @@ _WEIGHTS = {
     "text_encoder": "model",
 }
 
+_CONFIGS = ("scheduler/scheduler_config.json", *(f"{part}/config.json" for part in _WEIGHTS))
+
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+"""The files of a tokenizer, as transformers 5 writes it and as those before did."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -62,10 +67,9 @@ class Source:
 
 def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool = False) -> Source:
     """The model of a name. Raises ModelError that says what is missing, and what would help."""
-    named = ALIASES | dict(aliases or {})
-    if name == "tiny":
-        return open_folder("tiny", TINY)
-    target = named.get(name, name)
+    target = target_of(name, aliases)
+    if target == "tiny":
+        return open_folder(name, TINY)
     path = _on_disk(target)
     if path and path.is_dir():
         return open_folder(name, path)
@@ -76,30 +80,62 @@ def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool =
             "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)",
         )
     if not _HUB_ID.fullmatch(target):
-        known = ["tiny", *named]
-        raise ModelError(f"there is no model {quoted(name)}", nearest(name, known))
+        raise ModelError(f"there is no model {quoted(name)}", nearest(name, short_names(aliases)))
     return open_folder(name, cached(target) or pull(target, offline=offline))
 
 
 def is_cached(name: str, aliases: Mapping[str, str] | None = None) -> bool:
     """Whether nothing of a model would have to be fetched, be it there or not to be had at all."""
-    target = (ALIASES | dict(aliases or {})).get(name, name)
-    if name == "tiny" or not _HUB_ID.fullmatch(target) or _on_disk(target):
+    target = target_of(name, aliases)
+    if not _HUB_ID.fullmatch(target) or _on_disk(target):
         return True
     return cached(target) is not None
+
+
+def short_names(aliases: Mapping[str, str] | None = None) -> list[str]:
+    """`tiny` and every alias."""
+    return ["tiny", *(ALIASES | dict(aliases or {}))]
+
+
+def target_of(name: str, aliases: Mapping[str, str] | None = None) -> str:
+    """What a name stands for: `tiny`, a Hub id, a folder; an unknown name stands for itself.
+
+    A person's own alias may stand for a built-in one; `tiny` is always `tiny`.
+    """
+    target = name if name == "tiny" else (aliases or {}).get(name, name)
+    return ALIASES.get(target, target)
+
+
+def lasting_target(name: str, aliases: Mapping[str, str] | None = None) -> str:
+    """What a name stands for, in words that still say it tomorrow and from another folder.
+
+    Raises ModelError unless that is `tiny`, a folder or a Hub id, be it in the cache or not.
+    """
+    target = target_of(name, aliases)
+    path = _on_disk(target)
+    if path and path.is_dir() and target != "tiny":
+        return str(path.absolute())
+    if target == "tiny" or (not path and _HUB_ID.fullmatch(target)):
+        return target
+    raise ModelError(
+        f"{quoted(target)} is neither a Hub id nor a folder", nearest(name, short_names(aliases))
+    )
 
 
 def _on_disk(target: str) -> Path | None:
     """What stands there, or None, also for what could never be a path."""
     try:
         path = Path(target).expanduser()
-        return path if path.exists() else None
+        return path if target and path.exists() else None
     except (OSError, RuntimeError):
         return None
 
 
 def cached(repo: str) -> Path | None:
-    """The snapshot of a Hub repository in the cache, if all that is needed is there."""
+    """The snapshot of a Hub repository in the cache, if every file needed is there and whole.
+
+    A download that was interrupted leaves one that is not.
+    """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -110,25 +146,30 @@ def cached(repo: str) -> Path | None:
     if not isinstance(found, str):
         return None
     folder = Path(found).parent
-    return folder if all((folder / part).is_dir() for part in PARTS) else None
+    try:
+        _check_files(repo, folder)
+    except ModelError:
+        return None
+    return folder
 
 
 def pull(repo: str, *, offline: bool = False) -> Path:
     """Fetch a Hub repository's safetensors into the cache, in half precision where it has it.
 
-    Raises ModelError when offline, or if the repository is gone, gated or unreachable.
+    What is there already is not fetched again. Raises ModelError when offline, or if
+    the repository is gone, gated or unreachable.
     """
     import huggingface_hub
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
     )
 
+    apart = f"offline, so `{repo}` cannot be fetched"
     again = f"sdfast models pull {repo}"
     if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise ModelError(f"offline, and `{repo}` is not in the cache", f"online: {again}")
+        raise ModelError(apart, f"online: {again}")
     try:
         hub = cast("Any", huggingface_hub.HfApi())
         listed = cast("list[Any]", hub.model_info(repo, timeout=20).siblings or [])
@@ -143,10 +184,12 @@ def pull(repo: str, *, offline: bool = False) -> Path:
         hint = f"-m {_MOVED[repo]}" if repo in _MOVED else "is the name right, and is it public?"
         raise ModelError(f"`{repo}` is not on the Hub", hint) from error
     except OfflineModeIsEnabled as error:
-        raise ModelError(f"offline, and `{repo}` is not in the cache", again) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise ModelError(apart, f"online: {again}") from error
+    except Exception as error:  # requests, httpx, hf_xet: each fails in words of its own
         why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"`{repo}` could not be fetched: {why}", f"again: {again}") from error
+        raise ModelError(
+            f"`{repo}` could not be fetched: {why}", f"once that is put right: {again}"
+        ) from error
 
 
 def _needed(names: list[str]) -> list[str]:
@@ -168,13 +211,7 @@ def open_folder(name: str, folder: Path) -> Source:
     kind = index.get("_class_name")
     if kind not in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"):
         raise ModelError(f"`{name}` is a {_plain(kind)}; only Stable Diffusion 1.x is painted yet")
-    for part in PARTS:
-        if not (folder / part).is_dir():
-            raise ModelError(f"`{name}` has no folder `{part}`", f"looked in {folder}")
-    variants = {part: _check_weights(name, folder / part, stem) for part, stem in _WEIGHTS.items()}
-    for file in ("vocab.json", "merges.txt"):
-        if not (folder / "tokenizer" / file).is_file():
-            raise ModelError(f"`{name}` has no file `tokenizer/{file}`")
+    variant = _check_files(name, folder)
     configs = {part: _json(name, folder / part / "config.json") for part in _WEIGHTS}
     hints = folder / "sdfast.json"
     own = _json(name, hints) if hints.exists() else {}
@@ -190,11 +227,28 @@ def open_folder(name: str, folder: Path) -> Source:
     return Source(
         name=name,
         folder=folder,
-        variant="fp16" if "fp16" in variants.values() else None,
+        variant=variant,
         schedule=_json(name, folder / "scheduler" / "scheduler_config.json"),
         size=(side, side),
         guidance=guidance,
     )
+
+
+def _check_files(name: str, folder: Path) -> str | None:
+    """Which variant the weights are. Raises ModelError unless every file is there and whole."""
+    for part in PARTS:
+        if not (folder / part).is_dir():
+            raise ModelError(f"`{name}` has no folder `{part}`", f"looked in {folder}")
+    variants = [_check_weights(name, folder / part, stem) for part, stem in _WEIGHTS.items()]
+    for file in _CONFIGS:
+        if not (folder / file).is_file():
+            raise ModelError(f"`{name}` has no file `{file}`")
+    if not any(all((folder / "tokenizer" / f).is_file() for f in form) for form in _TOKENIZERS):
+        raise ModelError(
+            f"`{name}` has no file `tokenizer/tokenizer.json`, "
+            "nor both `tokenizer/vocab.json` and `tokenizer/merges.txt`"
+        )
+    return "fp16" if "fp16" in variants else None
 
 
 def _plain(value: object) -> str:
@@ -263,5 +317,7 @@ def check_safetensors(name: str, path: Path) -> None:
     if size != wanted:
         raise ModelError(
             f"`{name}`: `{shown}` is truncated or overlong: {size} bytes where {wanted} belong",
-            f"fetch it again: sdfast models pull {name}" if "/" in name else "",
+            f"fetch it again: sdfast models rm {name}, then sdfast models pull {name}"
+            if _HUB_ID.fullmatch(name)
+            else "",
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sdfast.errors import DeviceError, ModelError
 from sdfast.job import Job
-from sdfast.models.device import DTYPES, Clock, pick_device, pick_dtype
+from sdfast.models.device import DTYPES, Clock, memory_errors, pick_device, pick_dtype
 from sdfast.models.find import Source
 from sdfast.solver import NoiseSchedule, Prediction
 
@@ -40,13 +40,11 @@ class StableDiffusion:
         self.clock = Clock(self.device)
         self.schedule, self.prediction = _schedule(source)
         self._tokenizer = _tokenizer(source, networks["text_encoder"].config.vocab_size)
-        try:
+        with memory_errors(self.device, f"loading `{self.name}`"):
             self._unet, self._vae, self._text = (
                 networks[part].requires_grad_(False).eval().to(self.device, self.dtype)
                 for part in ("unet", "vae", "text_encoder")
             )
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(self.device, f"loading `{self.name}`") from error
         places = int(self._text.config.max_position_embeddings)
         self._limit = min(places, self._tokenizer.model_max_length)
         self._channels = int(unet.config.in_channels)
@@ -65,7 +63,8 @@ class StableDiffusion:
         width, height = size
         shape = (1, self._channels, height // self._factor, width // self._factor)
         generator = torch.Generator("cpu").manual_seed(seed)
-        return torch.randn(shape, generator=generator).to(self.device)
+        with memory_errors(self.device, "drawing noise"):
+            return torch.randn(shape, generator=generator).to(self.device)
 
     @property
     def dtype_name(self) -> str:
@@ -83,16 +82,15 @@ class StableDiffusion:
                 prompt, padding="max_length", truncation=True, max_length=limit, return_tensors="pt"
             )
         dropped = self._tokenizer.decode(pieces[limit - 1 : -1]) if len(pieces) > limit else ""
-        return Context(self._text(asked.input_ids.to(self.device))[0], dropped.strip())
+        with memory_errors(self.device, "reading the prompt"):
+            states = self._text(asked.input_ids.to(self.device))[0]
+        return Context(states, dropped.strip())
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: float, context: Tensor) -> Tensor:
         """What the UNet says of latents [n, c, h, w] at time t, in float32."""
-        try:
-            said = self._unet(x.to(self.dtype), t, context, return_dict=False)[0]
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(self.device, "painting") from error
-        return said.float()
+        with memory_errors(self.device, "painting"):
+            return self._unet(x.to(self.dtype), t, context, return_dict=False)[0].float()
 
     @torch.inference_mode()
     def decode(self, x: Tensor) -> tuple[Image.Image, bool]:
@@ -100,15 +98,13 @@ class StableDiffusion:
 
         Half precision overflows in some VAEs and would leave a black picture.
         """
-        try:
+        with memory_errors(self.device, "decoding"):
             pixels = self._pixels(x)
             again = self.dtype != torch.float32 and not bool(pixels.isfinite().all())
             if again:
                 self._vae.float()
                 pixels = self._pixels(x)
                 self._vae.to(self.dtype)
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(self.device, "decoding") from error
         if not bool(pixels.isfinite().all()):
             raise ModelError(
                 f"`{self.name}` painted numbers that are not finite; no picture was made",
@@ -125,15 +121,11 @@ class StableDiffusion:
         return cast("Tensor", self._vae.decode(z, return_dict=False)[0])
 
 
-def out_of_memory(device: torch.device, doing: str) -> DeviceError:
-    return DeviceError(f"out of memory on {device} while {doing}", "--size asks for fewer pixels")
-
-
 def _schedule(source: Source) -> tuple[NoiseSchedule, Prediction]:
     try:
         said = str(source.schedule.get("prediction_type", "epsilon"))
         return NoiseSchedule.from_config(source.schedule), Prediction(said)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ModelError(f"`{source.name}`: scheduler_config.json: {error}") from error
 
 
@@ -175,14 +167,17 @@ def _load(source: Source) -> dict[str, Any]:
     networks: dict[str, Any] = {}
     for part, kind in kinds.items():
         try:
-            network, report = kind.from_pretrained(
-                source.folder / part,
-                variant=source.variant if _has_variant(source, part) else None,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # the report names them
-            )
+            with memory_errors(torch.device("cpu"), f"loading `{source.name}`"):
+                network, report = kind.from_pretrained(
+                    source.folder / part,
+                    variant=source.variant if _has_variant(source, part) else None,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # the report names them
+                )
+        except DeviceError:
+            raise
         except Exception as error:  # whatever a hostile file raises, it is bad
             raise ModelError(f"`{source.name}`: {part} cannot be loaded: {_said(error)}") from error
         for fault, keys in (

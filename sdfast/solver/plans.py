@@ -92,9 +92,10 @@ def multistep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
 def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     """Strides of `order` calls; the nodes inside a stride supply the higher orders.
 
-    DPM-Solver-2 and -3 (arXiv 2206.00927, algorithms 1 and 2) with the grid's own nodes in the
-    inside. What is left over makes a shorter first stride, where least is decided, and a last step
-    that is long beside the one before is taken alone.
+    After DPM-Solver-2 and -3 (arXiv 2206.00927, algorithms 1 and 2), with the grid's own nodes in
+    the inside and, at order 3, the exact quadratic through all of them. What is left over makes a
+    shorter first stride, where least is decided, and a last step that is long beside the one
+    before is taken alone.
     """
     plan: list[Row] = []
     for stride in _cut(grid, sampler.order):
@@ -115,7 +116,39 @@ def _cut(grid: Grid, order: int) -> list[Grid]:
     return [grid[a : b + 1] for a, b in pairwise(cuts)]
 
 
+_ADAMS_BASHFORTH = (
+    (1.0,),
+    (-1 / 2, 3 / 2),
+    (5 / 12, -16 / 12, 23 / 12),
+    (-9 / 24, 37 / 24, -59 / 24, 55 / 24),
+)
+
+
+def plms(grid: Grid, sampler: Sampler, target: Target) -> Plan:
+    """PNDM as Stable Diffusion shipped it: DDIM's step with an Adams-Bashforth mix of the past.
+
+    The pseudo linear multistep of arXiv 2202.09778 (eq. 9 and 12). Its first step is taken twice,
+    the second time with the mean of both its ends, so n steps make n + 1 calls; the estimate at the
+    first arrival is used for that alone, which leaves a hole in the later mixes.
+    """
+    del sampler
+
+    def step(i: int, shares: Sequence[float]) -> Mixture:
+        carry, (plain,) = mixture(grid[i], grid[i : i + 1], grid[i + 1], target)
+        return Mixture(carry, tuple(plain * share for share in shares))
+
+    plan = [Row(grid[0], HERE, step(0, (1.0,)))]
+    if len(grid) > 2:
+        plan.append(Row(grid[1], None, step(0, (0.5, 0.5))))
+    for i in range(1, len(grid) - 1):
+        first, *rest = _ADAMS_BASHFORTH[min(i, 3)]
+        plan.append(Row(grid[i], HERE, step(i, (first, 0.0, *rest) if i <= 3 else (first, *rest))))
+    return tuple(plan)
+
+
 PLANS: dict[str, Callable[[Grid, Sampler, Target], Plan]] = {
+    "pndm": plms,
     "multistep": multistep,
     "singlestep": singlestep,
 }
+"""By the solver's name, else by its method's."""

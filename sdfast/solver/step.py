@@ -83,7 +83,8 @@ def _midpoint(offsets: Sequence[float], plain: float, h: float) -> tuple[float, 
 def _exact(offsets: Sequence[float], h: float) -> np.ndarray:
     """Integrals of exp(u - h) times each Lagrange polynomial over [0, h], by quadrature.
 
-    The closed forms cancel badly for small h; 24 Gauss points are exact to rounding for any h.
+    The closed forms cancel badly for small h; 24 Gauss points are exact to rounding for
+    any h that a schedule has (|h| below 30).
     """
     u = h / 2 * (_X + 1)
     weight = h / 2 * _W * np.exp(u - h)

@@ -22,13 +22,19 @@ Network = Callable[[Tensor, float], Tensor]
 
 Predict = Callable[[Tensor, Node], Tensor]
 
-TARGETS = {"dpm++": Target.IMAGE, "dpm": Target.NOISE, "ddim": Target.NOISE}
+TARGETS = {
+    "dpm++": Target.IMAGE,
+    "dpm": Target.NOISE,
+    "ddim": Target.NOISE,
+    "pndm": Target.NOISE,
+}
 
 
 def plan(sampler: Sampler, schedule: NoiseSchedule) -> Plan:
     """The sampler's walk on this schedule, row by row."""
     nodes = grid(schedule, sampler)
-    return PLANS[sampler.method](nodes, sampler, TARGETS[sampler.solver])
+    make = PLANS.get(sampler.solver) or PLANS[sampler.method]
+    return make(nodes, sampler, TARGETS[sampler.solver])
 
 
 def walk(x: Tensor, rows: Plan, predict: Predict) -> Iterator[Tensor]:
@@ -79,7 +85,7 @@ def solve(
 
     network     asked as `network(x, t)`: x in variance-preserving scale, of the shape and dtype of
                 `noise`; t a float on the schedule's clock ([0, 999] for Stable Diffusion),
-                fractions allowed. It is called exactly `sampler.steps` times
+                fractions allowed. It is called exactly `sampler.calls` times
     noise       unit Gaussian, float32 or float64, any shape, any device; both are kept
     prediction  what the network says: "epsilon", "v_prediction", "sample" or "score"
 
