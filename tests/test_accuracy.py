@@ -78,6 +78,7 @@ def test_one_step_more_never_costs_a_preset_a_twentieth(preset, name):
     assert max(rises(load_preset(preset).sampler, name, range(8, 51), 24)) <= 1.05
 
 
+@pytest.mark.parametrize("name", GUIDANCE)
 def test_one_step_more_never_doubles_the_error_of_pndm(name):
     # its steps start wherever whole strides end, and guidance makes it swing; so it was shipped
     assert max(rises(load_preset("pndm50").sampler, name, range(8, 51), 24)) <= 2

@@ -164,26 +164,26 @@ def test_a_file_that_is_not_text_is_named(tmp_path):
 
 
 def test_nothing_given_is_the_default_preset():
-    record = resolve({}, None, None, NOTHING)
+    record = resolve({}, None, None, NOTHING).record
     assert record["steps"] == 20
     assert read_job({"prompt": "fog", **record}).sampler.corrector
 
 
 def test_the_configured_model_and_preset_are_what_is_painted_with():
-    record = resolve({}, None, None, Config(model="sd15", preset="fast"))
+    record = resolve({}, None, None, Config(model="sd15", preset="fast")).record
     assert (record["model"], record["steps"]) == ("sd15", 10)
 
 
 def test_a_preset_wins_over_the_configured_one_and_its_model_over_the_configured(tmp_path):
     (tmp_path / "mine.yaml").write_text("steps: 3\nmodel: mine")
-    record = resolve({}, str(tmp_path / "mine.yaml"), None, Config(model="sd15", preset="fast"))
+    record = resolve({}, str(tmp_path / "mine.yaml"), None, Config(model="sd15", preset="fast")).record
     assert (record["model"], record["steps"]) == ("mine", 3)
 
 
 def test_a_flag_wins_over_all(tmp_path):
     (tmp_path / "mine.yaml").write_text("steps: 3\nmodel: mine\nguidance: 4")
     given = {"steps": 7, "model": "tiny", "guidance": None}
-    record = resolve(given, str(tmp_path / "mine.yaml"), None, Config(model="sd15"))
+    record = resolve(given, str(tmp_path / "mine.yaml"), None, Config(model="sd15")).record
     assert (record["model"], record["steps"], record["guidance"]) == ("tiny", 7, 4)
 
 
@@ -191,7 +191,7 @@ def test_a_picture_wins_over_the_preset_and_a_flag_over_the_picture(tmp_path):
     job = Job(prompt="fog", seed=3, guidance=4, sampler=Sampler(solver="dpm", steps=7))
     text = png.recipe(job, version="0", model="tiny", size=(64, 64))
     picture = png.save(Image.new("RGB", (64, 64)), tmp_path / "fog.png", text=text)
-    record = resolve({"guidance": 2}, "fast", str(picture), Config(model="sd15"))
+    record = resolve({"guidance": 2}, "fast", str(picture), Config(model="sd15")).record
     found = read_job(record)
     assert found.sampler == job.sampler
     assert (found.prompt, found.seed, found.model, found.guidance) == ("fog", 3, "tiny", 2)
