@@ -176,7 +176,9 @@ def test_the_configured_model_and_preset_are_what_is_painted_with():
 
 def test_a_preset_wins_over_the_configured_one_and_its_model_over_the_configured(tmp_path):
     (tmp_path / "mine.yaml").write_text("steps: 3\nmodel: mine")
-    record = resolve({}, str(tmp_path / "mine.yaml"), None, Config(model="sd15", preset="fast")).record
+    record = resolve(
+        {}, str(tmp_path / "mine.yaml"), None, Config(model="sd15", preset="fast")
+    ).record
     assert (record["model"], record["steps"]) == ("mine", 3)
 
 
