@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -312,6 +313,8 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_no_scraps(here):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell lets what it runs in the background ignore SIGINT, and so would its children
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     first = process.stdout.readline().strip()
     time.sleep(0.05)

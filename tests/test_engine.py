@@ -11,7 +11,7 @@ from sdfast.engine import generate
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Finished, Stepped
 from sdfast.job import Job, Sampler
-from sdfast.models.find import Source
+from sdfast.models.folder import Source
 from sdfast.solver import NoiseSchedule, Prediction
 
 

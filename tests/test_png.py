@@ -22,7 +22,7 @@ from sdfast.job import KEYS, Job, Sampler, layered, read_job
 from sdfast.naming import Exists
 
 GREY = Image.new("RGB", (64, 72), "grey")
-CAT = Job(prompt="a cat", seed=7, guidance=7.5, model="sd15", size=(64, 72))
+CAT = Job(prompt="a cat", seed=7, guidance=7.5, model="sd15", size=(64, 72), sampler=Sampler())
 CHUNKS = png.recipe(CAT, version="1.2", model="sd15", size=(64, 72))
 
 

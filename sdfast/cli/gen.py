@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sdfast.config import Config
     from sdfast.events import Event
     from sdfast.job import Job, Sampler
-    from sdfast.models.find import Source
+    from sdfast.models.folder import Source
 
 
 def gen(

@@ -44,8 +44,9 @@ def list_models() -> None:
 def pull(name: Name) -> None:
     from sdfast.config import load_config
     from sdfast.errors import UsageError
-    from sdfast.models.find import open_folder, target_of
     from sdfast.models.find import pull as fetch
+    from sdfast.models.find import target_of
+    from sdfast.models.folder import open_folder
 
     repo = target_of(name, load_config().aliases)
     if repo == "tiny":

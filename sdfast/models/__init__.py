@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sdfast.models.find import Source, find
+from sdfast.models.find import find
+from sdfast.models.folder import Source
 
 if TYPE_CHECKING:
     from sdfast.models.stable_diffusion import StableDiffusion

@@ -14,7 +14,7 @@ from torch import Tensor
 from sdfast.errors import DeviceError, ModelError
 from sdfast.job import Job
 from sdfast.models.device import DTYPES, Clock, memory_errors, pick_device, pick_dtype
-from sdfast.models.find import Source
+from sdfast.models.folder import Source
 from sdfast.solver import NoiseSchedule, Prediction
 
 

@@ -1,0 +1,165 @@
+"""A model's folder in Stable Diffusion 1.x's layout: what belongs there, and whether it is whole.
+
+Nothing heavy is loaded for it: configs are read, and of weights the header and the length.
+"""
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sdfast.errors import JobError, ModelError
+from sdfast.job import Job, read_job
+
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+"""The folders of Stable Diffusion 1.x's layout."""
+
+_WEIGHTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+
+_CONFIGS = ("scheduler/scheduler_config.json", *(f"{part}/config.json" for part in _WEIGHTS))
+
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+"""The files of a tokenizer, as transformers 5 writes it and as those before did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model on disk, checked and ready to be loaded."""
+
+    name: str
+    folder: Path
+    variant: str | None
+    """`fp16` where the files carry it in their names."""
+    schedule: Mapping[str, Any]
+    """The scheduler's config, as the model brings it."""
+    size: tuple[int, int]
+    """Width and height that the model was trained on, in pixels."""
+    guidance: float
+
+    def complete(self, job: Job) -> Job:
+        """The job with what it leaves open filled in as the model would have it."""
+        own = {"model": self.name, "size": self.size, "guidance": self.guidance}
+        return job.model_copy(update={k: v for k, v in own.items() if getattr(job, k) is None})
+
+
+def open_folder(name: str, folder: Path) -> Source:
+    """A folder in Stable Diffusion 1.x's layout, every file it needs there and whole."""
+    index = _json(name, folder / "model_index.json")
+    kind = index.get("_class_name")
+    if kind not in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"):
+        raise ModelError(f"`{name}` is a {_plain(kind)}; only Stable Diffusion 1.x is painted yet")
+    variant = check_files(name, folder)
+    configs = {part: _json(name, folder / part / "config.json") for part in _WEIGHTS}
+    hints = folder / "sdfast.json"
+    own = _json(name, hints) if hints.exists() else {}
+    try:
+        halvings = len(configs["vae"]["block_out_channels"]) - 1
+        side = int(configs["unet"]["sample_size"]) * 2**halvings
+        guidance = float(own.get("guidance", 7.5))
+        read_job({"prompt": "any", "size": (side, side), "guidance": guidance})
+    except (KeyError, TypeError, ValueError, OverflowError, JobError) as error:
+        raise ModelError(
+            f"`{name}`: its configs do not give a size and a guidance: {error}"
+        ) from error
+    return Source(
+        name=name,
+        folder=folder,
+        variant=variant,
+        schedule=_json(name, folder / "scheduler" / "scheduler_config.json"),
+        size=(side, side),
+        guidance=guidance,
+    )
+
+
+def check_files(name: str, folder: Path) -> str | None:
+    """Which variant the weights are. Raises ModelError unless every file is there and whole."""
+    for part in PARTS:
+        if not (folder / part).is_dir():
+            raise ModelError(f"`{name}` has no folder `{part}`", f"looked in {folder}")
+    variants = [_check_weights(name, folder / part, stem) for part, stem in _WEIGHTS.items()]
+    for file in _CONFIGS:
+        if not (folder / file).is_file():
+            raise ModelError(f"`{name}` has no file `{file}`")
+    if not any(all((folder / "tokenizer" / f).is_file() for f in form) for form in _TOKENIZERS):
+        raise ModelError(
+            f"`{name}` has no file `tokenizer/tokenizer.json`, "
+            "nor both `tokenizer/vocab.json` and `tokenizer/merges.txt`"
+        )
+    return "fp16" if "fp16" in variants else None
+
+
+def _plain(value: object) -> str:
+    return re.sub(r"[^\w .-]", "", str(value))[:60] or "folder without a kind"
+
+
+def _json(name: str, path: Path) -> dict[str, Any]:
+    shown = "/".join(path.parts[-2:])
+    try:
+        if path.stat().st_size > 10_000_000:
+            raise ModelError(f"`{name}`: `{shown}` is too large to be a config")
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"`{name}` has no file `{shown}`") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"`{name}`: `{shown}` cannot be read as JSON") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"`{name}`: `{shown}` is no JSON object")
+    return cast("dict[str, Any]", found)
+
+
+def _check_weights(name: str, folder: Path, stem: str) -> str | None:
+    """Which variant of a part's safetensors is there. Raises ModelError unless it is whole."""
+    for variant in ("fp16", None):
+        dotted = f"{stem}.{variant}" if variant else stem
+        whole = folder / f"{dotted}.safetensors"
+        index = folder / (
+            f"{stem}.safetensors.index.{variant}.json"
+            if variant
+            else f"{stem}.safetensors.index.json"
+        )
+        if whole.is_file():
+            check_safetensors(name, whole)
+            return variant
+        if index.is_file():
+            shards = _json(name, index).get("weight_map")
+            if not isinstance(shards, dict):
+                raise ModelError(f"`{name}`: `{folder.name}/{index.name}` names no shards")
+            for shard in {str(s) for s in cast("dict[str, object]", shards).values()}:
+                check_safetensors(name, folder / Path(shard).name)
+            return variant
+    if pickles := sorted(p.name for p in folder.glob("*.bin")):
+        raise ModelError(
+            f"`{name}`: `{folder.name}/{pickles[0]}` is a pickle, which can run any code",
+            "sdfast reads safetensors only; most models on the Hub have them by now",
+        )
+    raise ModelError(f"`{name}` has no file `{folder.name}/{stem}.safetensors`")
+
+
+def check_safetensors(name: str, path: Path) -> None:
+    """Raise ModelError unless the file is as long as its own header says."""
+    shown = f"{path.parent.name}/{path.name}"
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if not 2 <= length <= min(size - 8, 100_000_000):
+                raise ValueError
+            header = cast("dict[str, Any]", json.loads(file.read(length)))
+        ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
+    except FileNotFoundError as error:
+        raise ModelError(f"`{name}` has no file `{shown}`") from error
+    except Exception as error:  # whatever a hostile header raises, the file is broken
+        raise ModelError(f"`{name}`: `{shown}` is broken or no safetensors file") from error
+    wanted = 8 + length + max(ends, default=0)
+    if size != wanted:
+        raise ModelError(
+            f"`{name}`: `{shown}` is truncated or overlong: {size} bytes where {wanted} belong",
+            "of a model from the Hub, `sdfast models rm` and `pull` make it whole again",
+        )
