@@ -80,6 +80,7 @@ def solve(
     schedule: NoiseSchedule,
     *,
     prediction: str = "epsilon",
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """The image that the network's probability-flow ODE leads to from the noise.
 
@@ -88,11 +89,13 @@ def solve(
                 fractions allowed. It is called exactly `sampler.calls` times
     noise       unit Gaussian, float32 or float64, any shape, any device; both are kept
     prediction  what the network says: "epsilon", "v_prediction", "sample" or "score"
+    generator   where a stochastic sampler draws from; the samplers there are so far draw nothing
 
     Implements DPM-Solver (arXiv 2206.00927), DPM-Solver++ (arXiv 2211.01095) and the corrector of
     UniPC (arXiv 2302.04867). Raises ValueError for an unknown prediction and FloatingPointError if
     the result is not finite.
     """
+    del generator
     (x,) = deque(trajectory(network, noise, sampler, schedule, prediction), maxlen=1)
     if not torch.isfinite(x).all():
         raise FloatingPointError("the walk ended in numbers that are not finite")
