@@ -112,6 +112,16 @@ def test_the_summary_says_where_the_time_went(sdfast):
     assert all(word in last for word in ("seed 1", "encode", "2 steps", "decode", "write", "load"))
 
 
+def test_words_that_tiny_does_not_know_are_named(sdfast):
+    code, out, err = sdfast(
+        "gen", "a cat and a quasar on a blue background", "-s", "1", "--seed", "1"
+    )
+    assert (code, out) == (0, "a-cat-and-a-quasar-on-a-blue-background-1.png\n")
+    assert 'things; "quasar" is not among them' in err
+    _, _, err = sdfast("gen", "two red apples on a blue background", "-s", "1")
+    assert "among them" not in err
+
+
 def test_quiet_says_nothing(sdfast):
     assert sdfast(*QUICK, "-q") == (0, "a-cat-1.png\n", "")
 

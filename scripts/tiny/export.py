@@ -5,6 +5,7 @@ python scripts/tiny/export.py --run runs/tiny --to sdfast/models/tiny
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from transformers import CLIPTokenizer
 
 import denoiser
 from networks import SCHEDULE, text_encoder, unet, vae
+from pictures import vocabulary
 from things import THINGS
 
 GUIDANCE = 3.0
@@ -82,6 +84,7 @@ def main() -> None:
         "guidance": GUIDANCE,
         "steps": {"unet": painted, "vae": seen},
         "things": [names[0] for names in THINGS.values()][: lesson.things],
+        "words": sorted({w for p in vocabulary(lesson) for w in re.findall("[a-z]+", p.lower())}),
     }
     for file, values in {
         "scheduler/scheduler_config.json": scheduler,

@@ -111,6 +111,9 @@ class Lesson:
     wordings: bool = True
 
 
+EVERYTHING = Lesson(len(THINGS), places=True, scenes=True, groups=True)
+
+
 def _near(colour: Colour, r: random.Random, by: int = 7) -> Colour:
     red, green, blue = (min(255.0, max(0.0, c + r.randint(-by, by))) for c in colour)
     return red, green, blue
@@ -320,10 +323,11 @@ def imagine(r: random.Random, lesson: Lesson) -> Scene:
     return Scene(before + what + where + after, backdrop, layers, background)
 
 
-def vocabulary() -> list[str]:
-    """Every word a caption can hold, the names in full; what the tokenizer learns from."""
-    names = [form for row in THINGS.values() for n in row for form in (n, one(n), many(n))]
-    places = [wording for _, wordings in SCENES.values() for wording in wordings]
+def vocabulary(lesson: Lesson = EVERYTHING) -> list[str]:
+    """Every phrase a caption of the lesson can hold, the names in full."""
+    rows = list(THINGS.values())[: lesson.things]
+    names = [form for row in rows for n in row for form in (n, one(n), many(n))]
+    places = [w for _, wordings in SCENES.values() for w in wordings if lesson.scenes]
     frames = [text.format(colour) for text in _ON for colour in COLOURS]
     rest = [*_BEFORE, *_AFTER, *_SMALL, *_BIG, *sum(_NUMBERS.values(), ())]
     extra = ["on the left", "on the right", "next to", "with", "and", "an orange"]

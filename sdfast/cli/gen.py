@@ -220,6 +220,10 @@ def _paint(
     if explain:
         output.say(f"loaded from {found.folder} in {load:.2f} s")
         output.say("job: " + json.dumps(first.record, ensure_ascii=False))
+    if strange := found.strange_words(job.prompt for job in jobs):
+        listed = ", ".join(f'"{word}"' for word in strange)
+        are = "is" if len(strange) == 1 else "are"
+        output.say(f"note: {found.name} knows {found.things} things; {listed} {are} not among them")
     watch = _watcher(colour) if draw and sys.stderr.isatty() else iter
     for job, place in zip(jobs, places, strict=True):
         if not output.ready(model.complete(job), place):

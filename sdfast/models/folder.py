@@ -6,7 +6,7 @@ Nothing heavy is loaded for it: configs are read, and of weights the header and 
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,16 @@ _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 """The files of a tokenizer, as transformers 5 writes it and as those before did."""
 
 
+_LITTLE_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """a an the and or of in on at by to for from with without is are be it its my your his her
+        our their this that these those some very into over under near as""",
+    )
+)
+"""Words that name nothing one could fail to draw."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A model on disk, checked and ready to be loaded."""
@@ -42,6 +52,16 @@ class Source:
     size: tuple[int, int]
     """Width and height that the model was trained on, in pixels."""
     guidance: float
+    things: int = 0
+    """How many things a model can draw that knows its own bounds."""
+    words: frozenset[str] = frozenset()
+    """The words such a model was taught."""
+
+    def strange_words(self, prompts: Iterable[str]) -> list[str]:
+        """The words that mean nothing to a model which knows its own bounds."""
+        said = re.findall(r"[^\W\d_]{2,}", " ".join(prompts).lower())
+        known = self.words | _LITTLE_WORDS
+        return [word for word in dict.fromkeys(said) if self.words and word not in known]
 
     def complete(self, job: Job) -> Job:
         """The job with what it leaves open filled in as the model would have it."""
@@ -63,6 +83,7 @@ def open_folder(name: str, folder: Path) -> Source:
         halvings = len(configs["vae"]["block_out_channels"]) - 1
         side = int(configs["unet"]["sample_size"]) * 2**halvings
         guidance = float(own.get("guidance", 7.5))
+        things, words = len(own.get("things", ())), frozenset(map(str, own.get("words", ())))
         read_job({"prompt": "any", "size": (side, side), "guidance": guidance})
     except (KeyError, TypeError, ValueError, OverflowError, JobError) as error:
         raise ModelError(
@@ -75,6 +96,8 @@ def open_folder(name: str, folder: Path) -> Source:
         schedule=_json(name, folder / "scheduler" / "scheduler_config.json"),
         size=(side, side),
         guidance=guidance,
+        things=things,
+        words=words,
     )
 
 
