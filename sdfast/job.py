@@ -102,8 +102,9 @@ class Sampler(_Value):
     def _fits_together(self) -> Self:
         if self.solver in _ORDERLESS and self.order != 1:
             raise ValueError(f"{self.solver} takes no order")
-        if self.solver in _ORDERLESS and (self.method != "multistep" or self.corrector):
-            raise ValueError(f"{self.solver} takes neither a method nor a corrector")
+        shaped = (self.method, self.corrector, self.weights) != ("multistep", False, "exact")
+        if self.solver in _ORDERLESS and shaped:
+            raise ValueError(f"{self.solver} takes neither a method, a corrector nor weights")
         if self.corrector and self.method != "multistep":
             raise ValueError("a corrector needs the method multistep")
         if self.weights == "reference" and self.method != "multistep":
@@ -244,7 +245,7 @@ def layered(*layers: Record) -> Record:
 
 
 def _named(sampler: str) -> Record:
-    """The keys that a sampler's name stands for; `ddim` is ours, `DDIM` is A1111's."""
+    """The keys that a sampler's name stands for; `ddim` is the bare solver, `DDIM` all of it."""
     if sampler in get_args(Solver):
         return {"sampler": sampler}
     by_name = {name.lower(): keys for name, keys in ALIASES.items()}

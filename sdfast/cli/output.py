@@ -115,33 +115,33 @@ class Output:
         text = {}
         if self.metadata:
             text = png.recipe(job, version=__version__, model=job.model, size=job.size)
-        begun, path = time.perf_counter(), place
+        begun = time.perf_counter()
         if self.to_stdout:
             sys.stdout.buffer.write(png.encode(painted.image, text))
             sys.stdout.flush()
         else:  # None if another process has painted it meanwhile
-            path = png.save(painted.image, place, text=text, exists=self.exists) or place
+            place = png.save(painted.image, place, text=text, exists=self.exists) or place
         write = time.perf_counter() - begun
-        times = painted.times
-        if self.to_stdout:
-            pass
-        elif self.as_json:
-            line = {
-                "path": str(path),
-                **job.record,
-                "device": str(model.device),
-                "dtype": model.dtype_name,
-                "seconds": round(times.total + write, 6),
-                "load_s": round(load, 6),
-                "encode_s": round(times.encode, 6),
-                "steps_ms": [round(1000 * s, 3) for s in times.steps],
-                "decode_s": round(times.decode, 6),
-                "write_s": round(write, 6),
-            }
+        if self.as_json:
+            spent = seconds(painted.times, load, write)
+            where = {"device": str(model.device), "dtype": model.dtype_name}
+            line = {"path": str(place), **job.record, **where, **spent}
             print(json.dumps(line, ensure_ascii=False), flush=True)
-        else:
-            print(path, flush=True)
-        self.say(f"seed {job.seed}, {summary(times, write)}; load {load:.2f}")
+        elif not self.to_stdout:
+            print(place, flush=True)
+        self.say(f"seed {job.seed}, {summary(painted.times, write)}; load {load:.2f}")
+
+
+def seconds(times: Times, load: float, write: float) -> dict[str, float | list[float]]:
+    """Where a picture's time went, for programs: every step's in ms, the rest in seconds."""
+    return {
+        "seconds": round(times.total + write, 6),
+        "load_s": round(load, 6),
+        "encode_s": round(times.encode, 6),
+        "steps_ms": [round(1000 * s, 3) for s in times.steps],
+        "decode_s": round(times.decode, 6),
+        "write_s": round(write, 6),
+    }
 
 
 def policy(name: str) -> Exists:
