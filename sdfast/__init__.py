@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdfast.engine import generate
-    from sdfast.job import Job, Sampler
+    from sdfast.job import Job
     from sdfast.models import load_model
     from sdfast.presets import load_preset
-    from sdfast.solver import NoiseSchedule, solve
+    from sdfast.sampler import Sampler
+    from sdfast.solver import NoiseSchedule, invert, noised, solve
 
 __version__ = "0.1.0"
 
@@ -25,18 +26,22 @@ __all__ = [
     "NoiseSchedule",
     "Sampler",
     "generate",
+    "invert",
     "load_model",
     "load_preset",
+    "noised",
     "solve",
 ]
 
 _HOMES = {
     "Job": "sdfast.job",
     "NoiseSchedule": "sdfast.solver",
-    "Sampler": "sdfast.job",
+    "Sampler": "sdfast.sampler",
     "generate": "sdfast.engine",
+    "invert": "sdfast.solver",
     "load_model": "sdfast.models",
     "load_preset": "sdfast.presets",
+    "noised": "sdfast.solver",
     "solve": "sdfast.solver",
 }
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import Job
-from sdfast.solver import NoiseSchedule, Prediction
-from sdfast.solver.predict import guide
+from sdfast.solver import NoiseSchedule, Prediction, classifier_free
 from sdfast.solver.walk import Network, trajectory
 
 
@@ -61,7 +60,14 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
 
     x = noise = model.noise(job.seed, job.size)
     try:
-        walk = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
+        walk = trajectory(
+            network,
+            noise,
+            job.sampler,
+            model.schedule,
+            model.prediction,
+            torch.Generator().manual_seed(job.seed),
+        )
     except ValueError as error:  # the sampler names nodes that this schedule has not
         raise JobError(str(error)) from error
     for index, x in enumerate(walk, start=1):  # noqa: B007  (the last x is the picture's latents)
@@ -78,19 +84,9 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
 
 
 def guided(model: Model, prompted: Words, plain: Words | None, scale: float) -> Network:
-    """The model as the solver sees it: one call, guided if there is something to guide away from.
-
-    Classifier-free guidance asks for both halves in one batch.
-    """
-    if plain is None:
-        return lambda x, t: model.predict(x, t, prompted.states)
-    both = torch.cat([plain.states, prompted.states])
-
-    def network(x: Tensor, t: float) -> Tensor:
-        plain, told = model.predict(torch.cat([x, x]), t, both).chunk(2)
-        return guide(plain, told, scale)
-
-    return network
+    """The model as the solver sees it, guided if there is something to guide away from."""
+    away = None if plain is None else plain.states
+    return classifier_free(model.predict, prompted.states, away, scale)
 
 
 def _check(x: Tensor) -> None:

@@ -36,7 +36,8 @@ class Stepped:
     """The walk has made another network call."""
 
     index: int
-    total: int
+    total: int | None
+    """None where the sampler decides on its way."""
 
 
 @dataclass(frozen=True, slots=True)

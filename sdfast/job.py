@@ -8,22 +8,19 @@ loaded.
 
 import random
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
 from sdfast.errors import JobError
+from sdfast.sampler import DEFAULT, TAKES, Sampler, Solver, Value
 from sdfast.wording import in_our_words, nearest, quoted
 
 Record = dict[str, Any]
@@ -32,100 +29,7 @@ Record = dict[str, Any]
 SEEDS = 2**32
 """Seeds run from 0 to here; more would not fit where other programs read them."""
 
-Spacing = Literal[
-    "uniform",
-    "rho",
-    "logsnr",
-    "karras",
-    "exponential",
-    "ays",
-    "linspace",
-    "leading",
-    "trailing",
-]
-Solver = Literal["dpm++", "dpm", "ddim", "pndm"]
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-_ORDERLESS = ("ddim", "pndm")
-
-_V = TypeVar("_V", bound=_Value)
-
-
-class Sampler(_Value):
-    """How to walk from noise to image. Equal samplers walk alike."""
-
-    solver: Solver = "dpm++"
-    """`dpm++` integrates the image, `dpm` the noise; `ddim` is their first order, and `pndm` mixes
-    the noise of up to four of its steps."""
-    method: Literal["multistep", "singlestep"] = "multistep"
-    order: Annotated[int, Field(ge=1, le=3)] = 2
-    steps: Annotated[int, Field(ge=1, le=1000)] = 20
-    spacing: Spacing = "uniform"
-    rho: Annotated[float, Field(ge=0.5, le=20)] | None = None
-    """The power of the spacings `rho` (2 unless given) and `karras` (7); others have none."""
-    corrector: bool = False
-    """Take each step again once the next call is known (UniPC); multistep only."""
-    final: Literal["zero", "sigma_min"] = "zero"
-    """Where the walk ends: no noise at all, or the least noise the network was trained on."""
-    weights: Literal["exact", "reference"] = "exact"
-    """`reference` weighs and lowers as the authors' code and diffusers do; multistep only."""
-    timesteps: (
-        Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1, max_length=1000)]
-        | None
-    ) = None
-    """Explicit times to ask at, noisiest first; fractions are allowed. Overrides `spacing`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _follow(cls, given: Any) -> Any:
-        """What one key says about another that is not given."""
-        if not isinstance(given, Mapping):
-            return given
-        values = dict(cast("Mapping[str, Any]", given))
-        times: object = values.get("timesteps")
-        if isinstance(times, list | tuple):
-            values.setdefault("steps", len(cast("list[Any]", times)))
-        if values.get("solver") in _ORDERLESS:
-            values.setdefault("order", 1)
-        return values
-
-    @property
-    def calls(self) -> int:
-        """Network calls from noise to image: one per step, and `pndm` takes its first twice."""
-        return self.steps + (self.solver == "pndm" and self.steps > 1)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.solver in _ORDERLESS and self.order != 1:
-            raise ValueError(f"{self.solver} takes no order")
-        shaped = (self.method, self.corrector, self.weights) != ("multistep", False, "exact")
-        if self.solver in _ORDERLESS and shaped:
-            raise ValueError(f"{self.solver} takes neither a method, a corrector nor weights")
-        if self.corrector and self.method != "multistep":
-            raise ValueError("a corrector needs the method multistep")
-        if self.weights == "reference" and self.method != "multistep":
-            raise ValueError("the `reference` weights need the method multistep")
-        if self.rho is not None and self.timesteps is not None:
-            raise ValueError("rho needs a spacing, and explicit timesteps have none")
-        if self.rho is not None and self.spacing not in ("rho", "karras"):
-            raise ValueError(f"rho needs the spacing `rho` or `karras`, not `{self.spacing}`")
-        if self.timesteps is not None:
-            if len(self.timesteps) != self.steps:
-                raise ValueError(
-                    f"there are {len(self.timesteps)} timesteps, but steps is {self.steps}"
-                )
-            falling = all(a > b for a, b in zip(self.timesteps, self.timesteps[1:], strict=False))
-            if not falling:
-                raise ValueError("timesteps must fall from one to the next")
-        return self
-
-
-DEFAULT = Sampler(spacing="rho", rho=2, corrector=True, final="sigma_min")
-"""What a job is painted with that asks for nothing else: the preset `default`."""
+_V = TypeVar("_V", bound=Value)
 
 
 def _size(value: Any) -> Any:
@@ -152,7 +56,7 @@ Size = Annotated[
 ]
 
 
-class Job(_Value):
+class Job(Value):
     """One picture to make. The same job makes the same picture."""
 
     prompt: Annotated[str, Field(max_length=20_000)]
@@ -206,7 +110,17 @@ A1111: dict[tuple[str, str], Record] = {
 _FIELD: dict[str, Record] = {
     "UniPC": {"sampler": "dpm++", "order": 2, "spacing": "uniform", "corrector": True},
     "DDIM": {"sampler": "ddim", "spacing": "leading", "final": "sigma_min"},
+    "DDPM": {"sampler": "ddpm", "spacing": "trailing"},
     "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
+    "Euler": {"sampler": "euler", "spacing": "trailing"},
+    "Euler Karras": {"sampler": "euler", "spacing": "karras"},
+    "Heun": {"sampler": "heun", "spacing": "trailing"},
+    "Heun Karras": {"sampler": "heun", "spacing": "karras"},
+    "RK45": {"sampler": "rk45"},
+    "DPM fast": {"sampler": "dpm", "method": "fast", "spacing": "logsnr", "final": "sigma_min"},
+    "DPM adaptive": {"sampler": "dpm", "method": "adaptive", "final": "sigma_min"},
+    "DPM++ 2M SDE": {"sampler": "sde-dpm++", "order": 2, "spacing": "uniform"},
+    "DPM++ 2M SDE Karras": {"sampler": "sde-dpm++", "order": 2, "spacing": "karras"},
 }
 """Names the field knows, walked as their authors do; the web UI walks otherwise by the same names
 (its UniPC is of order 3, and its DDIM leaves out the last call)."""
@@ -222,10 +136,14 @@ ALIASES: dict[str, Record] = {a1111_name(*said): keys for said, keys in A1111.it
 
 _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
     "sampler": tuple(k for k in SAMPLER_KEYS if k not in ("sampler", "steps")),
-    "method": ("corrector", "weights"),
-    "spacing": ("rho", "timesteps"),
-    "steps": ("timesteps",),
-    "timesteps": ("steps", "spacing", "rho"),
+    "method": ("corrector", "weights", "corrections", "tolerance"),
+    "order": ("corrections",),
+    "corrector": ("corrections",),
+    "weights": ("corrections",),
+    "corrections": ("corrector", "weights"),
+    "spacing": ("rho", "timesteps", "corrections"),
+    "steps": ("timesteps", "corrections"),
+    "timesteps": ("steps", "spacing", "rho", "corrections"),
 }
 """A key given by one layer drops these keys of the layers beneath, which were meant for another."""
 
@@ -240,6 +158,9 @@ def layered(*layers: Record) -> Record:
         for key in given:
             for stale in _STARTS_AFRESH.get(key, ()):
                 merged.pop(stale, None)
+        if given.get("method") == "adaptive":  # it chooses its own steps
+            for stale in ("spacing", "rho", "timesteps"):
+                merged.pop(stale, None)
         merged |= given
     return merged
 
@@ -252,6 +173,9 @@ def _named(sampler: str) -> Record:
     return by_name.get(sampler.strip().lower(), {"sampler": sampler})
 
 
+_LETTERS = {"multistep": "M", "singlestep": "S", "fast": " fast", "adaptive": " adaptive"}
+
+
 def schedule_name(sampler: Sampler) -> tuple[str, str]:
     """A sampler's name and schedule type: AUTOMATIC1111's where it walks exactly so, or ours.
 
@@ -262,9 +186,9 @@ def schedule_name(sampler: Sampler) -> tuple[str, str]:
     for said, keys in A1111.items():
         if plain == read_sampler({"steps": sampler.steps, **keys}):
             return said
-    letter = "S" if sampler.method == "singlestep" else "M"
-    order = "" if sampler.solver in _ORDERLESS else f" {sampler.order}{letter}"
-    name = sampler.solver + order + (" UniC" if sampler.corrector else "")
+    order = f" {sampler.order}{_LETTERS[sampler.method]}"
+    name = sampler.solver + (order if "order" in TAKES[sampler.solver] else "")
+    name += " UniC" * sampler.corrector + " tuned" * bool(sampler.corrections)
     return name, sampler.spacing if sampler.timesteps is None else "timesteps"
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdfast import NoiseSchedule, Sampler
-from sdfast.job import Spacing
+from sdfast.sampler import Spacing
 from sdfast.solver.spacing import grid
 
 SCHEDULE = NoiseSchedule.scaled_linear()

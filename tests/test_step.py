@@ -7,7 +7,7 @@ import pytest
 
 from sdfast.solver.predict import Target
 from sdfast.solver.schedule import CLEAN, Node
-from sdfast.solver.step import mixture, view
+from sdfast.solver.step import Mixture, mixture, view
 
 SPREAD = 0.5
 """Images drawn from N(0, SPREAD**2): the one case whose path is known in closed form."""
@@ -32,7 +32,7 @@ def estimate(node, target):
 
 
 def error(here, known, there, target, **how):
-    carry, weights = mixture(here, known, there, target, **how)
+    carry, weights, _ = mixture(here, known, there, target, **how)
     said = [estimate(node, target) for node in known]
     return abs(carry * width(here) + np.dot(weights, said) - width(there))
 
@@ -101,7 +101,7 @@ def test_three_estimates_integrate_polynomials_exactly(power, h, target):
     turn = 1 if target is Target.IMAGE else -1
     here, there = node_at(-0.7), node_at(-0.7 + h)
     known = [node_at(-0.7 + offset * h) for offset in (-1.7, -0.6, 0)]
-    carry, weights = mixture(here, known, there, target)
+    carry, weights, _ = mixture(here, known, there, target)
     a, b = view(here, target), view(there, target)
 
     got = np.dot(weights, [(view(node, target).u - a.u) ** power for node in known])
@@ -122,14 +122,14 @@ def test_three_estimates_integrate_polynomials_exactly(power, h, target):
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_a_network_that_always_says_the_same_is_followed_exactly(order, target):
     known, there = past(order, 0.4), node_at(0.9)
-    carry, weights = mixture(known[-1], known, there, target)
+    carry, weights, _ = mixture(known[-1], known, there, target)
     a, b = view(known[-1], target), view(there, target)
     assert carry * a.own + sum(weights) == pytest.approx(b.own, rel=1e-13)
 
 
 def test_first_order_is_ddim():
     here, there = node_at(-0.7), node_at(-0.2)
-    carry, (weight,) = mixture(here, [here], there, Target.NOISE)
+    carry, (weight,), _ = mixture(here, [here], there, Target.NOISE)
     x, noise = 0.3, -1.1
     image = (x - here.sigma * noise) / here.alpha
     ddim = there.alpha * image + there.sigma * noise
@@ -143,11 +143,11 @@ def test_first_order_is_the_same_for_both_targets(there):
     said = {Target.NOISE: noise, Target.IMAGE: (x - here.sigma * noise) / here.alpha}
     ends = []
     for target in Target:
-        carry, (weight,) = mixture(here, [here], there, target)
+        carry, (weight,), _ = mixture(here, [here], there, target)
         ends.append(carry * x + weight * said[target])
     assert ends[0] == pytest.approx(ends[1], rel=1e-12)
 
 
 def test_the_step_to_no_noise_is_the_image_the_network_sees():
     here = node_at(1.5)
-    assert mixture(here, [here], CLEAN, Target.IMAGE) == (0.0, (1.0,))
+    assert mixture(here, [here], CLEAN, Target.IMAGE) == Mixture(0.0, (1.0,))

@@ -9,14 +9,12 @@ from torch import Tensor
 
 from networks import vae
 from pictures import Lesson, Painter, sheet, thumbnails
-from runs import Curriculum, Pool, Run
+from runs import Curriculum, Pool, Published, Run
 
 LESSONS = Curriculum(
     (
         (0, Lesson(48)),
-        (1500, Lesson(64, places=True)),
-        (3000, Lesson(80, places=True, scenes=True)),
-        (6000, Lesson(112, places=True, scenes=True, groups=True)),
+        (1500, Lesson(112, places=True, scenes=True, groups=True)),
     )
 )
 ROUGHNESS = 0.06
@@ -38,11 +36,13 @@ def painting_error(painted: Tensor, wanted: Tensor) -> Tensor:
     return error
 
 
-def train(folder: Path, painter: Painter, steps: int, batch: int) -> None:
+def train(
+    folder: Path, painter: Painter, steps: int, batch: int, published: Published | None
+) -> None:
     torch.manual_seed(0)
     device = painter.device
     net = vae().to(device, memory_format=torch.channels_last)
-    run = Run(folder, {"vae": net}, peak=1e-3)
+    run = Run(folder, {"vae": net}, peak=1e-3, published=published)
     pool = Pool(painter, size=512, seed=1)
     losses: list[tuple[float, float]] = []
     for step in run.until(steps):

@@ -10,16 +10,15 @@ from transformers import CLIPTokenizer
 
 from networks import SCHEDULE, text_encoder, unet
 from pictures import LATENT_SCALE, Lesson, Painter, imagine, sheet, thumbnails
-from runs import Curriculum, Pool, Run
+from runs import Curriculum, Pool, Published, Run
 
 LESSONS = Curriculum(
     (
         (0, Lesson(32, wordings=False)),
         (1500, Lesson(48)),
         (3000, Lesson(64, places=True)),
-        (5000, Lesson(80, places=True, scenes=True)),
-        (8000, Lesson(112, places=True, scenes=True)),
-        (16000, Lesson(112, places=True, scenes=True, groups=True)),
+        (4500, Lesson(80, places=True, scenes=True, groups=True)),
+        (7000, Lesson(112, places=True, scenes=True, groups=True)),
     )
 )
 UNPROMPTED = 0.1
@@ -89,10 +88,17 @@ def _report(run: Run, net: Denoiser, pool: Pool, lesson: Lesson) -> dict[str, ob
     return {"things": lesson.things, "told_untold": levels}
 
 
-def train(folder: Path, tokenizer: CLIPTokenizer, painter: Painter, steps: int, batch: int) -> None:
+def train(
+    folder: Path,
+    tokenizer: CLIPTokenizer,
+    painter: Painter,
+    steps: int,
+    batch: int,
+    published: Published | None,
+) -> None:
     device = painter.device
     net = Denoiser(tokenizer, device)
-    run = Run(folder, {"unet": net.unet, "text": net.text}, peak=6e-4)
+    run = Run(folder, {"unet": net.unet, "text": net.text}, peak=6e-4, published=published)
     pool = Pool(painter, size=2048, seed=0)
     losses: list[float] = []
     for step in run.until(steps):

@@ -2,6 +2,7 @@
 
 A run is a folder with one checkpoint, a log of JSON lines and sample sheets. Started again, it goes
 on from the checkpoint; asked for more steps than before, its rate rises again and it learns on.
+Where no checkpoint is left, it can go on from the published model.
 """
 
 import json
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from pictures import Lesson, Painter, Scene, imagine
 
@@ -28,10 +31,29 @@ class Curriculum:
         return [lesson for begins, lesson in self.lessons if begins <= step][-1]
 
 
-def rate(step: int, steps: int, peak: float) -> float:
+def rate(step: int, steps: int, peak: float, begun: int = 0) -> float:
     """Warm up over 100 steps, stay, and fall to a twentieth over the last sixth."""
-    left = (steps - step) / max(1, steps / 6)
-    return peak * min(1.0, (step + 1) / 100, max(0.05, left))
+    left = (steps - step) / max(1, (steps - begun) / 6)
+    return peak * min(1.0, (step - begun + 1) / 100, max(0.05, left))
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A model that was exported before: its networks by name, and the steps behind them."""
+
+    networks: dict[str, nn.Module]
+    steps: dict[str, int]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Published":
+        return cls(
+            {
+                "unet": UNet2DConditionModel.from_pretrained(folder / "unet"),
+                "text": CLIPTextModel.from_pretrained(folder / "text_encoder"),
+                "vae": AutoencoderKL.from_pretrained(folder / "vae"),
+            },
+            json.loads((folder / "sdfast.json").read_text())["steps"],
+        )
 
 
 @dataclass
@@ -41,7 +63,11 @@ class Run:
     folder: Path
     networks: dict[str, nn.Module]
     peak: float
+    published: Published | None = None
+    """Where to begin when there is no checkpoint; None is from nothing."""
     inertia: float = 0.999
+    begun: int = 0
+    """The step at which the optimizer's memory begins."""
     step: int = 0
     seconds: float = 0.0
     average: dict[str, Tensor] = field(init=False)
@@ -52,6 +78,11 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             self._parameters(), lr=self.peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
+        if self.published and not self._checkpoint.exists():
+            for name, network in self.networks.items():
+                known = self.published.networks[name].float().state_dict()
+                network.load_state_dict(known)
+            self.step = self.begun = max(self.published.steps.get(n, 0) for n in self.networks)
         self.average = {k: v.detach().clone() for k, v in self._named()}
         if self._checkpoint.exists():
             found = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
@@ -59,6 +90,7 @@ class Run:
                 network.load_state_dict(found["networks"][name])
             self.optimizer.load_state_dict(found["optimizer"])
             self.step, self.seconds = found["step"], found["seconds"]
+            self.begun = found["begun"]
             for k, v in self.average.items():
                 v.copy_(found["average"][k])
 
@@ -76,7 +108,7 @@ class Run:
     def descend(self, loss: Tensor, steps: int) -> None:
         """One step down the loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.step, steps, self.peak)
+            group["lr"] = rate(self.step, steps, self.peak, self.begun)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._parameters(), 1.0)
@@ -96,6 +128,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "step": self.step,
+            "begun": self.begun,
             "seconds": self.seconds,
         }
         partial = self._checkpoint.with_suffix(".partial")

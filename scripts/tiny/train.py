@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer
 import decoder
 import denoiser
 from pictures import FONT, Painter, vocabulary
+from runs import Published
 from words import write_tokenizer
 
 
@@ -24,18 +25,22 @@ def main() -> None:
     parser.add_argument("--unet-steps", type=int, default=60000)
     parser.add_argument("--vae-steps", type=int, default=12000)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--published", type=Path, help="an exported model to go on from")
     given = parser.parse_args()
 
     if not given.font.is_file():
         parser.error(f"no font at {given.font}; Debian's is fonts-noto-color-emoji, or give --font")
+    published = Published.read(given.published) if given.published else None
     device = torch.device(given.device)
     painter = Painter(device, given.font)
     write_tokenizer(given.run / "tokenizer", vocabulary())
     tokenizer = CLIPTokenizer.from_pretrained(given.run / "tokenizer")
     if given.part != "unet":
-        decoder.train(given.run / "vae", painter, given.vae_steps, given.batch // 4)
+        decoder.train(given.run / "vae", painter, given.vae_steps, given.batch // 4, published)
     if given.part != "vae":
-        denoiser.train(given.run / "unet", tokenizer, painter, given.unet_steps, given.batch)
+        denoiser.train(
+            given.run / "unet", tokenizer, painter, given.unet_steps, given.batch, published
+        )
 
 
 if __name__ == "__main__":

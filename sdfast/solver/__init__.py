@@ -1,7 +1,17 @@
 """The mathematics of sampling: schedules, spacings, plans and walks."""
 
+from sdfast.solver.guidance import classifier, classifier_free
 from sdfast.solver.predict import Prediction, Target
 from sdfast.solver.schedule import NoiseSchedule
-from sdfast.solver.walk import solve
+from sdfast.solver.walk import invert, noised, solve
 
-__all__ = ["NoiseSchedule", "Prediction", "Target", "solve"]
+__all__ = [
+    "NoiseSchedule",
+    "Prediction",
+    "Target",
+    "classifier",
+    "classifier_free",
+    "invert",
+    "noised",
+    "solve",
+]

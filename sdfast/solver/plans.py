@@ -1,38 +1,14 @@
-"""How a walk goes, written down before it begins.
-
-A plan is a table with one row for each network call. It holds floats only: computed once, in
-float64, and the same for every picture of a batch. A multistep walk looks behind, a singlestep walk
-looks ahead from its anchor, a corrector returns to the anchor with what it has learnt; in the table
-they differ by their numbers alone.
-"""
+"""How the DPM-Solvers walk, written down before they begin."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise, zip_longest
 
-from sdfast.job import Sampler
+from sdfast.sampler import Sampler
 from sdfast.solver.predict import Target
 from sdfast.solver.schedule import Node
 from sdfast.solver.spacing import Grid
 from sdfast.solver.step import Mixture, mixture, strides
-
-HERE = Mixture(1.0, ())
-"""Settle where the network was asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One network call and what follows from it."""
-
-    node: Node
-    """Where the network is asked."""
-    settle: Mixture | None
-    """The new anchor: the point asked at (HERE), that point corrected, or none (the old one)."""
-    go: Mixture
-    """From the anchor to the point asked at next; after the last row, to the image."""
-
-
-Plan = tuple[Row, ...]
+from sdfast.solver.table import HERE, Plan, Row
 
 CAUTION = {2: 2.0, 3: 1.4}
 """A step of this order may be at most so many times as long as the one before it.
@@ -73,9 +49,11 @@ def multistep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     """One call per step; the past supplies the higher orders (arXiv 2211.01095, algorithm 2).
 
     With the corrector each step is taken again once the network has been asked where it led: the
-    UniC of UniPC (arXiv 2302.04867), which costs no call of its own.
+    UniC of UniPC (arXiv 2302.04867), which costs no call of its own. Noise that a step draws, and
+    corrections fitted to a model, are numbers in the same rows.
     """
     reference = sampler.weights == "reference"
+    fitted = sampler.corrections or ((),) * len(grid)
     plan: list[Row] = []
     for i, (order, (here, there)) in enumerate(
         zip(orders(grid, sampler), pairwise(grid), strict=True)
@@ -83,22 +61,41 @@ def multistep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
         settle = HERE
         if sampler.corrector and i:
             known = grid[max(0, i - sampler.order) : i + 1]
-            settle = mixture(grid[i - 1], known, here, target)
-        go = mixture(here, grid[i + 1 - order : i + 1], there, target, reference=reference)
-        plan.append(Row(here, settle, go))
+            settle = _instead(plan[-1].go, mixture(grid[i - 1], known, here, target))
+        past = grid[i + 1 - order : i + 1]
+        go = mixture(here, past, there, target, reference=reference, eta=sampler.noisy)
+        plan.append(Row(here, settle, _corrected(go, fitted[i])))
     return tuple(plan)
 
 
+def _instead(taken: Mixture, better: Mixture) -> Mixture:
+    """From where one step led to where a better one with one estimate more would have led.
+
+    Both carry the same anchor, so that only the estimates count.
+    """
+    return Mixture(1.0, _summed(better.weights, tuple(-w for w in (*taken.weights, 0.0))))
+
+
+def _corrected(go: Mixture, by: Sequence[float]) -> Mixture:
+    if not by:
+        return go
+    return Mixture(go.carry + by[0], _summed(go.weights, by[1:]), go.noise)
+
+
+def _summed(a: Sequence[float], b: Sequence[float]) -> tuple[float, ...]:
+    """Weights added, the newest estimates' to each other."""
+    pairs = zip_longest(reversed(a), reversed(b), fillvalue=0.0)
+    return tuple(x + y for x, y in pairs)[::-1]
+
+
 def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
-    """Strides of `order` calls; the nodes inside a stride supply the higher orders.
+    """Strides of up to `order` calls; the nodes inside a stride supply the higher orders.
 
     After DPM-Solver-2 and -3 (arXiv 2206.00927, algorithms 1 and 2), with the grid's own nodes in
-    the inside and, at order 3, the exact quadratic through all of them. What is left over makes a
-    shorter first stride, where least is decided, and a last step that is long beside the one
-    before is taken alone.
+    the inside and, at order 3, the exact quadratic through all of them.
     """
     plan: list[Row] = []
-    for stride in _cut(grid, sampler.order):
+    for stride in _cut(grid, sampler):
         here, *inside = stride[:-1]
         asked = (here, *inside)
         for i, (node, there) in enumerate(pairwise(stride)):
@@ -107,48 +104,37 @@ def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     return tuple(plan)
 
 
-def _cut(grid: Grid, order: int) -> list[Grid]:
-    """The grid in runs of `order` steps, the rest in front of them and a long last step behind."""
+def _cut(grid: Grid, sampler: Sampler) -> list[Grid]:
+    """The grid in strides; a last step that is long beside the one before is taken alone."""
     last = len(grid) - 1
-    full = min(order, last)
-    end = last - (_trusted(strides(grid), full) < full)
-    cuts = sorted({0, *range(end % order, end + 1, order), last})
-    return [grid[a : b + 1] for a, b in pairwise(cuts)]
+    order = min(sampler.order, last)
+    end = last - (_trusted(strides(grid), order) < order)
+    sizes = _SIZES[sampler.method](end, sampler.order) + [1] * (last - end)
+    return [grid[a : b + 1] for a, b in pairwise(accumulate(sizes, initial=0))]
 
 
-_ADAMS_BASHFORTH = (
-    (1.0,),
-    (-1 / 2, 3 / 2),
-    (5 / 12, -16 / 12, 23 / 12),
-    (-9 / 24, 37 / 24, -59 / 24, 55 / 24),
-)
+def _rest_first(steps: int, order: int) -> list[int]:
+    """What is left over makes a shorter first stride, where least is decided."""
+    rest = steps % order
+    return [rest] * (rest > 0) + [order] * (steps // order)
 
 
-def plms(grid: Grid, sampler: Sampler, target: Target) -> Plan:
-    """PNDM as Stable Diffusion shipped it: DDIM's step with an Adams-Bashforth mix of the past.
+def _rest_last(steps: int, order: int) -> list[int]:
+    """DPM-Solver-fast (arXiv 2206.00927, section 3.4): the order falls in the last strides."""
+    full, rest = divmod(steps, order)
+    if rest or order == 1 or not full:
+        return [order] * full + [rest] * (rest > 0)
+    return [order] * (full - 1) + [order - 1, 1]
 
-    The pseudo linear multistep of arXiv 2202.09778 (eq. 9 and 12). Its first step is taken twice,
-    the second time with the mean of both its ends, so n steps make n + 1 calls; the estimate at the
-    first arrival is used for that alone, which leaves a hole in the later mixes.
-    """
-    del sampler
 
-    def step(i: int, shares: Sequence[float]) -> Mixture:
-        carry, (plain,) = mixture(grid[i], grid[i : i + 1], grid[i + 1], target)
-        return Mixture(carry, tuple(plain * share for share in shares))
-
-    plan = [Row(grid[0], HERE, step(0, (1.0,)))]
-    if len(grid) > 2:
-        plan.append(Row(grid[1], None, step(0, (0.5, 0.5))))
-    for i in range(1, len(grid) - 1):
-        first, *rest = _ADAMS_BASHFORTH[min(i, 3)]
-        plan.append(Row(grid[i], HERE, step(i, (first, 0.0, *rest) if i <= 3 else (first, *rest))))
-    return tuple(plan)
-
+_SIZES: dict[str, Callable[[int, int], list[int]]] = {
+    "singlestep": _rest_first,
+    "fast": _rest_last,
+}
 
 PLANS: dict[str, Callable[[Grid, Sampler, Target], Plan]] = {
-    "pndm": plms,
     "multistep": multistep,
     "singlestep": singlestep,
+    "fast": singlestep,
 }
-"""By the solver's name, else by its method's."""
+"""By the method's name."""

@@ -52,3 +52,13 @@ def read(output: Tensor, x: Tensor, node: Node, said: Prediction, wanted: Target
 def guide(plain: Tensor, prompted: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond."""
     return plain.lerp(prompted, scale)
+
+
+def thresholded(image: Tensor, quantile: float) -> Tensor:
+    """Each picture clipped to a quantile of its values, at least 1, and scaled to [-1, 1] by it.
+
+    Dynamic thresholding (arXiv 2205.11487, section 2.3), for networks that paint pixels.
+    """
+    size = image.abs().flatten(1).quantile(quantile, 1).clamp_min(1)
+    size = size.view(-1, *(1 for _ in image.shape[1:]))
+    return image.clamp(-size, size) / size

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from sdfast.job import Sampler
+from sdfast.sampler import Sampler
 from sdfast.solver.schedule import CLEAN, Array, Node, NoiseSchedule
 
 Grid = tuple[Node, ...]

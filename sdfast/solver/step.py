@@ -27,10 +27,14 @@ _X, _W = np.polynomial.legendre.leggauss(24)
 
 
 class Mixture(NamedTuple):
-    """A step in numbers: `carry * anchor + sum(weight * estimate)`, the newest estimate last."""
+    """A step in numbers: `carry * anchor + sum(weight * estimate) + noise * z`.
+
+    The newest estimate comes last; z is unit Gaussian.
+    """
 
     carry: float
     weights: tuple[float, ...]
+    noise: float = 0.0
 
 
 class View(NamedTuple):
@@ -48,7 +52,13 @@ def view(node: Node, target: Target) -> View:
 
 
 def mixture(
-    here: Node, known: Sequence[Node], there: Node, target: Target, *, reference: bool = False
+    here: Node,
+    known: Sequence[Node],
+    there: Node,
+    target: Target,
+    *,
+    reference: bool = False,
+    eta: float = 0.0,
 ) -> Mixture:
     """The step from `here` to `there`, given estimates at the `known` nodes.
 
@@ -56,21 +66,38 @@ def mixture(
     may end where no noise is left. Two take the midpoint weight of DPM-Solver++(2M), three the
     exact integral. `reference` halves the second difference's weight at three estimates, as the
     authors' code and diffusers do; that step is of second order only.
+
+    With `eta` the step loses more of its noise than the ODE would and draws it anew: on the image
+    SDE-DPM-Solver++ (arXiv 2211.01095, appendix), on the noise DDIM's eta (arXiv 2010.02502,
+    eq. 16). At eta 1 and first order both are DDPM.
     """
     a, b = view(here, target), view(there, target)
-    carry = b.other / a.other
-    plain = b.own - carry * a.own
-    if len(known) == 1:
-        return Mixture(carry, (plain,))
-
     h = b.u - a.u
+    on_image = target is Target.IMAGE
+    rate = 1 + eta if on_image else 1.0
+    carry = b.other / a.other * (math.exp(-eta * h) if on_image and eta else 1.0)
+    noise = _fresh(there.sigma, abs(h), eta, on_image=on_image)
+    kept = math.sqrt(b.own**2 - noise**2) if not on_image else b.own
+    plain = kept - carry * a.own
+    if len(known) == 1:
+        return Mixture(carry, (plain,), noise)
+
     offsets = [view(node, target).u - a.u for node in known]
     if len(known) == 2:
-        return Mixture(carry, _midpoint(offsets, plain, h))
-    weights = _exact(offsets, h) * b.own
+        return Mixture(carry, _midpoint(offsets, plain, h), noise)
+    weights = _exact(offsets, h, rate) * b.own
     if reference:
         weights = weights - 0.5 * b.own * _moment(2, h) * _bend(offsets)
-    return Mixture(carry, tuple(weights.tolist()))
+    return Mixture(carry, tuple(weights.tolist()), noise)
+
+
+def _fresh(sigma: float, h: float, eta: float, *, on_image: bool) -> float:
+    """How much new noise a step of length h draws on its way to `sigma`."""
+    if not (eta and sigma):
+        return 0.0
+    if on_image:
+        return sigma * math.sqrt(-math.expm1(-2 * eta * h))
+    return min(1.0, eta * math.sqrt(-math.expm1(-2 * h))) * sigma
 
 
 def _midpoint(offsets: Sequence[float], plain: float, h: float) -> tuple[float, ...]:
@@ -80,14 +107,14 @@ def _midpoint(offsets: Sequence[float], plain: float, h: float) -> tuple[float, 
     return plain * (1 - share), plain * share
 
 
-def _exact(offsets: Sequence[float], h: float) -> np.ndarray:
-    """Integrals of exp(u - h) times each Lagrange polynomial over [0, h], by quadrature.
+def _exact(offsets: Sequence[float], h: float, rate: float = 1.0) -> np.ndarray:
+    """Integrals of rate * exp(rate (u - h)) times each Lagrange polynomial over [0, h].
 
     The closed forms cancel badly for small h; 24 Gauss points are exact to rounding for
     any h that a schedule has (|h| below 30).
     """
     u = h / 2 * (_X + 1)
-    weight = h / 2 * _W * np.exp(u - h)
+    weight = h / 2 * _W * rate * np.exp(rate * (u - h))
     basis = [
         math.prod(((u - other) / (own - other) for other in offsets if other != own), start=1.0)
         for own in offsets
@@ -106,5 +133,5 @@ def _bend(offsets: Sequence[float]) -> np.ndarray:
 
 
 def strides(nodes: Sequence[Node]) -> list[float]:
-    """How far each step goes in lam; the step to no noise at all goes infinitely far."""
-    return [b.lam - a.lam for a, b in pairwise(nodes)]
+    """How far each step goes in lam, either way; to no noise at all it goes infinitely far."""
+    return [abs(b.lam - a.lam) for a, b in pairwise(nodes)]

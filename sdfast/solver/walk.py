@@ -6,16 +6,20 @@ network call and one or two sums.
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from sdfast.job import Sampler
-from sdfast.solver.plans import HERE, PLANS, Plan
-from sdfast.solver.predict import Prediction, Target, read
+from sdfast.sampler import Sampler
+from sdfast.solver import classics
+from sdfast.solver.adaptive import adaptive
+from sdfast.solver.draw import Draw, Generators, drawn_alone
+from sdfast.solver.plans import PLANS
+from sdfast.solver.predict import Prediction, Target, read, thresholded
 from sdfast.solver.schedule import Node, NoiseSchedule
-from sdfast.solver.spacing import grid
-from sdfast.solver.step import Mixture
+from sdfast.solver.spacing import Grid, grid
+from sdfast.solver.table import Plan, mix
 
 Network = Callable[[Tensor, float], Tensor]
 """x in variance-preserving scale and a time on the schedule's clock; one call is one NFE."""
@@ -24,20 +28,49 @@ Predict = Callable[[Tensor, Node], Tensor]
 
 TARGETS = {
     "dpm++": Target.IMAGE,
-    "dpm": Target.NOISE,
-    "ddim": Target.NOISE,
-    "pndm": Target.NOISE,
+    "sde-dpm++": Target.IMAGE,
+    "ddpm": Target.IMAGE,
 }
+"""What a solver integrates; the others integrate the noise."""
 
 
-def plan(sampler: Sampler, schedule: NoiseSchedule) -> Plan:
-    """The sampler's walk on this schedule, row by row."""
+def target_of(sampler: Sampler) -> Target:
+    return TARGETS.get(sampler.solver, Target.NOISE)
+
+
+def plan(sampler: Sampler, schedule: NoiseSchedule, begin: int = 0) -> Plan:
+    """The sampler's walk on this schedule, row by row, from its node `begin` on.
+
+    Raises ValueError where the schedule has no such nodes, and for an adaptive sampler, whose walk
+    is not known beforehand.
+    """
+    if sampler.method == "adaptive":
+        raise ValueError("an adaptive walk has no plan")
+    if sampler.solver == "rk45":
+        if begin:
+            raise ValueError("rk45 begins at the beginning")
+        return classics.rk45(schedule, sampler.steps)
     nodes = grid(schedule, sampler)
-    make = PLANS.get(sampler.solver) or PLANS[sampler.method]
-    return make(nodes, sampler, TARGETS[sampler.solver])
+    if not 0 <= begin < sampler.steps:
+        raise ValueError(f"a walk of {sampler.steps} steps cannot begin at step {begin}")
+    return written(nodes[begin:], sampler)
 
 
-def walk(x: Tensor, rows: Plan, predict: Predict) -> Iterator[Tensor]:
+def written(nodes: Grid, sampler: Sampler) -> Plan:
+    """The walk along these nodes. Corrections are for the whole walk, and left out of a shorter."""
+    if sampler.corrections and len(nodes) <= sampler.steps:
+        sampler = sampler.model_copy(update={"corrections": None})
+    target = target_of(sampler)
+    match sampler.solver:
+        case "pndm":
+            return classics.plms(nodes, target)
+        case "heun":
+            return classics.heun(nodes, target)
+        case _:
+            return PLANS[sampler.method](nodes, sampler, target)
+
+
+def walk(x: Tensor, rows: Plan, predict: Predict, draw: Draw) -> Iterator[Tensor]:
     """Yield where the walk stands after each network call; the last one is the image."""
     mixtures = [mixture for row in rows for mixture in (row.settle, row.go) if mixture]
     past: deque[Tensor] = deque(maxlen=max(len(mixture.weights) for mixture in mixtures))
@@ -45,16 +78,23 @@ def walk(x: Tensor, rows: Plan, predict: Predict) -> Iterator[Tensor]:
     for row in rows:
         past.append(predict(x, row.node))
         if row.settle is not None:
-            anchor = x if row.settle is HERE else _mix(anchor, row.settle, past)
-        x = _mix(anchor, row.go, past)
+            anchor = mix(x, row.settle, past)
+        x = mix(anchor, row.go, past)
+        if row.go.noise:
+            x = x.add_(draw(), alpha=row.go.noise)
         yield x
 
 
-def _mix(anchor: Tensor, mixture: Mixture, past: deque[Tensor]) -> Tensor:
-    x = anchor * mixture.carry
-    for weight, estimate in zip(reversed(mixture.weights), reversed(past), strict=False):
-        x.add_(estimate, alpha=weight)
-    return x
+def _reader(network: Network, sampler: Sampler, prediction: str) -> Predict:
+    """The network as the walk asks it: what the solver integrates, at a node."""
+    said, target = Prediction(prediction), target_of(sampler)
+
+    def predict(x: Tensor, node: Node) -> Tensor:
+        return read(network(x, node.t), x, node, said, target)
+
+    if sampler.thresholding is None:
+        return predict
+    return lambda x, node: thresholded(predict(x, node), sampler.thresholding or 1.0)
 
 
 def trajectory(
@@ -63,14 +103,20 @@ def trajectory(
     sampler: Sampler,
     schedule: NoiseSchedule,
     prediction: str = "epsilon",
+    generator: Generators = None,
+    begin: int = 0,
 ) -> Iterator[Tensor]:
-    """`solve`, one network call at a time: yields where the walk stands after each."""
-    said, target = Prediction(prediction), TARGETS[sampler.solver]
+    """`solve`, one network call at a time: yields where the walk stands after each.
 
-    def predict(x: Tensor, node: Node) -> Tensor:
-        return read(network(x, node.t), x, node, said, target)
-
-    return walk(noise, plan(sampler, schedule), predict)
+    An adaptive walk must be of one picture.
+    """
+    predict = _reader(network, sampler, prediction)
+    if sampler.method == "adaptive":
+        if begin:
+            raise ValueError("an adaptive walk begins at the beginning")
+        return adaptive(noise, sampler, schedule, predict, target_of(sampler))
+    draw = drawn_alone(noise, generator) if sampler.noisy else partial(torch.zeros_like, noise)
+    return walk(noise, plan(sampler, schedule, begin), predict, draw)
 
 
 def solve(
@@ -80,23 +126,78 @@ def solve(
     schedule: NoiseSchedule,
     *,
     prediction: str = "epsilon",
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
+    begin: int = 0,
 ) -> Tensor:
     """The image that the network's probability-flow ODE leads to from the noise.
 
     network     asked as `network(x, t)`: x in variance-preserving scale, of the shape and dtype of
                 `noise`; t a float on the schedule's clock ([0, 999] for Stable Diffusion),
-                fractions allowed. It is called exactly `sampler.calls` times
-    noise       unit Gaussian, float32 or float64, any shape, any device; both are kept
+                fractions allowed. It is called exactly `sampler.calls` times; by an adaptive
+                sampler as often as each picture needs, for each picture by itself
+    noise       unit Gaussian, float32 or float64, any shape, any device; both are kept. The first
+                dimension counts pictures
     prediction  what the network says: "epsilon", "v_prediction", "sample" or "score"
-    generator   where a stochastic sampler draws from; the samplers there are so far draw nothing
+    generator   where a stochastic sampler draws from: one for each picture, or one for all, of
+                which each picture gets a child of its own. A picture's noise does not depend on its
+                batch mates
+    begin       walk from this step on only; `noise` is then a picture as noisy as that step finds
+                it, `noised(image, noise, schedule.at(t))`
 
     Implements DPM-Solver (arXiv 2206.00927), DPM-Solver++ (arXiv 2211.01095) and the corrector of
-    UniPC (arXiv 2302.04867). Raises ValueError for an unknown prediction and FloatingPointError if
-    the result is not finite.
+    UniPC (arXiv 2302.04867). Raises ValueError for an unknown prediction or nodes the schedule has
+    not, and FloatingPointError if the result is not finite.
     """
-    del generator
-    (x,) = deque(trajectory(network, noise, sampler, schedule, prediction), maxlen=1)
+    whole = (network, sampler, schedule, prediction)
+    if sampler.method == "adaptive":
+        x = torch.cat([_last(one, *whole) for one in torch.split(noise, 1)])
+    else:
+        x = _last(noise, *whole, generator=generator, begin=begin)
+    if not torch.isfinite(x).all():
+        raise FloatingPointError("the walk ended in numbers that are not finite")
+    return x
+
+
+def _last(
+    noise: Tensor,
+    network: Network,
+    sampler: Sampler,
+    schedule: NoiseSchedule,
+    prediction: str,
+    generator: Generators = None,
+    begin: int = 0,
+) -> Tensor:
+    steps = trajectory(network, noise, sampler, schedule, prediction, generator, begin)
+    (x,) = deque(steps, maxlen=1)
+    return x
+
+
+def noised(image: Tensor, noise: Tensor, node: Node) -> Tensor:
+    """The image under as much noise as the node has."""
+    return node.alpha * image + node.sigma * noise
+
+
+def invert(
+    network: Network,
+    image: Tensor,
+    sampler: Sampler,
+    schedule: NoiseSchedule,
+    *,
+    prediction: str = "epsilon",
+) -> Tensor:
+    """The noise that `solve` would lead from to the image: the same ODE, walked the other way.
+
+    The walk begins at the cleanest node and asks once a step; arguments are those of `solve`.
+    Raises ValueError for samplers that draw noise or choose their own steps.
+    """
+    if sampler.noisy or sampler.method == "adaptive" or sampler.solver == "rk45":
+        raise ValueError(f"{sampler.solver} {sampler.method} cannot be walked backwards")
+    asked = grid(schedule, sampler.model_copy(update={"final": "sigma_min"}))
+    plain = sampler.model_copy(update={"corrections": None})
+    rows = written(asked[::-1], plain)
+    predict = _reader(network, sampler, prediction)
+    start = schedule.end.alpha * image
+    (x,) = deque(walk(start, rows, predict, partial(torch.zeros_like, image)), maxlen=1)
     if not torch.isfinite(x).all():
         raise FloatingPointError("the walk ended in numbers that are not finite")
     return x

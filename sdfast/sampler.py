@@ -1,0 +1,185 @@
+"""A sampler: which solver walks from noise to image, and how.
+
+Plain values, checked once. Each solver takes some of the keys; the table of them stands here, so a
+key that a solver would not use is refused by name instead of being ignored.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Value(BaseModel):
+    """A frozen record that knows its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Spacing = Literal[
+    "uniform",
+    "rho",
+    "logsnr",
+    "karras",
+    "exponential",
+    "ays",
+    "linspace",
+    "leading",
+    "trailing",
+]
+Solver = Literal["dpm++", "dpm", "sde-dpm++", "ddim", "ddpm", "pndm", "euler", "heun", "rk45"]
+Method = Literal["multistep", "singlestep", "fast", "adaptive"]
+
+_ALL = frozenset({"method", "order", "corrector", "weights", "corrections", "tolerance"})
+TAKES: dict[Solver, frozenset[str]] = {
+    "dpm++": _ALL | {"thresholding"},
+    "dpm": _ALL,
+    "sde-dpm++": frozenset({"order", "eta", "thresholding"}),
+    "ddim": frozenset({"eta"}),
+    "ddpm": frozenset(),
+    "pndm": frozenset(),
+    "euler": frozenset(),
+    "heun": frozenset(),
+    "rk45": frozenset(),
+}
+"""Which of the keys that not every solver takes each of them takes."""
+
+_SOME = tuple(dict.fromkeys(key for keys in TAKES.values() for key in sorted(keys)))
+_MULTISTEP_ONLY = {
+    "corrector": "a corrector needs",
+    "weights": "the `reference` weights need",
+    "corrections": "corrections need",
+}
+
+FROM_PAST = 5
+"""A correction weighs the anchor and at most so many estimates."""
+
+Times = tuple[Annotated[float, Field(ge=0)], ...]
+Row = Annotated[tuple[float, ...], Field(min_length=2, max_length=FROM_PAST + 1)]
+
+
+class Sampler(Value):
+    """How to walk from noise to image. Equal samplers walk alike."""
+
+    solver: Solver = "dpm++"
+    """`dpm++` integrates the image, `dpm` the noise; `sde-dpm++` puts noise back on the way. `ddim`
+    is the first order of them all without that noise, `ddpm` with it; `pndm` mixes the noise of up
+    to four of `ddim`'s steps; `euler`, `heun` and `rk45` take the walk for any differential
+    equation, the first two in sigma / alpha, the last in time."""
+    method: Method = "multistep"
+    """`multistep` looks behind; `singlestep` looks ahead, in strides of `order` calls with the rest
+    in front; `fast` has the rest behind (DPM-Solver-fast); `adaptive` chooses its own steps."""
+    order: Annotated[int, Field(ge=1, le=3)] = 2
+    """Of the solver; adaptive walks compare it with the order below (12 or 23)."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Network calls, but for `heun`, which takes two a step, and adaptive walks, which decide."""
+    spacing: Spacing = "uniform"
+    rho: Annotated[float, Field(ge=0.5, le=20)] | None = None
+    """The power of the spacings `rho` (2 unless given) and `karras` (7); others have none."""
+    corrector: bool = False
+    """Take each step again once the next call is known (UniPC); multistep only."""
+    final: Literal["zero", "sigma_min"] = "zero"
+    """Where the walk ends: no noise at all, or the least noise the network was trained on."""
+    eta: Annotated[float, Field(ge=0, le=2)] | None = None
+    """How much noise a step puts back, as a share of what DDPM does; 1 for `sde-dpm++` unless
+    given, 0 for `ddim`."""
+    thresholding: Annotated[float, Field(ge=0.5, le=1)] | None = None
+    """Dynamic thresholding (arXiv 2205.11487): clip the image to this quantile of its values, or to
+    1 if that is more, and scale by it. For networks that paint pixels."""
+    tolerance: Annotated[float, Field(ge=1e-6, le=1)] | None = None
+    """Relative error that an adaptive step may make (0.05 unless given)."""
+    weights: Literal["exact", "reference"] = "exact"
+    """`reference` weighs and lowers as the authors' code and diffusers do; multistep only."""
+    timesteps: Annotated[Times, Field(min_length=1, max_length=1000)] | None = None
+    """Explicit times to ask at, noisiest first; fractions are allowed. Overrides `spacing`."""
+    corrections: Annotated[tuple[Row, ...], Field(min_length=1, max_length=1000)] | None = None
+    """What to add to each step's theoretical weights: of the anchor, then of the newest estimates,
+    oldest first. Fitted to one model by `sdfast tune`; multistep only."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow(cls, given: Any) -> Any:
+        """What one key says about another that is not given."""
+        if not isinstance(given, Mapping):
+            return given
+        values = dict(cast("Mapping[str, Any]", given))
+        times: object = values.get("timesteps")
+        if isinstance(times, list | tuple):
+            values.setdefault("steps", len(cast("list[Any]", times)))
+        solver: object = values.get("solver")
+        if isinstance(solver, str) and solver in TAKES and "order" not in TAKES[solver]:
+            values.setdefault("order", 1)
+        if values.get("method") in ("fast", "adaptive"):
+            values.setdefault("order", 3)
+        if solver == "rk45":
+            values.setdefault("final", "sigma_min")
+        return values
+
+    @property
+    def calls(self) -> int | None:
+        """Network calls from noise to image; None where the walk decides on its way."""
+        match self.solver:
+            case "pndm":
+                return self.steps + (self.steps > 1)
+            case "heun":
+                return 2 * self.steps - (self.final == "zero")
+            case _:
+                return None if self.method == "adaptive" else self.steps
+
+    @property
+    def noisy(self) -> float:
+        """How much noise each step puts back."""
+        given = {"sde-dpm++": 1.0, "ddpm": 1.0}.get(self.solver, 0.0)
+        return given if self.eta is None else self.eta
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        self._takes_its_keys()
+        self._fits_its_method()
+        self._fits_its_times()
+        return self
+
+    def _takes_its_keys(self) -> None:
+        untouched = _BARE | ({} if "order" in TAKES[self.solver] else {"order": 1})
+        for key in _SOME:
+            if key not in TAKES[self.solver] and getattr(self, key) != untouched[key]:
+                raise ValueError(f"{self.solver} takes no {key}")
+        if self.solver == "rk45" and self.final != "sigma_min":
+            raise ValueError("rk45 must end at `sigma_min`; no slope is known where no noise is")
+        if self.solver == "rk45" and (self.spacing != "uniform" or self.timesteps is not None):
+            raise ValueError("rk45 takes neither a spacing nor timesteps")
+
+    def _fits_its_method(self) -> None:
+        for key, needs in _MULTISTEP_ONLY.items():
+            if getattr(self, key) != _BARE[key] and self.method != "multistep":
+                raise ValueError(f"{needs} the method multistep")
+        if self.method == "adaptive" and self.order == 1:
+            raise ValueError("an adaptive walk must be of order 2 or 3")
+        if self.method == "adaptive" and (self.timesteps or self.spacing != "uniform"):
+            raise ValueError("an adaptive walk takes neither a spacing nor timesteps")
+        if self.tolerance is not None and self.method != "adaptive":
+            raise ValueError("a tolerance needs the method adaptive")
+        if self.corrections is not None and (self.corrector or self.weights != "exact"):
+            raise ValueError("corrections go with neither a corrector nor `weights`")
+
+    def _fits_its_times(self) -> None:
+        if self.rho is not None and self.timesteps is not None:
+            raise ValueError("rho needs a spacing, and explicit timesteps have none")
+        if self.rho is not None and self.spacing not in ("rho", "karras"):
+            raise ValueError(f"rho needs the spacing `rho` or `karras`, not `{self.spacing}`")
+        for key, rows in (("timesteps", self.timesteps), ("corrections", self.corrections)):
+            if rows is not None and len(rows) != self.steps:
+                raise ValueError(f"there are {len(rows)} {key}, but steps is {self.steps}")
+        times = self.timesteps or ()
+        if any(a <= b for a, b in pairwise(times)):
+            raise ValueError("timesteps must fall from one to the next")
+        for i, row in enumerate(self.corrections or ()):
+            if len(row) > i + 2:
+                raise ValueError(f"the corrections of step {i + 1} weigh more than it knows")
+
+
+_BARE = {key: Sampler.model_fields[key].default for key in _SOME}
+
+DEFAULT = Sampler(spacing="rho", rho=2, corrector=True, final="sigma_min")
+"""What a job is painted with that asks for nothing else: the preset `default`."""

@@ -1,0 +1,38 @@
+"""Noise for the samplers that put some back, drawn for each picture by itself."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+Generators = Generator | Sequence[Generator] | None
+"""One for each picture, one to have a child for each, or none: as chance has it."""
+
+Draw = Callable[[], Tensor]
+
+
+def drawn_alone(like: Tensor, generator: Generators) -> Draw:
+    """Unit Gaussian noise of a tensor's shape, dtype and device; each picture has its own stream.
+
+    Raises ValueError if there are as many generators as there are not pictures.
+    """
+    pictures, shape = len(like), like.shape[1:]
+    if generator is None or isinstance(generator, Generator):
+        own = [_child(generator) for _ in range(pictures)]
+    else:
+        own = list(generator)
+    if len(own) != pictures:
+        raise ValueError(f"there are {len(own)} generators for {pictures} pictures")
+
+    def draw() -> Tensor:
+        each = [torch.randn(shape, generator=g, dtype=like.dtype, device=g.device) for g in own]
+        return torch.stack(each).to(like.device, non_blocking=True)
+
+    return draw
+
+
+def _child(parent: Generator | None) -> Generator:
+    """A generator seeded by the parent's next number, so that it repeats none of its stream."""
+    device = "cpu" if parent is None else parent.device
+    seed = torch.randint(2**63 - 1, (1,), generator=parent, device=device)
+    return Generator(device).manual_seed(int(seed))

@@ -1,0 +1,49 @@
+"""A walk written down: one row for each network call.
+
+A table holds floats only: computed once, in float64, and the same for every picture of a batch. A
+multistep walk looks behind, a singlestep walk looks ahead from its anchor, a corrector returns with
+what it has learnt; in the table they differ by their numbers alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sdfast.solver.schedule import Node
+from sdfast.solver.step import Mixture
+
+HERE = Mixture(1.0, ())
+"""Settle where the network was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network call and what follows from it."""
+
+    node: Node
+    """Where the network is asked."""
+    settle: Mixture | None
+    """From the point asked at to the new anchor, or none: the old one stays."""
+    go: Mixture
+    """From the anchor to the point asked at next; after the last row, to the image."""
+
+
+Plan = tuple[Row, ...]
+
+
+def mix(anchor: Tensor, mixture: Mixture, past: Sequence[Tensor]) -> Tensor:
+    """`carry * anchor + sum(weight * estimate)`, the newest of the past last, as a new tensor.
+
+    Where nothing is to be added the anchor itself is returned.
+    """
+    estimates = zip(reversed(mixture.weights), reversed(past), strict=False)
+    if mixture.carry == 1:
+        x = anchor
+        for i, (weight, estimate) in enumerate(estimates):
+            x = x.add_(estimate, alpha=weight) if i else x.add(estimate, alpha=weight)
+        return x
+    x = anchor * mixture.carry
+    for weight, estimate in estimates:
+        x.add_(estimate, alpha=weight)
+    return x
