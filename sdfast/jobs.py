@@ -75,6 +75,14 @@ def _whole_file(path: Path) -> str:
         raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
+def read_lines(path: Path) -> list[str]:
+    """A file's prompts, one a line. Raises UsageError if there are none."""
+    lines = [line.strip() for line in _whole_file(path).splitlines() if line.strip()]
+    if not lines:
+        raise UsageError(f"`{path}` holds no prompt")
+    return lines
+
+
 def make_jobs(record: Record, prompts: list[str], seed: str | None, count: object) -> list[Job]:
     """Every prompt with every seed. Without a seed, all prompts share a new one."""
     if not prompts and "prompt" not in record:

@@ -78,22 +78,29 @@ def load_preset(name: str) -> Preset:
 
 def save_preset(name: str, record: Record, about: str = "", *, replace: bool = False) -> Path:
     """Write a person's own preset. Raises PresetError if the name or the record will not do."""
+    path = check_free(name, replace=replace)
+    kept = {k: v for k, v in record.items() if k in PRESET_KEYS}
+    _job(kept)
+    write_text(path, as_yaml(({"about": about} if about else {}) | kept))
+    return path
+
+
+def check_free(name: str, *, replace: bool = False) -> Path:
+    """Where a person's preset of that name would stand.
+
+    Raises PresetError for what is no name, and for one that is taken unless it may be replaced.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name) or name.endswith(_ENDINGS):
         raise PresetError(
             f"`{_clean(name)}` is no name for a preset",
             "letters, digits, `-`, `_` and `.` make one",
         )
-    kept = {k: v for k, v in record.items() if k in PRESET_KEYS}
-    _job(kept)
-    folder = config_folder() / "presets"
-    path = folder / f"{name}.yaml"
+    path = config_folder() / "presets" / f"{name}.yaml"
     if path.exists() and not replace:
         raise PresetError(
             f"there is a preset `{name}` already",
-            f"`sdfast presets save {name} --force` replaces it",
+            "--force replaces it",
         )
-    text = as_yaml(({"about": about} if about else {}) | kept)
-    write_text(path, text)
     return path
 
 

@@ -9,10 +9,10 @@ from itertools import pairwise, product
 from typing import NamedTuple
 
 import pytest
-from mixture import SCHEDULE, Answer, Problem, converged, errors, noises, problem
 from torch import Tensor
 
 from sdfast import Sampler, load_preset, solve
+from sdfast.bench.problems import SCHEDULE, Answer, Problem, converged, errors, noises, problem
 
 GUIDANCE = {"uncond": None, "cfg7.5": 7.5}
 COUNT = 96

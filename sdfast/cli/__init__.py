@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 import typer
 
 from sdfast import __version__
-from sdfast.cli import doctor, gen, info, models, presets
+from sdfast.cli import bench, doctor, gen, info, models, presets, tune
 from sdfast.cli.complaint import complain, say_error
 from sdfast.errors import SdfastError, UsageError
 
@@ -25,6 +25,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("gen", help="Make pictures.")(gen.gen)
+app.command("bench", help="Samplers side by side: errors against the converged picture.")(
+    bench.bench
+)
+app.command("tune", help="Fit a preset to a model.")(tune.tune)
 app.add_typer(presets.app, name="presets", help="Sampler recipes.")
 app.add_typer(models.app, name="models", help="The models on this machine.")
 app.command("info", help="Tell what made a PNG: ours, A1111's, stable-diffusion.cpp's.")(info.info)

@@ -1,0 +1,1 @@
+"""How near samplers come to the converged picture, measured side by side."""

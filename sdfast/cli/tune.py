@@ -1,0 +1,134 @@
+"""`sdfast tune`: a preset fitted to a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdfast.cli import flags
+
+if TYPE_CHECKING:
+    from sdfast.tune import Gained, Tried
+
+
+def tune(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="The preset to write. [MODEL-STEPS]"),
+    ] = None,
+    model: flags.ModelName = None,
+    steps: Annotated[
+        Any,
+        typer.Option("-s", "--steps", parser=flags.number, metavar="N", help="Network calls."),
+    ] = 10,
+    guidance: flags.Guidance = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="One a line: two of three are fitted on, the third is to judge by.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a preset of that name.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Draw no progress.")] = False,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
+    ] = "auto",
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="NAME", help="auto, fp16, bf16 or fp32.")
+    ] = "auto",
+) -> None:
+    from sdfast.config import load_config
+    from sdfast.errors import UsageError
+    from sdfast.job import read_job
+    from sdfast.presets import check_free, save_preset
+
+    job = read_job({"prompt": "any", "seed": 0, "steps": steps, "guidance": guidance})
+    if job.sampler.steps > 100:
+        raise UsageError(f"a walk of {job.sampler.steps} steps has nothing to gain by tuning")
+    asked = model or load_config().model or "tiny"
+    name = name or f"{Path(asked).name}-{job.sampler.steps}"
+    check_free(name, replace=force)
+    seen, unseen = _split(Path(prompts)) if prompts is not None else (None, None)
+
+    from sdfast.models import load_model
+    from sdfast.tune.model import SEEN, UNSEEN, tune_model
+
+    seen, unseen = seen or SEEN, unseen or UNSEEN
+    found = load_model(asked, device=device, dtype=dtype, aliases=load_config().aliases)
+    events = tune_model(found, job.sampler.steps, job.guidance, seen, unseen)
+    gained = _last(events, draw=not quiet and sys.stderr.isatty())
+    for line in _told(gained):
+        print(line, file=sys.stderr)
+    if not gained.better:
+        raise UsageError(
+            f"tuning gained nothing on {len(unseen)} prompts it had not seen; no preset was written"
+        )
+    record = {"model": asked, "guidance": gained.guidance}
+    about = (
+        f"{job.sampler.steps} steps fitted to {asked} on {len(seen)} prompts; on {len(unseen)} "
+        f"others {gained.tuned[0] / gained.default[0]:.2f} of the error of "
+        f"`default` with as many steps, {gained.tuned[0] / gained.doubled[0]:.2f} with twice"
+    )
+    from sdfast.job import sampler_record
+
+    print(save_preset(name, sampler_record(gained.sampler) | record, about, replace=force))
+
+
+def _split(path: Path) -> tuple[list[str], list[str]]:
+    """A file's prompts, every third put aside. Raises UsageError."""
+    from sdfast.errors import UsageError
+    from sdfast.jobs import read_lines
+
+    lines = read_lines(path)
+    seen = [line for i, line in enumerate(lines) if i % 3 < 2]
+    if len(seen) < 4:
+        raise UsageError(f"`{path}` has {len(lines)} prompts; tuning needs 6 or more")
+    return seen, lines[2::3]
+
+
+def _last(events: Iterator[Tried | Gained], *, draw: bool) -> Gained:
+    """The gain, with a bar while it is worked out."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from sdfast.tune import Gained
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not draw,
+    )
+    with bar:
+        task = bar.add_task("walking the long way", total=None)
+        for event in events:
+            if isinstance(event, Gained):
+                return event
+            bar.update(
+                task,
+                description=f"error {event.error:.4f}",
+                completed=event.done,
+                total=event.total,
+            )
+    raise AssertionError("tuning ends with what it gained")
+
+
+def _told(gained: Gained) -> list[str]:
+    """The figures, a line each."""
+    rows = {
+        f"tuned, {gained.sampler.steps} steps": gained.tuned,
+        f"default, {gained.sampler.steps} steps": gained.default,
+        f"default, {2 * gained.sampler.steps} steps": gained.doubled,
+    }
+    return [
+        "error on prompts not fitted on, rms and median:",
+        *(f"  {name:<20} {rms:.4f}  {median:.4f}" for name, (rms, median) in rows.items()),
+    ]

@@ -1,0 +1,282 @@
+"""sdfast's walks in other people's pipelines: a scheduler as diffusers has them.
+
+    from sdfast.interop import SdfastScheduler
+
+    pipe.scheduler = SdfastScheduler.from_config(pipe.scheduler.config, preset="fast")
+    image = pipe("a cat", num_inference_steps=10).images[0]
+
+A pipeline asks the network itself and hands on what it said. So the walk of `solver.walk` stands
+here turned inside out: the same plan, one call's rows at a time, and between two calls a `_Walk`
+that remembers. Nothing of sdfast imports this module.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import (
+    ConfigMixin,
+    register_to_config,  # pyright: ignore[reportUnknownVariableType]
+)
+from diffusers.schedulers.scheduling_utils import (
+    KarrasDiffusionSchedulers,
+    SchedulerMixin,
+    SchedulerOutput,
+)
+from torch import Tensor
+
+from sdfast.job import layered, read_sampler, sampler_record
+from sdfast.presets import load_preset
+from sdfast.sampler import Sampler
+from sdfast.solver import NoiseSchedule, Prediction
+from sdfast.solver.draw import Draw, Generators, drawn_alone
+from sdfast.solver.predict import read, thresholded
+from sdfast.solver.schedule import Node
+from sdfast.solver.table import Plan, mix
+from sdfast.solver.walk import plan, target_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """A walk under way, as it stands between two network calls."""
+
+    calls: tuple[Plan, ...]
+    """The rows that each call still to come serves."""
+    anchor: Tensor
+    draw: Draw
+    past: tuple[Tensor, ...] = ()
+    lost: Tensor | None = None
+    """What rounding to the pipeline's precision took away from where the walk stands."""
+
+
+class SdfastScheduler(SchedulerMixin, ConfigMixin):
+    """A sampler of sdfast as a scheduler of diffusers.
+
+    num_train_timesteps to rescale_betas_zero_snr
+                the network's, as in any scheduler's config
+    preset      the name of a preset, or the path of one; only its sampler counts
+    sampler     a record of sampler keys on top of the preset, such as
+                `{"sampler": "DPM++ 2M Karras"}`
+
+    Raises PresetError for an unknown preset, JobError for a record that is none, and ValueError for
+    betas or a prediction that sdfast does not know and for adaptive samplers: a pipeline has to
+    know beforehand how often it is to ask.
+    """
+
+    _compatibles = [e.name for e in KarrasDiffusionSchedulers]  # noqa: RUF012  (as diffusers reads it)
+    order: int = 1
+    """Entries of `timesteps` for a step, by which pipelines count them: 2 for Heun."""
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Any = None,
+        prediction_type: str = "epsilon",
+        rescale_betas_zero_snr: bool = False,
+        preset: str = "default",
+        sampler: dict[str, Any] | None = None,
+    ) -> None:
+        self._betas: dict[str, Any] = {
+            "num_train_timesteps": num_train_timesteps,
+            "beta_start": beta_start,
+            "beta_end": beta_end,
+            "beta_schedule": beta_schedule,
+            "trained_betas": trained_betas,
+            "rescale_betas_zero_snr": rescale_betas_zero_snr,
+        }
+        if prediction_type not in list(Prediction):
+            raise ValueError(
+                f"prediction_type must be one of {', '.join(Prediction)}, not `{prediction_type}`"
+            )
+        self._prediction = Prediction(prediction_type)
+        self._record = layered(sampler_record(load_preset(preset).sampler), sampler or {})
+        self._sampler = read_sampler(self._record)
+        if self._sampler.method == "adaptive":
+            raise ValueError("an adaptive sampler is no scheduler: its steps are not known before")
+
+        schedule = self._schedule
+        times = range(int(schedule.first) + 1)
+        self._log_alpha = torch.tensor([schedule.log_alpha(t) for t in times], dtype=torch.float64)
+        self.alphas_cumprod = (2 * self._log_alpha).exp().float()
+        steps = torch.diff(self._log_alpha, prepend=torch.zeros(1, dtype=torch.float64))
+        self.betas = (-torch.expm1(2 * steps)).float()
+        self.init_noise_sigma = 1.0
+        self.order = 2 if self._sampler.solver == "heun" else 1
+        self.num_inference_steps: int | None = None
+        self.timesteps = torch.arange(len(times) - 1, -1, -1, dtype=torch.float32)
+        self._asked = self.timesteps
+        self._plan: Plan = ()
+        self._begin_index: int | None = None
+        self._step_index: int | None = None
+        self._walk: _Walk | None = None
+
+    @property
+    def _schedule(self) -> NoiseSchedule:
+        """Read anew each time, because its functions cannot be pickled."""
+        return NoiseSchedule.from_config(self._betas)
+
+    @property
+    def begin_index(self) -> int | None:
+        """The call that a walk begins with, if a pipeline has said so."""
+        return self._begin_index
+
+    @property
+    def step_index(self) -> int | None:
+        """The call that comes next, once a walk has begun."""
+        return self._step_index
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin with this entry of `timesteps`, as image-to-image does."""
+        self._begin_index = begin_index
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[float] | None = None,
+    ) -> None:
+        """Plan a walk of so many steps, or through these times; without either, of the preset's.
+
+        `timesteps` then holds when to ask, one entry a network call, fractions included. Times and
+        corrections that a preset has for its own number of steps are left out at another.
+        """
+        if num_inference_steps is not None and timesteps is not None:
+            raise ValueError("either num_inference_steps or timesteps must be given, not both")
+        self._sampler = self._walked_in(num_inference_steps, timesteps)
+        self._plan = plan(self._sampler, self._schedule)
+        self.num_inference_steps = self._sampler.steps
+        # single precision is what UNets make of a time whichever way they are told it
+        times = torch.tensor([row.node.t for row in self._plan], dtype=torch.float32)
+        self.timesteps = self._asked = times.to(device)
+        self._begin_index = self._step_index = self._walk = None
+
+    def _walked_in(self, steps: int | None, times: Sequence[float] | None) -> Sampler:
+        own = read_sampler(self._record)
+        if times is not None:
+            return read_sampler(layered(self._record, {"timesteps": [float(t) for t in times]}))
+        if steps is None or steps == own.steps:
+            return own
+        return read_sampler(layered(self._record, {"steps": int(steps)}))
+
+    def index_for_timestep(self, timestep: float | Tensor) -> int:
+        """The call that asks nearest to this time; of two that ask at one, the later."""
+        if isinstance(timestep, Tensor) and _storage(timestep) == _storage(self._asked):
+            return int(timestep.storage_offset())  # known by its place, without asking the device
+        t = float(timestep)
+        return min(range(len(self._plan)), key=lambda i: (abs(self._plan[i].node.t - t), -i))
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        generator: Generators = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """Where to ask next, given what the network said of `sample`; at last, the image.
+
+        The first call finds by `timestep` where the walk begins, unless the pipeline has set a
+        begin; the next ones follow it. A sampler that draws noise draws from the generator which
+        the first call was given. Raises ValueError before `set_timesteps`, and where a walk cannot
+        begin.
+        """
+        x = sample.to(torch.promote_types(sample.dtype, torch.float32))
+        walk = self._walk or self._begun(timestep, x, generator)
+        rows, *ahead = walk.calls
+        if walk.lost is not None:
+            x = x + walk.lost
+        seen, anchor, past = x, walk.anchor, walk.past
+        for row in rows:
+            past = (*past, self._heard(model_output, seen, row.node))
+            if row.settle is not None:
+                anchor = mix(x, row.settle, past)
+            x = mix(anchor, row.go, past)
+            if row.go.noise:
+                x = x.add_(walk.draw(), alpha=row.go.noise)
+        there = x.to(sample.dtype)
+        lost = None if there.dtype == x.dtype else x - there
+        kept = past[max(0, len(past) - _reach(ahead)) :]
+        self._walk = replace(walk, calls=tuple(ahead), anchor=anchor, past=kept, lost=lost)
+        if not ahead:
+            self._walk = None
+        self._step_index = len(self._plan) - len(ahead)
+        return SchedulerOutput(prev_sample=there) if return_dict else (there,)
+
+    def _begun(self, timestep: float | Tensor, x: Tensor, generator: Generators) -> _Walk:
+        if self.num_inference_steps is None:
+            raise ValueError("set_timesteps must be called before step")
+        begin = self._begin_index
+        index = self.index_for_timestep(timestep) if begin is None else begin
+        if not 0 <= index < len(self._plan):
+            raise ValueError(f"a walk of {len(self._plan)} calls cannot begin with call {index}")
+        noisy = self._sampler.noisy
+        draw = drawn_alone(x, generator) if noisy else partial(torch.zeros_like, x)
+        return _Walk(self._calls(index), x, draw)
+
+    def _calls(self, index: int) -> tuple[Plan, ...]:
+        """The rows that each call from this one on serves.
+
+        In the middle the walk is planned anew from there on. Where the pipeline will ask once at a
+        time that the new plan asks at twice (the first step of PNDM), its one answer serves both;
+        where it will ask twice at the first time, the first answer serves none.
+        """
+        if not index:
+            return tuple((row,) for row in self._plan)
+        asked = [row.node for row in self._plan[index:]]
+        if asked[0] in asked[1:2]:
+            return (), *self._calls(index + 1)
+        begin = len({row.node for row in self._plan[:index]} - {asked[0]})
+        rows = plan(self._sampler, self._schedule, begin)
+        if len(rows) == len(asked):
+            return tuple((row,) for row in rows)
+        return tuple(tuple(group) for _, group in groupby(rows, lambda row: row.node))
+
+    def _heard(self, output: Tensor, x: Tensor, node: Node) -> Tensor:
+        """What the network said, as the sampler integrates it; a copy, for it will be kept."""
+        said = output.to(x.dtype, copy=True)
+        estimate = read(said, x, node, self._prediction, target_of(self._sampler))
+        quantile = self._sampler.thresholding
+        return estimate if quantile is None else thresholded(estimate, quantile)
+
+    def scale_model_input(self, sample: Tensor, *_: Any, **__: Any) -> Tensor:
+        """The sample as it is: the walk keeps to the scale that networks are trained in."""
+        return sample
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The samples under as much noise as there is at these times, fractions included."""
+        alpha, sigma = self._shares(timesteps, original_samples)
+        return (alpha * original_samples + sigma * noise).to(original_samples.dtype)
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What a network that predicts velocity is trained to say."""
+        alpha, sigma = self._shares(timesteps, sample)
+        return (alpha * noise - sigma * sample).to(sample.dtype)
+
+    def _shares(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma at each time, shaped to be multiplied with each picture."""
+        table = self._log_alpha.float().to(like.device, non_blocking=True)
+        t = timesteps.to(like.device, torch.float32, non_blocking=True).clamp(0, len(self) - 1)
+        below = t.long().clamp_max(len(self) - 2)
+        log_alpha = torch.lerp(table[below], table[below + 1], t - below)
+        log_alpha = log_alpha.view(-1, *(1 for _ in like.shape[1:]))
+        return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
+
+    def __len__(self) -> int:
+        return len(self._log_alpha)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _reach(calls: Sequence[Plan]) -> int:
+    """How many estimates of the past the calls still to come may look back on."""
+    mixtures = [m for rows in calls for row in rows for m in (row.settle, row.go) if m]
+    return max((len(mixture.weights) for mixture in mixtures), default=0)

@@ -1,0 +1,114 @@
+"""The judge of the built-in model, and the questions it is asked."""
+
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts" / "tiny"))
+
+import evaluate
+from asking import Asked, ask
+from judge import NAMES, WEIGHTS, Said, load_judge, right, truth
+from pictures import COLOURS, EVERYTHING, FONT, Lesson, Painter, imagine
+from sdfast import load_preset
+from sdfast.errors import SdfastError
+from things import THINGS, many
+
+CAT, DOG, APPLE = range(3)
+FEW = Lesson(3, places=True, scenes=True, groups=True)
+
+
+def in_threes(text):
+    """Every three words in a row, with any thing or colour as one word of its kind."""
+    names = [form for row in list(THINGS.values())[:3] for n in row for form in (many(n), n)]
+    text = re.sub("|".join(sorted(names, key=len, reverse=True)), "THING", text.lower())
+    text = re.sub("|".join(COLOURS), "COLOUR", text)
+    words = ["", "", *re.findall(r"[\w-]+|,", text), "", ""]
+    return set(zip(words, words[1:], words[2:], strict=False))
+
+
+def test_every_held_out_prompt_has_three_words_in_a_row_that_no_caption_has():
+    r = random.Random(0)
+    said = set().union(*(in_threes(imagine(r, FEW).caption) for _ in range(20_000)))
+    assert [a.prompt for a in ask(2000, FEW, 0) if in_threes(a.prompt) <= said] == []
+
+
+def test_each_thing_is_asked_for_as_often_as_the_others():
+    asked = ask(500, Lesson(50), 0)
+    assert all(sum(t in a.things for a in asked) == 10 for t in range(50))
+
+
+def test_what_was_never_taught_is_not_asked_for():
+    for a in ask(500, Lesson(48), 0):
+        assert max(a.things) < 48
+        assert a.background in ("", *COLOURS)
+        assert a.count in ("", "one")
+
+
+def test_of_a_pair_both_must_be_seen():
+    said = Said((DOG, CAT), "blue", "pair")
+    assert said.names(frozenset({CAT, DOG}))
+    assert said.names(frozenset({DOG}))
+    assert not said.names(frozenset({CAT}))
+    assert not said.names(frozenset({DOG, APPLE}))
+
+
+def test_what_was_left_open_cannot_be_wrong():
+    asked = Asked("a dog", frozenset({DOG}), "", "", "{what}")
+    assert evaluate.SHOWN["all"](asked, Said((DOG, CAT), "purple", "three"))
+    assert evaluate.SHOWN["colour"](asked, Said((DOG, CAT), "purple", "three")) is None
+    asked = asked._replace(background="blue")
+    assert not evaluate.SHOWN["all"](asked, Said((DOG, CAT), "purple", "three"))
+
+
+def test_a_row_that_cannot_be_painted_stays_in_the_table_with_its_reason():
+    failed = evaluate.measured(evaluate.Failed("rk45@7", "seven will not do"), [], None)
+    done = {"row": "fast@10", "calls": 10, "thing": 87.25, "scene": None}
+    top, _, *rows, _, reason = evaluate.table([done, failed]).splitlines()
+    assert [re.split(r"\s*\|\s*", line.strip("| ")) for line in (top, *rows)] == [
+        ["calls", "thing"],
+        ["fast@10", "10", "87.2"],
+        ["rk45@7", "-", "-"],
+    ]
+    assert reason == "rk45@7 could not be painted: seven will not do"
+
+
+def test_a_row_is_a_preset_or_a_sampler_with_its_steps():
+    assert evaluate.sampler_of("fast@10") == load_preset("fast").sampler
+    assert evaluate.sampler_of("pndm@50") == load_preset("pndm50").sampler
+    assert evaluate.sampler_of("dpm++@25") == load_preset("fine").sampler
+    assert evaluate.row_names("fast@8,targets,fast@8") == ["fast@8", "default@20", "fast@10"]
+
+
+@pytest.mark.parametrize("rows", ["fastt@10", "fast@ten", "fast@-1", ""])
+def test_a_misspelt_row_is_refused_before_anything_is_painted(rows):
+    with pytest.raises(SdfastError):
+        evaluate.row_names(rows)
+
+
+def test_the_judge_fits_into_a_repository():
+    assert WEIGHTS.stat().st_size < 1.5e6
+
+
+@pytest.mark.parametrize("other", range(1, len(COLOURS)))
+def test_the_judge_sees_the_colour_of_a_background(other):
+    """A disc of another colour stands in for the thing, so that no font is needed."""
+    y, x = torch.meshgrid(*[torch.arange(128) - 63.5] * 2, indexing="ij")
+    disc = (torch.hypot(x, y) < 40).float()
+    flat = torch.tensor([*COLOURS.values()])[:, :, None, None] / 127.5 - 1
+    said = load_judge().say(flat * (1 - disc) + flat.roll(other, 0) * disc)
+    assert [s.background for s in said] == [*COLOURS]
+
+
+@pytest.mark.skipif(not FONT.is_file(), reason="needs Debian's fonts-noto-color-emoji")
+def test_the_judge_names_what_was_painted_plainly():
+    r = random.Random("unseen")
+    scenes = [imagine(r, EVERYTHING) for _ in range(300)]
+    pictures = Painter(torch.device("cpu")).paint(scenes)
+    found = right(load_judge(), pictures, [truth(s) for s in scenes])
+    assert min(found["thing"], found["background"], found["count"]) >= 95, found
+    assert len(NAMES) == EVERYTHING.things

@@ -1,0 +1,203 @@
+"""Samplers fitted to a model: nearer to its converged pictures, on noises they have not seen."""
+
+import shutil
+from functools import cache
+
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from safetensors.torch import load_file, save_file
+from small import write_model
+
+from sdfast import Sampler, load_model, load_preset, solve
+from sdfast.bench.problems import SCHEDULE, TEST, TRAINING, errors, noises, problem
+from sdfast.cli import run_command
+from sdfast.sampler import FROM_PAST
+from sdfast.tune import Fitted, Gained, Lesson, Tried, tune, tune_model
+from sdfast.tune.fit import NEARNESS, _least_squares
+
+LONG = Sampler(order=3, steps=200, spacing="rho", rho=2, final="sigma_min")
+
+
+def fitted(posed, steps, count=64):
+    noise = noises(count, TRAINING)
+    *tried, last = tune([Lesson(posed.network, noise)], SCHEDULE, "epsilon", steps)
+    assert all(isinstance(event, Tried) for event in tried)
+    assert [event.done for event in tried] == list(range(1, tried[0].total + 1))
+    assert isinstance(last, Fitted)
+    return last.sampler
+
+
+def far(posed, sampler, noise):
+    """Root mean square and median error against the long walk, at sigma_min."""
+    wanted = solve(posed.network, noise, LONG, SCHEDULE)
+    missed = errors(solve(posed.network, noise, sampler, SCHEDULE), wanted) / SCHEDULE.end.alpha
+    return missed.square().mean().sqrt().item(), missed.median().item()
+
+
+def far_by_diffusers(posed, at_min, steps=20):
+    """The same of diffusers' default, DPM++ 2M to no noise at all."""
+    noise = noises(96, TEST)
+    scheduler = DPMSolverMultistepScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012
+    )
+    scheduler.set_timesteps(steps)
+    x = noise
+    for t in scheduler.timesteps:
+        x = scheduler.step(posed.network(x, t.item()), t, x).prev_sample
+    last = SCHEDULE.end
+    wanted = (at_min - last.sigma * posed.network(at_min, last.t)) / last.alpha
+    missed = errors(x, wanted)
+    return missed.square().mean().sqrt().item(), missed.median().item()
+
+
+CONDITIONS = [(guidance, prompt) for guidance in (3.0, 5.0, 7.5, 10.0) for prompt in range(4)]
+
+
+@cache
+def to_beat():
+    """For each guidance and prompt: where test noises lead, and what diffusers' 20 steps miss."""
+    noise = noises(96, TEST)
+    posed = {said: problem(*said) for said in CONDITIONS}
+    ends = {said: solve(at.network, noise, LONG, SCHEDULE) for said, at in posed.items()}
+    return {
+        said: (posed[said], end, far_by_diffusers(posed[said], end)) for said, end in ends.items()
+    }
+
+
+@pytest.mark.parametrize(("steps", "rms", "median"), [(10, 0.75, 0.5), (8, 1.0, 1.0)])
+def test_a_tuned_walk_of_half_as_many_steps_beats_diffusers_default(steps, rms, median):
+    sampler, noise = fitted(problem(7.5), steps), noises(96, TEST)
+    ours = theirs = 0.0
+    for said, (posed, end, (their_rms, their_median)) in to_beat().items():
+        missed = errors(solve(posed.network, noise, sampler, SCHEDULE), end) / SCHEDULE.end.alpha
+        mine = missed.square().mean().sqrt().item()
+        assert missed.median().item() <= median * their_median, said
+        ours, theirs = ours + mine**2, theirs + their_rms**2
+        if said == (7.5, 0):  # what it was fitted on
+            assert mine <= rms * their_rms
+    assert ours**0.5 <= rms * theirs**0.5  # any one condition is at the mercy of a few pictures
+
+
+def test_tuning_asks_the_network_as_often_as_it_says_and_is_the_same_each_time():
+    asked = []
+    posed = problem(None)
+
+    def network(x, t):
+        asked.append(len(x))
+        return posed.network(x, t)
+
+    noise = noises(8, TRAINING)
+    first, again = (list(tune([Lesson(network, noise)], SCHEDULE, "epsilon", 5)) for _ in "ab")
+    assert first == again
+    assert len(asked) / 2 == 120 + 33 * 5
+
+
+def test_lessons_of_several_networks_are_fitted_together():
+    lessons = [Lesson(problem(g).network, noises(8, TRAINING)) for g in (None, 7.5)]
+    *_, last = tune(lessons, SCHEDULE, "epsilon", 6)
+    for guidance in (None, 7.5):
+        untuned = Sampler(order=2, steps=6, timesteps=last.sampler.timesteps, final="sigma_min")
+        noise = noises(32, TEST)
+        tuned, plain = (far(problem(guidance), s, noise)[1] for s in (last.sampler, untuned))
+        assert tuned < plain
+
+
+def test_too_few_noises_are_refused():
+    with pytest.raises(ValueError, match="at least 4 noises, not 3"):
+        next(tune([Lesson(problem(None).network, noises(3, TEST))], SCHEDULE, "epsilon", 5))
+
+
+def test_a_fitted_sampler_weighs_five_estimates_at_most_and_begins_at_the_beginning():
+    sampler = fitted(problem(None), 8, count=8)
+    assert sampler.timesteps[0] == SCHEDULE.first
+    assert [len(row) for row in sampler.corrections] == [
+        min(i + 1, FROM_PAST) + 1 for i in range(8)
+    ]
+
+
+def test_least_squares_find_the_weights_that_made_the_answer_and_mind_no_stray_picture():
+    generator = torch.Generator().manual_seed(0)
+    known = torch.randn(40, 3, 500, generator=generator, dtype=torch.float64)
+    made = torch.tensor([0.5, -0.25, 1.0], dtype=torch.float64)
+    wanted = made @ known + 0.01 * torch.randn(40, 500, generator=generator, dtype=torch.float64)
+    wanted[0] += 3.0 * known[0, 1]  # one went elsewhere
+    parts = torch.cat([known, wanted[:, None]], 1)
+    gram = parts @ parts.mT / 500
+    found = _least_squares(gram, made + 0.1)
+    torch.testing.assert_close(found, made, rtol=0, atol=0.002)
+
+
+def test_weights_stay_at_the_theory_where_the_answer_says_nothing():
+    gram = torch.zeros(10, 4, 4, dtype=torch.float64)
+    theory = torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
+    assert torch.equal(_least_squares(gram, theory), theory)
+    assert NEARNESS > 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("models") / "small")
+
+
+def test_a_model_is_judged_on_prompts_it_was_not_fitted_on(folder):
+    model = load_model(str(folder))
+    *tried, gained = tune_model(model, 4, 5.0, ["a", "b", "c", "d"], ["e", "f"])
+    assert len(tried) == 16
+    assert isinstance(gained, Gained)
+    assert gained.guidance == 5.0
+    assert all(error > 0 for error in (*gained.tuned, *gained.default, *gained.doubled))
+
+
+def sdfast(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["sdfast", *words])
+    return run_command()
+
+
+def prompts(tmp_path):
+    lines = tmp_path / "prompts.txt"
+    lines.write_text("\n".join("abcdefghi"))
+    return str(lines)
+
+
+def test_a_gain_becomes_a_preset_that_says_what_it_was_fitted_on(
+    monkeypatch, capsys, folder, tmp_path
+):
+    words = ("tune", "mine", "-m", str(folder), "-s", "5", "--prompts", prompts(tmp_path), "-q")
+    assert sdfast(monkeypatch, *words) == 0
+    out, err = capsys.readouterr()
+    assert out.strip().endswith("mine.yaml")
+    assert "tuned, 5 steps" in err
+    preset = load_preset("mine")
+    assert preset.sampler.steps == 5
+    assert preset.record["model"] == str(folder)
+    assert preset.about.startswith(f"5 steps fitted to {folder} on 6 prompts; on 3 others 0.")
+    assert sdfast(monkeypatch, "tune", "mine", "-m", "tiny", "-s", "5") == 2
+    assert "there is a preset `mine` already" in capsys.readouterr().err
+
+
+def test_what_gains_nothing_is_not_written(monkeypatch, capsys, folder, tmp_path):
+    silent = tmp_path / "silent"  # a network that sees no noise: every walk is exact
+    shutil.copytree(folder, silent)
+    weights = silent / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    last = {k: torch.zeros_like(v) for k, v in tensors.items() if k.startswith("conv_out")}
+    save_file(tensors | last, weights)
+    words = ("tune", "none", "-m", str(silent), "-s", "4", "--prompts", prompts(tmp_path))
+    assert sdfast(monkeypatch, *words) == 2
+    assert "tuning gained nothing on 3 prompts" in capsys.readouterr().err
+    assert sdfast(monkeypatch, "presets", "show", "none") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-s", "0"], "steps must be from 1 to 1000"),
+        (["-s", "500"], "nothing to gain"),
+        (["--prompts", "absent.txt"], "there is no file"),
+        (["bad/name"], "is no name for a preset"),
+    ],
+)
+def test_what_cannot_be_tuned_is_told_in_one_line(monkeypatch, capsys, words, said):
+    assert sdfast(monkeypatch, "tune", "-m", "tiny", *words) == 2
+    assert said in capsys.readouterr().err
