@@ -50,7 +50,8 @@ SamplerName = Annotated[
     typer.Option(
         "--sampler",
         metavar="NAME",
-        help="dpm++, dpm, ddim, pndm, or an A1111 name such as 'DPM++ 2M Karras'.",
+        help="dpm++, dpm, sde-dpm++, ddim, ddpm, pndm, euler, heun, rk45, or an A1111 name such "
+        "as 'DPM++ 2M Karras'.",
     ),
 ]
 Order = Annotated[
@@ -58,7 +59,11 @@ Order = Annotated[
 ]
 Method = Annotated[
     str | None,
-    typer.Option("--method", metavar="NAME", help="multistep or singlestep. [multistep]"),
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="multistep, singlestep, fast or adaptive. [multistep]",
+    ),
 ]
 Spacing = Annotated[
     str | None,

@@ -252,7 +252,6 @@ def headline(name: str, dtype: str, device: str, job: Job) -> str:
 
     kind, spacing = schedule_name(job.sampler)
     width, height = job.size or (0, 0)
-    return (
-        f"{name} {dtype} on {device}, {kind} {spacing}, {job.sampler.steps} steps, "
-        f"guidance {job.guidance:g}, {width}x{height}"
-    )
+    adaptive = job.sampler.method == "adaptive"
+    walk = kind if adaptive else f"{kind} {spacing}, {job.sampler.steps} steps"
+    return f"{name} {dtype} on {device}, {walk}, guidance {job.guidance:g}, {width}x{height}"
