@@ -319,8 +319,27 @@ def imagine(r: random.Random, lesson: Lesson) -> Scene:
     backdrop, where, background = _backdrop(r, lesson)
     grouped = lesson.groups and r.random() < 0.2
     what, layers = (_group if grouped else _single)(r, lesson)
-    before, after = (r.choice(_BEFORE), r.choice(_AFTER)) if lesson.wordings else ("", "")
-    return Scene(before + what + where + after, backdrop, layers, background)
+    if not lesson.wordings:
+        return Scene(what + where, backdrop, layers, background)
+    said = r.choice(_BEFORE) + what
+    said = f"{where.strip(' ,')}, {said}" if where and r.random() < 0.15 else said + where
+    return Scene(_in_passing(r, said + r.choice(_AFTER)), backdrop, layers, background)
+
+
+def _in_passing(r: random.Random, said: str) -> str:
+    """The caption, a fifth of the time with a word or two that mean nothing.
+
+    People say more than a model knows; what it has met as noise does not lead it astray.
+    """
+    if r.random() >= 0.2:
+        return said
+    words = said.split(" ")
+    for _ in range(r.choice((1, 1, 2))):
+        pairs = (
+            r.choice("bcdfghjklmnprstvwyz") + r.choice("aeiou") for _ in range(r.choice((1, 2)))
+        )
+        words.insert(r.randint(0, len(words)), "".join(pairs) + r.choice(("", "n", "s", "t", "r")))
+    return " ".join(words)
 
 
 def vocabulary(lesson: Lesson = EVERYTHING) -> list[str]:
