@@ -159,15 +159,15 @@ def test_an_sde_without_noise_is_the_ode(order):
 @pytest.mark.parametrize("eta", [0.5, 1.0, 1.5])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_sde_leads_to_the_images_mean_and_variance(order, eta):
-    steps = {1: 400, 2: 60, 3: 60}[order]
+    steps = {1: 250, 2: 50, 3: 50}[order]
     sampler = Sampler(solver="sde-dpm++", order=order, eta=eta, steps=steps, spacing="logsnr")
     generator = torch.Generator().manual_seed(3)
     first = SCHEDULE.start
     # one picture of many pixels: every pixel is a sample
-    start = first.alpha * MEAN + math.hypot(first.alpha * SPREAD, first.sigma) * noise(1, 400_000)
+    start = first.alpha * MEAN + math.hypot(first.alpha * SPREAD, first.sigma) * noise(1, 200_000)
     x = solve(perfect(SCHEDULE), start, sampler, SCHEDULE, generator=generator)
-    assert x.mean().item() == pytest.approx(MEAN, abs=0.004)
-    assert x.std().item() == pytest.approx(SPREAD, rel=0.02 if order == 1 else 0.008)
+    assert x.mean().item() == pytest.approx(MEAN, abs=0.005)
+    assert x.std().item() == pytest.approx(SPREAD, rel=0.03 if order == 1 else 0.01)
 
 
 def theirs(scheduler, steps):

@@ -142,9 +142,9 @@ def test_an_unknown_name_brings_the_nearest_one(key, value, hint):
 
 def test_a_sampler_like_no_other_brings_ours_and_says_that_a1111s_are_known():
     hint = refused(sampler="xyzzy").hint
-    assert (
-        hint
-        == "known are `dpm++`, `dpm`, `sde-dpm++`, `ddim`, `ddpm`, `pndm`, `euler`, `heun`, `rk45`, and A1111's names such as `DPM++ 2M Karras`"
+    assert hint == (
+        "known are `dpm++`, `dpm`, `sde-dpm++`, `ddim`, `ddpm`, `pndm`, `euler`, `heun`, "
+        "`rk45`, and A1111's names such as `DPM++ 2M Karras`"
     )
 
 

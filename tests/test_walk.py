@@ -14,9 +14,10 @@ from diffusers import (
 )
 
 from sdfast import NoiseSchedule, Sampler, solve
-from sdfast.solver import Prediction
-from sdfast.solver.plans import orders
+from sdfast.solver import Prediction, Target
+from sdfast.solver.plans import _trusted, multistep, orders
 from sdfast.solver.spacing import grid
+from sdfast.solver.step import mixture
 
 SCHEDULE = NoiseSchedule.scaled_linear()
 STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -314,10 +315,10 @@ def test_an_unknown_prediction_is_a_value_error():
 def test_the_corrector_has_its_whole_past_where_every_step_is_of_first_order():
     # each step is far longer than the one before it, so none is trusted beyond first order
     sampler = Sampler(
-        order=2, corrector=True, timesteps=(999, 998, 990, 930, 500), final="sigma_min"
+        order=2, corrector=True, timesteps=(999, 998, 990, 930, 700), final="sigma_min"
     )
     nodes = grid(SCHEDULE, sampler)
-    assert orders(nodes, sampler) == [1] * 5
+    assert orders(nodes, sampler) == [{1: 1.0}] * 5
     image, straight = 0.3 * ONE, nodes[-1].alpha * 0.3 + nodes[-1].sigma * 2
     start = nodes[0].alpha * image + nodes[0].sigma * 2
     end = solve(lambda x, t: image, start, sampler, SCHEDULE, prediction="sample")
@@ -327,6 +328,35 @@ def test_the_corrector_has_its_whole_past_where_every_step_is_of_first_order():
 @pytest.mark.parametrize("order", [2, 3])
 def test_a_step_is_of_lower_order_where_it_is_long_and_nowhere_else(order):
     even = Sampler(order=order, spacing="logsnr", final="sigma_min", steps=8)
-    assert orders(grid(SCHEDULE, even), even) == [*range(1, order), *[order] * (9 - order)]
+    assert orders(grid(SCHEDULE, even), even) == [
+        {n: 1.0} for n in (*range(1, order), *[order] * (9 - order))
+    ]
     uneven = Sampler(order=order, timesteps=(999, 800, 600, 400, 200, 0.01), final="sigma_min")
-    assert orders(grid(SCHEDULE, uneven), uneven)[4] == 1
+    assert orders(grid(SCHEDULE, uneven), uneven)[4] == {1: 1.0}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shares"),
+    [
+        (1.1, {3: 1.0}),
+        (1.3, {3: 0.5, 2: 0.5}),
+        (1.5, {2: 1.0}),
+        (1.9, {2: 1.0}),
+        (2.45, {2: 0.5, 1: 0.5}),
+        (3.0, {1: 1.0}),
+    ],
+)
+def test_an_order_fades_as_the_step_grows(ratio, shares):
+    got = _trusted([1.0, 1.0, ratio], 3)
+    assert got == {order: pytest.approx(share) for order, share in shares.items()}
+
+
+def test_a_step_between_two_orders_is_the_mean_of_both():
+    lams = [0.0, 0.1, 0.2, 0.33]  # the last is 1.3 times as long
+    nodes = [SCHEDULE.at_lam(lam) for lam in lams]
+    *_, row = multistep(tuple(nodes), Sampler(order=3, steps=3), Target.IMAGE)
+    second, third = (
+        mixture(nodes[2], nodes[3 - order : 3], nodes[3], Target.IMAGE).weights for order in (2, 3)
+    )
+    wanted = [third[0] / 2, (third[1] + second[0]) / 2, (third[2] + second[1]) / 2]
+    assert row.go.weights == pytest.approx(wanted, rel=1e-9)

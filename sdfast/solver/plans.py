@@ -1,6 +1,7 @@
 """How the DPM-Solvers walk, written down before they begin."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import accumulate, pairwise, zip_longest
 
 from sdfast.sampler import Sampler
@@ -10,31 +11,45 @@ from sdfast.solver.spacing import Grid
 from sdfast.solver.step import Mixture, mixture, strides
 from sdfast.solver.table import HERE, Plan, Row
 
-CAUTION = {2: 2.0, 3: 1.4}
-"""A step of this order may be at most so many times as long as the one before it.
+CAUTION = {2: (1.9, 3.0), 3: (1.1, 1.5)}
+"""An order counts in full while a step is at most so many times as long as the one before it, and
+not at all beyond the second number.
 
 A polynomial through the past says little about a step much longer than the past. Near the image
 evenly spaced times make such steps, whatever their number: a rule by step count, as in the authors'
-code (below 10) and diffusers (below 15), only moves the jump in error to that count.
+code (below 10) and diffusers (below 15), only moves the jump in error to that count. A rule that
+fades has no jump at all.
 """
 
+Shares = dict[int, float]
+"""How much of a step is taken with each order; they add up to 1."""
 
-def orders(nodes: Sequence[Node], sampler: Sampler) -> list[int]:
-    """The order of each step: rising from 1 as the past fills, lower where a step is long."""
+
+def orders(nodes: Sequence[Node], sampler: Sampler) -> list[Shares]:
+    """The orders of each step: rising from 1 as the past fills, lower where a step is long."""
     lengths = strides(nodes)
     if sampler.weights == "reference":
-        return _reference_orders(len(lengths), sampler)
+        return [{order: 1.0} for order in _reference_orders(len(lengths), sampler)]
     return [
-        1 if there.lam == float("inf") else _trusted(lengths[: i + 1], min(sampler.order, i + 1))
+        {1: 1.0}
+        if there.lam == float("inf")
+        else _trusted(lengths[: i + 1], min(sampler.order, i + 1))
         for i, there in enumerate(nodes[1:])
     ]
 
 
-def _trusted(lengths: Sequence[float], order: int) -> int:
-    """The highest order up to `order` that the newest step's length allows."""
-    while order > 1 and lengths[-1] > CAUTION[order] * lengths[-2]:
-        order -= 1
-    return order
+def _trusted(lengths: Sequence[float], order: int) -> Shares:
+    """As much of the highest orders up to `order` as the newest step's length allows."""
+    shares: Shares = {}
+    left = 1.0
+    while order > 1 and left:
+        full, none = CAUTION[order]
+        trust = (none - lengths[-1] / lengths[-2]) / (none - full)
+        share = left * min(1.0, max(0.0, trust))
+        if share:
+            shares[order] = share
+        left, order = left - share, order - 1
+    return shares | {1: left} if left else shares
 
 
 def _reference_orders(steps: int, sampler: Sampler) -> list[int]:
@@ -55,16 +70,25 @@ def multistep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     reference = sampler.weights == "reference"
     fitted = sampler.corrections or ((),) * len(grid)
     plan: list[Row] = []
-    for i, (order, (here, there)) in enumerate(
+    for i, (shares, (here, there)) in enumerate(
         zip(orders(grid, sampler), pairwise(grid), strict=True)
     ):
         settle = HERE
         if sampler.corrector and i:
             known = grid[max(0, i - sampler.order) : i + 1]
             settle = _instead(plan[-1].go, mixture(grid[i - 1], known, here, target))
-        past = grid[i + 1 - order : i + 1]
-        go = mixture(here, past, there, target, reference=reference, eta=sampler.noisy)
-        plan.append(Row(here, settle, _corrected(go, fitted[i])))
+        of_each = {
+            order: mixture(
+                here,
+                grid[i + 1 - order : i + 1],
+                there,
+                target,
+                reference=reference,
+                eta=sampler.noisy,
+            )
+            for order in shares
+        }
+        plan.append(Row(here, settle, _corrected(_blended(of_each, shares), fitted[i])))
     return tuple(plan)
 
 
@@ -74,6 +98,15 @@ def _instead(taken: Mixture, better: Mixture) -> Mixture:
     Both carry the same anchor, so that only the estimates count.
     """
     return Mixture(1.0, _summed(better.weights, tuple(-w for w in (*taken.weights, 0.0))))
+
+
+def _blended(of_each: dict[int, Mixture], shares: Shares) -> Mixture:
+    """One step of several orders' steps, which carry and draw alike and weigh differently."""
+    carry, _, noise = next(iter(of_each.values()))
+    weights = reduce(
+        _summed, ([share * w for w in of_each[n].weights] for n, share in shares.items())
+    )
+    return Mixture(carry, tuple(weights), noise)
 
 
 def _corrected(go: Mixture, by: Sequence[float]) -> Mixture:
@@ -108,7 +141,8 @@ def _cut(grid: Grid, sampler: Sampler) -> list[Grid]:
     """The grid in strides; a last step that is long beside the one before is taken alone."""
     last = len(grid) - 1
     order = min(sampler.order, last)
-    end = last - (_trusted(strides(grid), order) < order)
+    alone = order > 1 and _trusted(strides(grid), order).get(order, 0.0) < 0.5
+    end = last - alone
     sizes = _SIZES[sampler.method](end, sampler.order) + [1] * (last - end)
     return [grid[a : b + 1] for a, b in pairwise(accumulate(sizes, initial=0))]
 
