@@ -8,21 +8,21 @@ from PIL import Image
 from sdfast import Job, generate, load_model
 
 PROMPTS = """a cat
-a red apple on a white background
+a red apple
 a rocket on a blue background
+two dogs
+a house in the snow
+a pizza on the left
 a panda
+an owl at night
 a castle on a pink background
-a rose
-an owl on a purple background
-a slice of pizza
+a sunflower in a meadow
+a fish underwater
+three strawberries
+a big soccer ball
+a penguin and a mushroom
 a robot on a yellow background
-a house
-a mushroom on a green background
-a whale
-a fox on a turquoise background
-a soccer ball
-a sunflower on a blue background
-a penguin""".splitlines()
+a car on the beach""".splitlines()
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def circumstances() -> dict[str, str]:
         "sdfast": __version__,
         **{name: version(name) for name in ("torch", "diffusers")},
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "threads": str(torch.get_num_threads()),
     }
