@@ -70,11 +70,15 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
         )
     except ValueError as error:  # the sampler names nodes that this schedule has not
         raise JobError(str(error)) from error
-    for index, x in enumerate(walk, start=1):  # noqa: B007  (the last x is the picture's latents)
-        marks.append(mark())
-        yield Stepped(index, job.sampler.calls)
+    try:
+        for index, x in enumerate(walk, start=1):  # noqa: B007  (the last x is the latents)
+            marks.append(mark())
+            yield Stepped(index, job.sampler.calls)
+    except FloatingPointError as error:
+        raise _not_finite() from error
 
-    _check(x)
+    if not bool(torch.isfinite(x).all()):
+        raise _not_finite()
     before = mark()
     image, again = model.decode(x)
     after = mark()
@@ -89,9 +93,8 @@ def guided(model: Model, prompted: Words, plain: Words | None, scale: float) -> 
     return classifier_free(model.predict, prompted.states, away, scale)
 
 
-def _check(x: Tensor) -> None:
-    if not bool(torch.isfinite(x).all()):
-        raise ModelError(
-            "the walk ended in numbers that are not finite; no picture was made",
-            "more --steps, less --guidance or --dtype fp32 may help",
-        )
+def _not_finite() -> ModelError:
+    return ModelError(
+        "the walk ended in numbers that are not finite; no picture was made",
+        "more --steps, less --guidance or --dtype fp32 may help",
+    )

@@ -111,14 +111,21 @@ _FIELD: dict[str, Record] = {
     "UniPC": {"sampler": "dpm++", "order": 2, "spacing": "uniform", "corrector": True},
     "DDIM": {"sampler": "ddim", "spacing": "leading", "final": "sigma_min"},
     "DDPM": {"sampler": "ddpm", "spacing": "trailing"},
+    "PLMS": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "Euler": {"sampler": "euler", "spacing": "trailing"},
     "Euler Karras": {"sampler": "euler", "spacing": "karras"},
     "Heun": {"sampler": "heun", "spacing": "trailing"},
     "Heun Karras": {"sampler": "heun", "spacing": "karras"},
     "RK45": {"sampler": "rk45"},
-    "DPM fast": {"sampler": "dpm", "method": "fast", "spacing": "logsnr", "final": "sigma_min"},
-    "DPM adaptive": {"sampler": "dpm", "method": "adaptive", "final": "sigma_min"},
+    "DPM fast": {
+        "sampler": "dpm",
+        "method": "fast",
+        "order": 3,
+        "spacing": "logsnr",
+        "final": "sigma_min",
+    },
+    "DPM adaptive": {"sampler": "dpm", "method": "adaptive", "order": 3, "final": "sigma_min"},
     "DPM++ 2M SDE": {"sampler": "sde-dpm++", "order": 2, "spacing": "uniform"},
     "DPM++ 2M SDE Karras": {"sampler": "sde-dpm++", "order": 2, "spacing": "karras"},
 }
@@ -144,8 +151,16 @@ _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
     "spacing": ("rho", "timesteps", "corrections"),
     "steps": ("timesteps", "corrections"),
     "timesteps": ("steps", "spacing", "rho", "corrections"),
+    "final": ("corrections",),
+    "model": ("corrections",),
 }
-"""A key given by one layer drops these keys of the layers beneath, which were meant for another."""
+"""A key given by one layer drops these keys of the layers beneath, which were meant for another.
+
+Fitted steps and weights are meant for a number of steps, an end and a model: to say these again
+drops nothing.
+"""
+
+_SAID_AGAIN = ("steps", "timesteps", "final", "model")
 
 
 def layered(*layers: Record) -> Record:
@@ -155,7 +170,11 @@ def layered(*layers: Record) -> Record:
         given = {k: v for k, v in layer.items() if v is not None}
         if isinstance(given.get("sampler"), str):
             given = _named(given["sampler"]) | {k: v for k, v in given.items() if k != "sampler"}
-        for key in given:
+        for key, value in given.items():
+            if key in _SAID_AGAIN and key in merged and merged[key] == value:
+                continue
+            if key == "steps" and len(merged.get("timesteps") or ()) == value:
+                continue
             for stale in _STARTS_AFRESH.get(key, ()):
                 merged.pop(stale, None)
         if given.get("method") == "adaptive":  # it chooses its own steps

@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import yaml
 from platformdirs import user_config_path
 
 from sdfast.errors import JobError, PresetError, printable
-from sdfast.job import KEYS, Job, Record, Sampler, read_job
+from sdfast.job import KEYS, Job, Record, read_job
+from sdfast.sampler import Sampler, Solver
 from sdfast.wording import nearest
 
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in ("prompt", "seed")))
@@ -125,7 +126,7 @@ def schema() -> dict[str, Any]:
     sampler = Sampler.model_json_schema()["properties"]
     sampler["sampler"] = {
         "type": "string",
-        "description": "dpm++, dpm, ddim, pndm or an A1111 name",
+        "description": ", ".join(get_args(Solver)) + " or an A1111 name",
     }
     known = {"about": {"type": "string"}, "size": {"type": "string", "pattern": r"^\d+x\d+$"}}
     return {

@@ -56,7 +56,8 @@ FROM_PAST = 5
 """A correction weighs the anchor and at most so many estimates."""
 
 Times = tuple[Annotated[float, Field(ge=0)], ...]
-Row = Annotated[tuple[float, ...], Field(min_length=2, max_length=FROM_PAST + 1)]
+Weight = Annotated[float, Field(ge=-10, le=10)]
+Row = Annotated[tuple[Weight, ...], Field(min_length=2, max_length=FROM_PAST + 1)]
 
 
 class Sampler(Value):
@@ -110,8 +111,6 @@ class Sampler(Value):
         solver: object = values.get("solver")
         if isinstance(solver, str) and solver in TAKES and "order" not in TAKES[solver]:
             values.setdefault("order", 1)
-        if values.get("method") in ("fast", "adaptive"):
-            values.setdefault("order", 3)
         if solver == "rk45":
             values.setdefault("final", "sigma_min")
         return values

@@ -26,6 +26,7 @@ from sdfast.job import (
     quoted,
     read_job,
     read_sampler,
+    sampler_record,
     schedule_name,
 )
 from sdfast.sampler import DEFAULT, Sampler, Spacing
@@ -273,6 +274,47 @@ def test_a_job_that_asks_for_nothing_else_is_painted_as_the_default_preset():
     assert load_preset("default").sampler == DEFAULT
 
 
+@pytest.mark.parametrize("method", ["multistep", "singlestep", "fast", "adaptive"])
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("solver", ["dpm++", "dpm"])
+def test_a_sampler_comes_back_from_its_record(solver, order, method):
+    if (method, order) == ("adaptive", 1):
+        return
+    sampler = Sampler(solver=solver, order=order, method=method)
+    assert read_sampler(sampler_record(sampler)) == sampler
+    assert read_job({"prompt": "fog"} | {"method": method}).sampler.order == 2
+
+
+TUNED = {
+    "sampler": "dpm++",
+    "spacing": "rho",
+    "timesteps": [900, 500],
+    "corrections": [[0.1, 0.1], [0.1, 0.1, 0.1]],
+    "final": "sigma_min",
+    "model": "tiny",
+}
+
+
+@pytest.mark.parametrize(
+    "said", [{"steps": 2}, {"timesteps": [900, 500]}, {"model": "tiny"}, {"guidance": 5}]
+)
+def test_what_says_the_same_again_leaves_a_tuned_walk_as_it_is(said):
+    assert layered(TUNED, said)["corrections"] == TUNED["corrections"]
+
+
+@pytest.mark.parametrize("said", [{"model": "sd15"}, {"final": "zero"}, {"order": 3}])
+def test_fitted_weights_are_for_what_they_were_fitted_to(said):
+    merged = layered(TUNED, said)
+    assert "corrections" not in merged
+    assert merged["timesteps"] == TUNED["timesteps"]
+
+
+def test_a_tuned_walk_of_another_length_falls_back_to_small_last_strides():
+    sampler = read_job({"prompt": "fog", **layered(TUNED, {"steps": 12})}).sampler
+    assert (sampler.steps, sampler.spacing, sampler.timesteps) == (12, "rho", None)
+    assert sampler.corrections is None
+
+
 def test_equal_records_are_equal_jobs_and_can_be_keys():
     first, second = (read_job({"prompt": "fog", "seed": 1, "timesteps": [9, 1]}) for _ in range(2))
     assert first == second
@@ -424,6 +466,7 @@ def test_no_other_names_are_known():
         "Euler Karras",
         "Heun",
         "Heun Karras",
+        "PLMS",
         "PNDM",
         "RK45",
         "UniPC",

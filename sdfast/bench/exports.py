@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import platform
 import secrets
@@ -69,7 +70,7 @@ def as_json(run: Run) -> str:
                 "sdfast": one.ours.row,
                 "peer": one.peer.row,
                 **dict(zip(("sdfast_error", "peer_error"), one.values, strict=True)),
-                "ratio": one.ratio,
+                "ratio": one.ratio if math.isfinite(one.ratio) else None,
             }
             for one in best_of(run.found)
         ],

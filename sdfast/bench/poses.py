@@ -8,6 +8,7 @@ from torch import Tensor
 from sdfast.bench.accuracy import Case, Posed, Settling
 from sdfast.bench.problems import CHOOSING, SCHEDULE, TEST, TRAINING, Answer, answered, errors
 from sdfast.engine import Model, guided
+from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.sampler import Sampler
 from sdfast.solver.walk import Network, trajectory
@@ -75,7 +76,7 @@ def pose_model(
     for prompt, seed in (*judged, *chosen):
         yield Settling(name, len(cases), len(judged) + len(chosen))
         cases.append(_settled(model, Job(prompt=prompt, seed=seed, guidance=guidance)))
-    pictures = torch.cat([case.answer.zero for case in cases])
+    pictures = torch.cat([case.answer.zero for case in cases[: len(judged)]])
 
     def elsewhere(got: Tensor, wanted: Tensor) -> Tensor:
         return torch.stack(
@@ -116,4 +117,6 @@ def _settled(model: Model, job: Job) -> Case:
     noise = model.noise(job.seed, job.size)
     walk = trajectory(network, noise, CONVERGED, model.schedule, str(model.prediction))
     *_, at_min, zero = walk
+    if not bool(zero.isfinite().all()):
+        raise ModelError("the converged walk ended in numbers that are not finite")
     return Case(network, noise, Answer(at_min / model.schedule.end.alpha, zero))

@@ -3,6 +3,7 @@
 A row is a sampler without its number of steps; steps are found for each number of calls.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from sdfast.bench.accuracy import Posed, Row, Walk
-from sdfast.errors import UsageError
+from sdfast.errors import PresetError, UsageError
 from sdfast.presets import load_preset, names
 from sdfast.sampler import Sampler
 from sdfast.solver import solve
@@ -82,9 +83,17 @@ Each row costs time, and gives chance one more to be chosen by. The others can b
 """
 
 
+TUNED = "tuned"
+"""A row whose sampler is fitted, for each number of calls, to the noises it may be chosen by."""
+
+
 def presets() -> dict[str, Sampler]:
-    """Every preset there is."""
-    return {name: load_preset(name).sampler for name in sorted(names())}
+    """Every preset that can be read."""
+    found: dict[str, Sampler] = {}
+    for name in sorted({*names()} - {TUNED}):
+        with contextlib.suppress(PresetError):  # whoever names it is told
+            found[name] = load_preset(name).sampler
+    return found
 
 
 def fitted(sampler: Sampler, calls: int) -> Sampler | None:
@@ -116,10 +125,6 @@ def _ended(
     return x if sampler.final == "zero" else x / schedule.end.alpha
 
 
-TUNED = "tuned"
-"""A row whose sampler is fitted, for each number of calls, to the noises it may be chosen by."""
-
-
 def tuned() -> Row:
     """What `sdfast tune` makes of the problem."""
     fits: dict[tuple[str, int], Sampler] = {}
@@ -146,7 +151,8 @@ def ours() -> list[Row]:
 
 def usual(rows: Sequence[Row], patterns: Sequence[str]) -> list[Row]:
     """The presets, what fits the patterns, and everything of other families."""
-    kept = {*presets(), *(one.name for word in patterns for one in _named(word, rows))}
+    plain = {n for n, s in presets().items() if s.calls is not None and not s.noisy}
+    kept = {*plain, *(one.name for word in patterns for one in _named(word, rows))}
     return [one for one in rows if one.family != "sdfast" or one.name in kept]
 
 
@@ -161,7 +167,8 @@ def picked(wanted: Sequence[str], rows: Sequence[Row], unasked: Sequence[Row]) -
 
 
 def _named(word: str, rows: Sequence[Row]) -> Iterator[Row]:
-    if word.endswith((".yaml", ".yml")):
+    unread = word in names() and all(one.name != word for one in rows)
+    if word.endswith((".yaml", ".yml")) or unread:
         yield row(word, load_preset(word).sampler)
         return
     fits = [one for one in rows if fnmatchcase(one.name, word)] or [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 import typer
 
 from sdfast.cli import flags
+from sdfast.cli.model import find_model
 
 if TYPE_CHECKING:
     from rich.table import Table as Drawing
@@ -87,6 +88,7 @@ def bench(
     ] = "auto",
 ) -> None:
     from sdfast.errors import UsageError
+    from sdfast.jobs import read_lines
     from sdfast.wording import quoted
 
     if not accuracy:
@@ -98,7 +100,7 @@ def bench(
             raise UsageError(f"{flag} is for a model", "-m NAME says which")
     budgets = whole_numbers(calls, "--calls", 1000)
     counted = None if count is None else whole_numbers(f"{count}", "--count", 100_000)[0]
-    words = None if prompts is None else _prompts(Path(prompts))
+    words = None if prompts is None else list(dict.fromkeys(read_lines(Path(prompts))))
     places = {"json": export_json, "markdown": export_markdown, "csv": export_csv, "plot": plot}
     paths = _places({kind: place for kind, place in places.items() if place is not None})
 
@@ -112,7 +114,9 @@ def bench(
     known = [*ours(), *(peers() if vs else [])]
     plainly = (USUAL_ON_A_MODEL if model else USUAL) + ((TUNED,) if vs else ())
     chosen = picked(rows or [], known, usual(known, plainly))
-    names = [] if problem is None and model else (problem or PROBLEMS).split(",")
+    names = (
+        [] if problem is None and model else list(dict.fromkeys((problem or PROBLEMS).split(",")))
+    )
     for name in names:
         named(name)
     training = bool(vs) or any(row.name == TUNED for row in chosen)
@@ -123,19 +127,23 @@ def bench(
     if not quiet and sys.stderr.isatty():
         events = _watch(events, len(poses) * len(chosen) * len(budgets))
     run = _gathered(events)
-    _write(run, paths)
     asked = [row.name for row in picked(rows, known, [])] if rows else [*presets()]
     _print(run.found, worth_showing(run.found, asked))
+    _write(run, paths)
 
 
 def _places(given: dict[str, str]) -> dict[str, Path]:
     """Where files will go. Raises UsageError, before anything is measured, if they could not."""
     from sdfast.bench.exports import check_place
     from sdfast.bench.plot import check_plot
+    from sdfast.errors import UsageError
 
     if "plot" in given:
         check_plot(given["plot"])
-    return {kind: check_place(place) for kind, place in given.items()}
+    paths = {kind: check_place(place) for kind, place in given.items()}
+    if len(set(paths.values())) < len(paths):
+        raise UsageError("two exports cannot be written to one file")
+    return paths
 
 
 def _gathered(events: Iterator[Event]) -> Run:
@@ -176,22 +184,6 @@ def whole_numbers(text: str, flag: str, most: int) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def _prompts(path: Path) -> list[str]:
-    """A file's lines that say something. Raises UsageError if there are none."""
-    from sdfast.errors import UsageError
-
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"`{path}` is not UTF-8 text") from error
-    said = [line.strip() for line in lines if line.strip()]
-    if not said:
-        raise UsageError(f"`{path}` holds no prompt")
-    return said
-
-
 def _pose(
     name: str,
     prompts: list[str] | None,
@@ -211,19 +203,31 @@ def _pose(
     said = prompts or list(PROMPTS)
     scale = {} if guidance is None else {"guidance": guidance}
     jobs = [read_job({"prompt": prompt, "seed": 1, **scale}) for prompt in said]
-    loaded = load_model(name, device=device, dtype=dtype, aliases=load_config().aliases)
+    found = find_model(name, load_config(), _say, offline=False, fetch=True)
+    assert found is not None
+    loaded = load_model(found, device=device, dtype=dtype)
     return pose_model(loaded, name, said, count, jobs[0].guidance, training=training)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _watch(events: Iterator[Event], total: int) -> Iterator[Event]:
     """Pass events on, drawing on stderr how far they are."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from sdfast.bench.accuracy import Measured, Posed, Settling
 
     bar = Progress(
-        "{task.description}",
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
@@ -256,7 +260,7 @@ def _print(found: Sequence[Measured], shown: Sequence[Measured]) -> None:
 
     from sdfast.bench.report import failures, tables
 
-    console = Console(highlight=False, width=400)
+    console = Console(highlight=False, markup=False, width=400)
     for table in tables(shown, found):
         console.print(table.title, style="bold")
         console.print(_drawn(table))
@@ -270,10 +274,11 @@ def _print(found: Sequence[Measured], shown: Sequence[Measured]) -> None:
 
 def _drawn(table: Table) -> Drawing:
     from rich.table import Table as Drawing
+    from rich.text import Text
 
     drawing = Drawing(box=None, pad_edge=False)
     for i, head in enumerate(table.heads):
         drawing.add_column(head, justify="left" if i in table.left else "right", no_wrap=True)
     for line in table.lines:
-        drawing.add_row(*line)
+        drawing.add_row(*map(Text, line))
     return drawing

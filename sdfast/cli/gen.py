@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdfast.cli import flags
+from sdfast.cli.model import find_model
 from sdfast.cli.output import Output, policy
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def gen(
     if asked.model_from_picture and name is not None:
         found = _find_as_painted(name, config)
     else:
-        found = _find(name, config, output.say, offline=offline, fetch=not dry_run)
+        found = find_model(name, config, output.say, offline=offline, fetch=not dry_run)
     if save is not None:
         kept = {k: v for k, v in asked.record.items() if k != "model"}
         save_preset(save, layered(kept, {"model": model}))
@@ -150,7 +151,7 @@ def _note(text: str) -> None:
 
 
 def _remark_on_steps(sampler: Sampler, say: Callable[[str], None]) -> None:
-    if sampler.solver not in ("dpm++", "dpm"):
+    if sampler.solver not in ("dpm++", "dpm") or sampler.method == "adaptive":
         return
     if sampler.steps < 10:
         say(f"note: {sampler.steps} steps is few; DPM-Solver wants 10 to 25")
@@ -170,30 +171,6 @@ def _find_as_painted(name: str, config: Config) -> Source:
             f"that picture was painted with `{name}`: {error}",
             "-m NAME|FOLDER says where it is, or names another",
         ) from error
-
-
-def _find(
-    name: str | None, config: Config, say: Callable[[str], None], *, offline: bool, fetch: bool
-) -> Source | None:
-    """The model asked for; else Stable Diffusion if it is in the cache; else the built-in one.
-
-    Without `fetch`, one that would have to be downloaded is None.
-    """
-    from sdfast.models.find import find, is_cached
-
-    if name is None:
-        name = "sd15" if is_cached("sd15") else "tiny"
-        if name == "tiny":
-            say(
-                "note: painting with the small built-in model; "
-                "`sdfast models pull sd15` fetches Stable Diffusion"
-            )
-    elif not is_cached(name, config.aliases):
-        if not fetch:
-            return None
-        if not offline:
-            say(f"fetching `{name}` from the Hugging Face Hub")
-    return find(name, config.aliases, offline=offline)
 
 
 def _paint(

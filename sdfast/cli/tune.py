@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdfast.cli import flags
+from sdfast.cli.model import find_model
 
 if TYPE_CHECKING:
     from sdfast.tune import Gained, Tried
@@ -35,6 +36,7 @@ def tune(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a preset of that name.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing from the Hub.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Draw no progress.")] = False,
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
@@ -44,15 +46,19 @@ def tune(
     ] = "auto",
 ) -> None:
     from sdfast.config import load_config
-    from sdfast.errors import UsageError
-    from sdfast.job import read_job
+    from sdfast.errors import ModelError, UsageError
+    from sdfast.job import read_job, sampler_record
+    from sdfast.naming import slug
     from sdfast.presets import check_free, save_preset
 
     job = read_job({"prompt": "any", "seed": 0, "steps": steps, "guidance": guidance})
     if job.sampler.steps > 100:
         raise UsageError(f"a walk of {job.sampler.steps} steps has nothing to gain by tuning")
-    asked = model or load_config().model or "tiny"
-    name = name or f"{Path(asked).name}-{job.sampler.steps}"
+    config = load_config()
+    found = find_model(model or config.model, config, _say, offline=offline, fetch=True)
+    assert found is not None
+    asked = str(Path(found.name).resolve()) if Path(found.name).is_dir() else found.name
+    name = name or f"{slug(Path(asked).name)}-{job.sampler.steps}"
     check_free(name, replace=force)
     seen, unseen = _split(Path(prompts)) if prompts is not None else (None, None)
 
@@ -60,11 +66,14 @@ def tune(
     from sdfast.tune.model import SEEN, UNSEEN, tune_model
 
     seen, unseen = seen or SEEN, unseen or UNSEEN
-    found = load_model(asked, device=device, dtype=dtype, aliases=load_config().aliases)
-    events = tune_model(found, job.sampler.steps, job.guidance, seen, unseen)
-    gained = _last(events, draw=not quiet and sys.stderr.isatty())
+    loaded = load_model(found, device=device, dtype=dtype)
+    events = tune_model(loaded, job.sampler.steps, job.guidance, seen, unseen)
+    try:
+        gained = _last(events, draw=not quiet and sys.stderr.isatty())
+    except FloatingPointError as error:
+        raise ModelError(f"`{asked}`: {error}", "--dtype fp32 may help") from error
     for line in _told(gained):
-        print(line, file=sys.stderr)
+        _say(line)
     if not gained.better:
         raise UsageError(
             f"tuning gained nothing on {len(unseen)} prompts it had not seen; no preset was written"
@@ -75,9 +84,11 @@ def tune(
         f"others {gained.tuned[0] / gained.default[0]:.2f} of the error of "
         f"`default` with as many steps, {gained.tuned[0] / gained.doubled[0]:.2f} with twice"
     )
-    from sdfast.job import sampler_record
-
     print(save_preset(name, sampler_record(gained.sampler) | record, about, replace=force))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _split(path: Path) -> tuple[list[str], list[str]]:

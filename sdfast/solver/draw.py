@@ -14,13 +14,14 @@ Draw = Callable[[], Tensor]
 def drawn_alone(like: Tensor, generator: Generators) -> Draw:
     """Unit Gaussian noise of a tensor's shape, dtype and device; each picture has its own stream.
 
-    Raises ValueError if there are as many generators as there are not pictures.
+    The stream is a child of the generator given, so that it does not repeat a noise which the same
+    seed has begun with. Raises ValueError unless there are as many generators as pictures.
     """
     pictures, shape = len(like), like.shape[1:]
     if generator is None or isinstance(generator, Generator):
         own = [_child(generator) for _ in range(pictures)]
     else:
-        own = list(generator)
+        own = [_child(one) for one in generator]
     if len(own) != pictures:
         raise ValueError(f"there are {len(own)} generators for {pictures} pictures")
 

@@ -78,7 +78,7 @@ def _leading(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
 
     The DPM-Solvers count one step more, so that their walk begins nearer to the start.
     """
-    more = sampler.solver in ("dpm++", "dpm")
+    more = sampler.solver in ("dpm++", "dpm", "sde-dpm++")
     among = sampler.steps + more
     stride = _count(schedule) // among or schedule.first / among
     times: Array = np.arange(more, among, dtype=np.float64) * stride + 1

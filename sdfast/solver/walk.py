@@ -133,8 +133,9 @@ def solve(
 
     network     asked as `network(x, t)`: x in variance-preserving scale, of the shape and dtype of
                 `noise`; t a float on the schedule's clock ([0, 999] for Stable Diffusion),
-                fractions allowed. It is called exactly `sampler.calls` times; by an adaptive
-                sampler as often as each picture needs, for each picture by itself
+                fractions allowed. It is called exactly `sampler.calls` times. An adaptive sampler
+                asks as often as each picture needs, and for one picture at a time: a network that
+                has a condition for each of a batch must be asked for one picture a `solve`
     noise       unit Gaussian, float32 or float64, any shape, any device; both are kept. The first
                 dimension counts pictures
     prediction  what the network says: "epsilon", "v_prediction", "sample" or "score"
@@ -144,10 +145,13 @@ def solve(
     begin       walk from this step on only; `noise` is then a picture as noisy as that step finds
                 it, `noised(image, noise, schedule.at(t))`
 
-    Implements DPM-Solver (arXiv 2206.00927), DPM-Solver++ (arXiv 2211.01095) and the corrector of
-    UniPC (arXiv 2302.04867). Raises ValueError for an unknown prediction or nodes the schedule has
-    not, and FloatingPointError if the result is not finite.
+    Implements DPM-Solver (arXiv 2206.00927), DPM-Solver++ and its SDE (arXiv 2211.01095), the
+    corrector of UniPC (arXiv 2302.04867), and what came before them (`solver/classics.py`). Raises
+    ValueError for an unknown prediction or nodes the schedule has not, and FloatingPointError if
+    the result is not finite.
     """
+    if not len(noise):
+        return noise.clone()
     whole = (network, sampler, schedule, prediction)
     if sampler.method == "adaptive":
         x = torch.cat([_last(one, *whole) for one in torch.split(noise, 1)])
@@ -187,16 +191,18 @@ def invert(
 ) -> Tensor:
     """The noise that `solve` would lead from to the image: the same ODE, walked the other way.
 
-    The walk begins at the cleanest node and asks once a step; arguments are those of `solve`.
-    Raises ValueError for samplers that draw noise or choose their own steps.
+    The image is what `solve` gives with the sampler's `final`; of one without any noise only its
+    own part of the cleanest node is known, and the walk begins with that. Arguments are those of
+    `solve`. Raises ValueError for samplers that draw noise or choose their own steps.
     """
     if sampler.noisy or sampler.method == "adaptive" or sampler.solver == "rk45":
         raise ValueError(f"{sampler.solver} {sampler.method} cannot be walked backwards")
     asked = grid(schedule, sampler.model_copy(update={"final": "sigma_min"}))
     plain = sampler.model_copy(update={"corrections": None})
-    rows = written(asked[::-1], plain)
+    nodes = tuple({node.t: node for node in reversed(asked)}.values())
+    rows = written(nodes, plain)
     predict = _reader(network, sampler, prediction)
-    start = schedule.end.alpha * image
+    start = image if sampler.final == "sigma_min" else schedule.end.alpha * image
     (x,) = deque(walk(start, rows, predict, partial(torch.zeros_like, image)), maxlen=1)
     if not torch.isfinite(x).all():
         raise FloatingPointError("the walk ended in numbers that are not finite")

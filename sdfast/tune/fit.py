@@ -28,6 +28,9 @@ from sdfast.solver.walk import Network, plan
 LONG = 120
 """Calls of a walk that is taken for the truth."""
 
+TRUTH = Sampler(order=3, steps=LONG, spacing="rho", rho=2, final="sigma_min")
+"""It misses a thousandth of what a short walk misses."""
+
 NEARNESS = 0.1
 """How strongly weights are held near the theory, as a share of the error that is to be mended."""
 
@@ -139,7 +142,7 @@ def _tried(
 
 
 def _bare(asked: tuple[float, ...]) -> Sampler:
-    return Sampler(order=2, timesteps=asked, final="sigma_min")
+    return Sampler(order=2, timesteps=asked, spacing="rho", final="sigma_min")
 
 
 def _with(bare: Sampler, weights: Sequence[Sequence[float]], schedule: NoiseSchedule) -> Sampler:
@@ -149,7 +152,7 @@ def _with(bare: Sampler, weights: Sequence[Sequence[float]], schedule: NoiseSche
         tuple(round(w - t, 6) for w, t in zip(mine, _theory(row.go, len(mine)), strict=True))
         for mine, row in zip(weights, rows, strict=True)
     )
-    return bare.model_copy(update={"corrections": corrections})
+    return Sampler.model_validate(bare.model_dump() | {"corrections": corrections})
 
 
 def _theory(go: Mixture, length: int) -> list[float]:
@@ -159,14 +162,15 @@ def _theory(go: Mixture, length: int) -> list[float]:
 
 
 def _walked(lesson: Lesson, schedule: NoiseSchedule, said: Prediction) -> Truth:
-    """The long walk, near the truth by a thousandth of what a short one misses."""
-    long = Sampler(order=3, steps=LONG, spacing="rho", rho=2, final="sigma_min")
-    nodes = grid(schedule, long)
+    """The long walk. Raises FloatingPointError if it ends in numbers that are not finite."""
+    nodes = grid(schedule, TRUTH)
     places, estimates = [lesson.noise], list[Tensor]()
-    for row in plan(long, schedule):
+    for row in plan(TRUTH, schedule):
         x = places[-1]
         estimates.append(read(lesson.network(x, row.node.t), x, row.node, said, Target.IMAGE))
         places.append(mix(x, row.go, estimates))
+    if not bool(places[-1].isfinite().all()):
+        raise FloatingPointError("the long walk ended in numbers that are not finite")
     return Truth(lesson, nodes, tuple(places), tuple(estimates))
 
 

@@ -10,7 +10,7 @@ from sdfast.engine import Model
 from sdfast.job import Job
 from sdfast.sampler import DEFAULT, Sampler
 from sdfast.solver import classifier_free, solve
-from sdfast.tune.fit import LONG, Fitted, Lesson, Tried, tune
+from sdfast.tune.fit import TRUTH, Fitted, Lesson, Tried, tune
 
 SEEN = (
     "a cat",
@@ -64,7 +64,7 @@ TOGETHER = 8
 class Gained:
     """A fitted sampler beside the default one, on prompts that neither was fitted to.
 
-    Errors are root mean squares of latents against the walk of LONG calls, over all pictures; the
+    Errors are root mean squares of latents against the walk of many calls, over all pictures; the
     medians over pictures stand beside them.
     """
 
@@ -109,9 +109,8 @@ def tune_model(
             yield event
     assert fitted is not None
     judged = _lessons(model, unseen, scale, seed=1_000)
-    truth = Sampler(order=3, steps=LONG, spacing="rho", rho=2, final="sigma_min")
     rows = (
-        truth,
+        TRUTH,
         fitted,
         DEFAULT.model_copy(update={"steps": steps}),
         DEFAULT.model_copy(update={"steps": 2 * steps}),
