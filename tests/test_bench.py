@@ -284,7 +284,7 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_is_measured(
         (("--accuracy", "--vs", "comfy"), "--vs cannot be `comfy`\nhint: known is `diffusers`"),
         (("--accuracy", "-g", "3"), "-g/--guidance is for a model"),
         (("--accuracy", "--prompts", "x"), "--prompts is for a model"),
-        (("--accuracy", "-m", "tiny", "--prompts", "/no/x"), "`/no/x` cannot be read"),
+        (("--accuracy", "-m", "tiny", "--prompts", "/no/x"), "there is no file `/no/x`"),
         (("--accuracy", "-m", "tiny", "-g", "-1"), "guidance must be from 0 to 100, not `-1`"),
         (("--accuracy", "--export-csv", "/no/such/x"), "there is no folder `/no/such`"),
         (("--accuracy", "--plot", "x.pdf"), "a plot is a PNG, and `x.pdf` does not end in .png"),

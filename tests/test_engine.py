@@ -152,13 +152,6 @@ def test_a_network_that_loses_itself_leaves_an_error_and_no_picture():
     assert not any(isinstance(event, Finished) for event in seen)
 
 
-class Lost(Grey):
-    """A model that says nothing that is a number."""
-
-    def predict(self, x, t, context):
-        return torch.full_like(x, torch.nan)
-
-
 def test_an_adaptive_walk_into_numbers_that_are_not_finite_is_told_as_any_other():
     job = Job(prompt="a", seed=1, guidance=1, sampler=Sampler(method="adaptive"))
     with pytest.raises(ModelError, match="not finite"):

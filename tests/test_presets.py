@@ -283,7 +283,7 @@ def test_the_schema_knows_every_key_and_no_other():
 def test_the_schema_has_the_ranges_and_the_choices():
     keys = schema()["properties"]
     assert (keys["steps"]["minimum"], keys["steps"]["maximum"]) == (1, 1000)
-    assert keys["method"]["enum"] == ["multistep", "singlestep"]
+    assert keys["method"]["enum"] == ["multistep", "singlestep", "fast", "adaptive"]
     assert keys["corrector"]["type"] == "boolean"
     assert re.fullmatch(keys["size"]["pattern"], "512x768")
     assert "$ref" not in json.dumps(keys)

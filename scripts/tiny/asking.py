@@ -13,9 +13,9 @@ from pictures import COLOURS, SCENES, Lesson
 from things import PAIRS, THINGS, UNCOUNTED, many, one
 
 COLOURED = (
-    "on a {colour} background, {what}",
+    "on a {colour} background i see {what}",
     "{colour} background with {what}",
-    "{what} with a {colour} background",
+    "{what} with a background in {colour}",
     "{what}, the background is {colour}",
     "draw {what} on {colour}",
     "show me {what} on a {colour} background",
@@ -23,7 +23,7 @@ COLOURED = (
     "i want {what} in front of a plain {colour} background",
 )
 IN_SCENES = (
-    "{where}, {what}",
+    "{where} i see {what}",
     "draw {what} {where}",
     "{what} out {where}",
     "i want {what} {where}",

@@ -150,7 +150,7 @@ def solve(
     ValueError for an unknown prediction or nodes the schedule has not, and FloatingPointError if
     the result is not finite.
     """
-    if not len(noise):
+    if not noise.numel():
         return noise.clone()
     whole = (network, sampler, schedule, prediction)
     if sampler.method == "adaptive":
