@@ -80,12 +80,8 @@ def bench(
         typer.Option("--plot", metavar="FILE.png", help="Error against calls; needs matplotlib."),
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Draw no progress.")] = False,
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option("--dtype", metavar="NAME", help="auto, fp16, bf16 or fp32.")
-    ] = "auto",
+    device: flags.Device = "auto",
+    dtype: flags.Dtype = "auto",
 ) -> None:
     from sdfast.errors import UsageError
     from sdfast.jobs import read_lines

@@ -79,3 +79,7 @@ ModelName = Annotated[
         "-m", "--model", metavar="NAME|ID|FOLDER", help="tiny, an alias, a Hub id or a folder."
     ),
 ]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
+]
+Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, fp16, bf16 or fp32.")]

@@ -91,12 +91,8 @@ def gen(
         bool, typer.Option("--dry-run", help="Print the jobs as JSON lines; load nothing.")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option("--dtype", metavar="NAME", help="auto, fp16, bf16 or fp32.")
-    ] = "auto",
+    device: flags.Device = "auto",
+    dtype: flags.Dtype = "auto",
 ) -> None:
     from sdfast.config import load_config
     from sdfast.job import layered

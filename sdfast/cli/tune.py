@@ -38,12 +38,8 @@ def tune(
     force: Annotated[bool, typer.Option("--force", help="Replace a preset of that name.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing from the Hub.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Draw no progress.")] = False,
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
-    ] = "auto",
-    dtype: Annotated[
-        str, typer.Option("--dtype", metavar="NAME", help="auto, fp16, bf16 or fp32.")
-    ] = "auto",
+    device: flags.Device = "auto",
+    dtype: flags.Dtype = "auto",
 ) -> None:
     from sdfast.config import load_config
     from sdfast.errors import ModelError, UsageError
