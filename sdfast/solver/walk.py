@@ -92,9 +92,10 @@ def _reader(network: Network, sampler: Sampler, prediction: str) -> Predict:
     def predict(x: Tensor, node: Node) -> Tensor:
         return read(network(x, node.t), x, node, said, target)
 
-    if sampler.thresholding is None:
+    quantile = sampler.thresholding
+    if quantile is None:
         return predict
-    return lambda x, node: thresholded(predict(x, node), sampler.thresholding or 1.0)
+    return lambda x, node: thresholded(predict(x, node), quantile)
 
 
 def trajectory(
