@@ -74,6 +74,8 @@ class Score(NamedTuple):
     median: float
     elsewhere: float
     """The share of samples that ended in another picture."""
+    robust: float
+    """Between RMS and median: the mean of errors to the power of 1.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,11 @@ def _walked(row: Row, posed: Posed, cases: Sequence[Case], budget: int) -> tuple
 
 
 def score(missed: Tensor, astray: Tensor) -> Score:
-    """The errors and strayings of samples in three numbers."""
+    """The errors and strayings of samples in four numbers."""
     rms = missed.square().mean().sqrt()
-    return Score(float(rms), float(missed.median()), float(astray.double().mean()))
+    robust = missed.pow(1.5).mean().pow(2 / 3)
+    strayed = astray.double().mean()
+    return Score(float(rms), float(missed.median()), float(strayed), float(robust))
 
 
 class _Counting:

@@ -32,8 +32,8 @@ TEST, TRAINING = 1, 2
 """The seeds of the noises to judge by and of those to choose by."""
 COUNT = 96
 """Noises to judge by, unless told otherwise."""
-CHOOSING = 2 / 3
-"""Noises to choose by for each of those: 64 for 96."""
+CHOOSING = 8 / 3
+"""Noises to choose by for each of those: 256 for 96."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from itertools import accumulate, pairwise, zip_longest
+from itertools import pairwise, zip_longest
 
 from sdfast.sampler import Sampler
 from sdfast.solver.predict import Target
@@ -20,6 +20,9 @@ evenly spaced times make such steps, whatever their number: a rule by step count
 code (below 10) and diffusers (below 15), only moves the jump in error to that count. A rule that
 fades has no jump at all.
 """
+
+TOO_LONG = {1: 1.8, 2: 1.8, 3: 1.6}
+"""A stride of an order ends before a step so many times as long as the one before it."""
 
 Shares = dict[int, float]
 """How much of a step is taken with each order; they add up to 1."""
@@ -131,20 +134,30 @@ def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     for stride in _cut(grid, sampler):
         here, *inside = stride[:-1]
         asked = (here, *inside)
+        lengths = strides(stride)
         for i, (node, there) in enumerate(pairwise(stride)):
             settle = None if i else HERE
-            plan.append(Row(node, settle, mixture(here, asked[: i + 1], there, target)))
+            known, shares = asked[: i + 1], _trusted(lengths[: i + 1], i + 1)
+            of_each = {order: mixture(here, known[-order:], there, target) for order in shares}
+            plan.append(Row(node, settle, _blended(of_each, shares)))
     return tuple(plan)
 
 
 def _cut(grid: Grid, sampler: Sampler) -> list[Grid]:
-    """The grid in strides; a last step that is long beside the one before is taken alone."""
-    last = len(grid) - 1
-    order = min(sampler.order, last)
-    alone = order > 1 and _trusted(strides(grid), order).get(order, 0.0) < 0.5
-    end = last - alone
+    """The grid in strides, cut before every step that is long beside the one before it."""
+    lengths = strides(grid)
+    last = len(lengths)
+    end = last - (last > 1 and _too_long(lengths, last - 1, sampler.order))
     sizes = _SIZES[sampler.method](end, sampler.order) + [1] * (last - end)
-    return [grid[a : b + 1] for a, b in pairwise(accumulate(sizes, initial=0))]
+    edges = [0]
+    for size in sizes:
+        inside = range(edges[-1] + 1, edges[-1] + size)
+        edges += [*(i for i in inside if _too_long(lengths, i, sampler.order)), edges[-1] + size]
+    return [grid[a : b + 1] for a, b in pairwise(edges)]
+
+
+def _too_long(lengths: Sequence[float], i: int, order: int) -> bool:
+    return lengths[i] > TOO_LONG[order] * lengths[i - 1]
 
 
 def _rest_first(steps: int, order: int) -> list[int]:
