@@ -1,4 +1,4 @@
-"""Every test runs offline, with an empty Hugging Face cache and nobody's settings."""
+"""Every test runs offline, with an empty Hugging Face cache and nobody's settings or worker."""
 
 import os
 import tempfile
@@ -10,6 +10,7 @@ os.environ |= {  # read once, when huggingface_hub and torch are imported
     "HF_HOME": _HOME.name,
     "HF_HUB_CACHE": f"{_HOME.name}/hub",
     "HF_HUB_OFFLINE": "1",
+    "XDG_RUNTIME_DIR": _HOME.name,  # where nobody's own worker is asked
     "OMP_NUM_THREADS": "1",  # networks as small as these only wait for each other's threads
 }
 

@@ -6,15 +6,22 @@ files on the Hub: five folders and a `model_index.json`.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
     PNDMScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORDS = 77
@@ -38,17 +45,43 @@ def write_model(folder: Path, prediction: str = "epsilon") -> Path:
     return folder
 
 
-def _unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        norm_num_groups=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=16,
-        attention_head_dim=4,
+def write_xl_model(folder: Path) -> Path:
+    """The same for Stable Diffusion XL, whose UNet reads two text encoders, a whole and a size."""
+    torch.manual_seed(0)
+    second = _text_sizes(hidden_size=24, projection_dim=20, hidden_act="gelu")
+    pipeline = StableDiffusionXLPipeline(
+        unet=_unet(
+            cross_attention_dim=16 + 24,
+            transformer_layers_per_block=(2, 1),
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 20,
+            use_linear_projection=True,
+        ),
+        vae=_vae(),
+        text_encoder=_text_encoder(),
+        text_encoder_2=CLIPTextModelWithProjection(second).eval(),
+        tokenizer=_tokenizer(folder / "tokenizer"),
+        tokenizer_2=_tokenizer(folder / "tokenizer_2"),
+        scheduler=_scheduler("epsilon"),
+        add_watermarker=False,
     )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def _unet(**changes: Any) -> UNet2DConditionModel:
+    plain = {
+        "sample_size": 8,
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "cross_attention_dim": 16,
+        "attention_head_dim": 4,
+    }
+    return UNet2DConditionModel(**plain | changes)
 
 
 def _vae() -> AutoencoderKL:
@@ -62,18 +95,22 @@ def _vae() -> AutoencoderKL:
 
 
 def _text_encoder() -> CLIPTextModel:
-    sizes = CLIPTextConfig(
-        vocab_size=len(_vocabulary()),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=WORDS,
-        bos_token_id=_vocabulary()[START],
-        eos_token_id=_vocabulary()[END],
-        pad_token_id=_vocabulary()[END],
-    )
-    return CLIPTextModel(sizes).eval()
+    return CLIPTextModel(_text_sizes()).eval()
+
+
+def _text_sizes(**changes: Any) -> CLIPTextConfig:
+    plain = {
+        "vocab_size": len(_vocabulary()),
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": WORDS,
+        "bos_token_id": _vocabulary()[START],
+        "eos_token_id": _vocabulary()[END],
+        "pad_token_id": _vocabulary()[END],
+    }
+    return CLIPTextConfig(**plain | changes)
 
 
 def _scheduler(prediction: str) -> PNDMScheduler:

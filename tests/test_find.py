@@ -145,7 +145,7 @@ def test_a_single_file_is_refused_with_the_way_out(small):
     assert "from_single_file" in caught.value.hint
 
 
-@pytest.mark.parametrize("kind", ["StableDiffusionXLPipeline", "FluxPipeline", None, 7, "\x1b[2J"])
+@pytest.mark.parametrize("kind", ["StableDiffusion3Pipeline", "FluxPipeline", None, 7, "\x1b[2J"])
 def test_another_kind_of_pipeline_is_refused_by_its_name(broken, kind):
     change(broken / "model_index.json", _class_name=kind)
     assert "only Stable Diffusion 1.x" in refused(broken)

@@ -11,7 +11,6 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
-    UNet2DConditionModel,
 )
 from small import write_model
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -21,6 +20,7 @@ from sdfast.errors import DeviceError, ModelError, UsageError
 from sdfast.job import Job, Sampler
 from sdfast.models import load_model
 from sdfast.models.device import Clock, cpu_has_bfloat16, memory_errors, pick_device, pick_dtype
+from sdfast.models.networks import UNet
 from sdfast.solver.walk import trajectory
 
 SIZE = (64, 64)
@@ -134,7 +134,7 @@ def test_the_unet_is_asked_once_a_step_with_a_batch_of_two_only_if_guided(small,
     model, asked = load_model(str(small), device="cpu"), []
 
     def count(module, inputs):
-        if isinstance(module, UNet2DConditionModel):
+        if isinstance(module, UNet):
             asked.append(len(inputs[0]))
 
     with register_module_forward_pre_hook(count):

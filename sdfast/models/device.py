@@ -1,5 +1,6 @@
 """Where the networks run, in which precision, and how long it took there."""
 
+import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -56,6 +57,21 @@ def cpu_has_bfloat16() -> bool:
     except OSError:
         return False
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+def use_cores() -> None:
+    """One thread for each core where a core runs two, as far as the environment leaves it open."""
+    if {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & set(os.environ) or not hasattr(
+        os, "sched_getaffinity"
+    ):
+        return
+    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    try:
+        cores = {Path(siblings.format(n)).read_text() for n in os.sched_getaffinity(0)}
+    except OSError:
+        return
+    if len(cores) < torch.get_num_threads():
+        torch.set_num_threads(len(cores))
 
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")

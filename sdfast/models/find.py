@@ -1,8 +1,9 @@
 """Where a model's files are, and whether they are whole, before anything heavy is loaded.
 
-A model is `tiny` (it comes with the package), an alias, a Hugging Face Hub id or a folder in
-diffusers' layout. What is in the cache is used without asking the network; what is not is fetched
-only when it was asked for by name. Nothing here imports torch.
+A model is `tiny` (it comes with the package), an alias, a Hugging Face Hub id, a folder in
+diffusers' layout, or `random:sd15` and its like, which have shapes alone. What is in the cache is
+used without asking the network; what is not is fetched only when it was asked for by name. Nothing
+here imports torch.
 """
 
 import os
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from sdfast.errors import ModelError
-from sdfast.models.folder import PARTS, Source, check_files, open_folder
+from sdfast.models.folder import PARTS, Source, check_files, open_folder, open_shape
 from sdfast.wording import nearest, quoted
 
 TINY = Path(__file__).parent / "tiny"
+
+RANDOM = {f"random:{path.name}": path for path in sorted(TINY.with_name("shapes").iterdir())}
+"""The true shapes with weights that mean nothing: for timing only."""
 
 ALIASES: dict[str, str] = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -33,6 +37,8 @@ def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool =
     target = target_of(name, aliases)
     if target == "tiny":
         return open_folder(name, TINY)
+    if target in RANDOM:
+        return open_shape(name, RANDOM[target])
     path = _on_disk(target)
     if path and path.is_dir():
         return open_folder(name, path)
@@ -43,7 +49,7 @@ def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool =
             "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)",
         )
     if not _HUB_ID.fullmatch(target):
-        raise ModelError(f"there is no model {quoted(name)}", nearest(name, short_names(aliases)))
+        raise ModelError(f"there is no model {quoted(name)}", _near(name, aliases))
     return open_folder(name, cached(target) or pull(target, offline=offline))
 
 
@@ -78,11 +84,14 @@ def lasting_target(name: str, aliases: Mapping[str, str] | None = None) -> str:
     path = _on_disk(target)
     if path and path.is_dir() and target != "tiny":
         return str(path.absolute())
-    if target == "tiny" or (not path and _HUB_ID.fullmatch(target)):
+    if target == "tiny" or target in RANDOM or (not path and _HUB_ID.fullmatch(target)):
         return target
-    raise ModelError(
-        f"{quoted(target)} is neither a Hub id nor a folder", nearest(name, short_names(aliases))
-    )
+    raise ModelError(f"{quoted(target)} is neither a Hub id nor a folder", _near(name, aliases))
+
+
+def _near(name: str, aliases: Mapping[str, str] | None) -> str:
+    """What may have been meant instead."""
+    return nearest(name, list(RANDOM) if name.startswith("random:") else short_names(aliases))
 
 
 def _on_disk(target: str) -> Path | None:
@@ -99,6 +108,10 @@ def cached(repo: str) -> Path | None:
 
     A download that was interrupted leaves one that is not.
     """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if not (Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}").is_dir():
+        return None  # and the rest of huggingface_hub may sleep on
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -156,7 +169,7 @@ def pull(repo: str, *, offline: bool = False) -> Path:
 
 
 def _needed(names: list[str]) -> list[str]:
-    """The files of the five parts, half-precision safetensors before full ones."""
+    """The files of every part, half-precision safetensors before full ones."""
     wanted = ["model_index.json", "sdfast.json"]
     for part in PARTS:
         inside = [n for n in names if n.startswith(f"{part}/")]

@@ -1,4 +1,4 @@
-"""A model's folder in Stable Diffusion 1.x's layout: what belongs there, and whether it is whole.
+"""A model's folder in diffusers' layout: what belongs there, and whether it is whole.
 
 Nothing heavy is loaded for it: configs are read, and of weights the header and the length.
 """
@@ -14,16 +14,24 @@ from typing import Any, cast
 from sdfast.errors import JobError, ModelError
 from sdfast.job import Job, read_job
 
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-"""The folders of Stable Diffusion 1.x's layout."""
+_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+PARTS = (*_PARTS, "text_encoder_2", "tokenizer_2")
+"""The folders of Stable Diffusion's layout, those last that only XL has."""
+
+_KINDS = {
+    "StableDiffusionPipeline": _PARTS,
+    "StableDiffusionImg2ImgPipeline": _PARTS,
+    "StableDiffusionXLPipeline": PARTS,
+    "StableDiffusionXLImg2ImgPipeline": PARTS,
+}
+"""The pipelines that are painted, and the folders of each."""
 
 _WEIGHTS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
+    "text_encoder_2": "model",
 }
-
-_CONFIGS = ("scheduler/scheduler_config.json", *(f"{part}/config.json" for part in _WEIGHTS))
 
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 """The files of a tokenizer, as transformers 5 writes it and as those before did."""
@@ -56,6 +64,28 @@ class Source:
     """How many things a model can draw that knows its own bounds."""
     words: frozenset[str] = frozenset()
     """The words such a model was taught."""
+    random: bool = False
+    """Its weights are random: it has true shapes, takes true time and paints noise."""
+    xl: bool = False
+    blank_is_zero: bool = False
+    """An empty prompt is told as nothing at all, zeros, and not as what the words mean."""
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The config of one of the networks."""
+        return _json(self.name, self.folder / part / "config.json")
+
+    def weights(self, part: str) -> list[Path]:
+        """The safetensors of one of the networks, in the variant that is there."""
+        variant = f".{self.variant}" if self.variant else ""
+        stem, folder = _WEIGHTS[part], self.folder / part
+        for dotted, index in ((variant, variant), ("", "")):
+            whole = folder / f"{stem}{dotted}.safetensors"
+            if whole.is_file():
+                return [whole]
+            listed = folder / f"{stem}.safetensors.index{index}.json"
+            if listed.is_file():
+                return _shards(self.name, listed)
+        return []
 
     def strange_words(self, prompts: Iterable[str]) -> list[str]:
         """The words that mean nothing to a model which knows its own bounds."""
@@ -70,19 +100,30 @@ class Source:
 
 
 def open_folder(name: str, folder: Path) -> Source:
-    """A folder in Stable Diffusion 1.x's layout, every file it needs there and whole."""
+    """A folder in Stable Diffusion's layout, every file it needs there and whole."""
+    kind = _kind(name, folder)
+    if kind not in _KINDS:
+        raise ModelError(
+            f"`{name}` is a {_plain(kind)}; only Stable Diffusion 1.x, 2.x and XL are painted"
+        )
+    return _opened(name, folder, check_files(name, folder))
+
+
+def open_shape(name: str, folder: Path) -> Source:
+    """A folder with configs alone, to be filled with random weights."""
+    return _opened(name, folder, None, random=True)
+
+
+def _opened(name: str, folder: Path, variant: str | None, *, random: bool = False) -> Source:
     index = _json(name, folder / "model_index.json")
-    kind = index.get("_class_name")
-    if kind not in ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"):
-        raise ModelError(f"`{name}` is a {_plain(kind)}; only Stable Diffusion 1.x is painted yet")
-    variant = check_files(name, folder)
-    configs = {part: _json(name, folder / part / "config.json") for part in _WEIGHTS}
+    configs = {part: _json(name, folder / part / "config.json") for part in ("unet", "vae")}
+    xl = _KINDS[_kind(name, folder)] == PARTS
     hints = folder / "sdfast.json"
     own = _json(name, hints) if hints.exists() else {}
     try:
         halvings = len(configs["vae"]["block_out_channels"]) - 1
         side = int(configs["unet"]["sample_size"]) * 2**halvings
-        guidance = float(own.get("guidance", 7.5))
+        guidance = float(own.get("guidance", 5.0 if xl else 7.5))
         things, words = len(own.get("things", ())), frozenset(map(str, own.get("words", ())))
         read_job({"prompt": "any", "size": (side, side), "guidance": guidance})
     except (KeyError, TypeError, ValueError, OverflowError, JobError) as error:
@@ -98,24 +139,37 @@ def open_folder(name: str, folder: Path) -> Source:
         guidance=guidance,
         things=things,
         words=words,
+        random=random,
+        xl=xl,
+        blank_is_zero=xl and index.get("force_zeros_for_empty_prompt", True) is True,
     )
 
 
 def check_files(name: str, folder: Path) -> str | None:
     """Which variant the weights are. Raises ModelError unless every file is there and whole."""
-    for part in PARTS:
+    parts = _KINDS.get(_kind(name, folder), _PARTS)
+    for part in parts:
         if not (folder / part).is_dir():
             raise ModelError(f"`{name}` has no folder `{part}`", f"looked in {folder}")
-    variants = [_check_weights(name, folder / part, stem) for part, stem in _WEIGHTS.items()]
-    for file in _CONFIGS:
+    networks = [part for part in parts if part in _WEIGHTS]
+    variants = [_check_weights(name, folder / part, _WEIGHTS[part]) for part in networks]
+    for file in ("scheduler/scheduler_config.json", *(f"{part}/config.json" for part in networks)):
         if not (folder / file).is_file():
             raise ModelError(f"`{name}` has no file `{file}`")
-    if not any(all((folder / "tokenizer" / f).is_file() for f in form) for form in _TOKENIZERS):
-        raise ModelError(
-            f"`{name}` has no file `tokenizer/tokenizer.json`, "
-            "nor both `tokenizer/vocab.json` and `tokenizer/merges.txt`"
-        )
+        _json(name, folder / file)
+    for part in parts:
+        if part.startswith("tokenizer") and not any(
+            all((folder / part / f).is_file() for f in form) for form in _TOKENIZERS
+        ):
+            raise ModelError(
+                f"`{name}` has no file `{part}/tokenizer.json`, "
+                f"nor both `{part}/vocab.json` and `{part}/merges.txt`"
+            )
     return "fp16" if "fp16" in variants else None
+
+
+def _kind(name: str, folder: Path) -> str:
+    return str(_json(name, folder / "model_index.json").get("_class_name"))
 
 
 def _plain(value: object) -> str:
@@ -151,11 +205,8 @@ def _check_weights(name: str, folder: Path, stem: str) -> str | None:
             check_safetensors(name, whole)
             return variant
         if index.is_file():
-            shards = _json(name, index).get("weight_map")
-            if not isinstance(shards, dict):
-                raise ModelError(f"`{name}`: `{folder.name}/{index.name}` names no shards")
-            for shard in {str(s) for s in cast("dict[str, object]", shards).values()}:
-                check_safetensors(name, folder / Path(shard).name)
+            for shard in _shards(name, index):
+                check_safetensors(name, shard)
             return variant
     if pickles := sorted(p.name for p in folder.glob("*.bin")):
         raise ModelError(
@@ -163,6 +214,15 @@ def _check_weights(name: str, folder: Path, stem: str) -> str | None:
             "sdfast reads safetensors only; most models on the Hub have them by now",
         )
     raise ModelError(f"`{name}` has no file `{folder.name}/{stem}.safetensors`")
+
+
+def _shards(name: str, index: Path) -> list[Path]:
+    """The files that hold a network's weights in parts, each in the same folder."""
+    shards = _json(name, index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise ModelError(f"`{name}`: `{index.parent.name}/{index.name}` names no shards")
+    files = {Path(str(s)).name for s in cast("dict[str, object]", shards).values()}
+    return [index.parent / file for file in sorted(files)]
 
 
 def check_safetensors(name: str, path: Path) -> None:

@@ -3,7 +3,9 @@
 Guidance wraps a network and gives a network: the solver never learns of it.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,23 +15,40 @@ from sdfast.solver.schedule import Node, NoiseSchedule
 
 Network = Callable[[Tensor, float], Tensor]
 
+Condition = Tensor | tuple[Tensor, ...]
+"""What a network is told: one tensor, or several that belong together; one row a picture."""
+
+
+def joined(conditions: Sequence[Condition]) -> Condition:
+    """Conditions below each other, as one of their kind."""
+    first = conditions[0]
+    if isinstance(first, Tensor):
+        return torch.cat([c for c in conditions if isinstance(c, Tensor)])
+    rows = [torch.cat(part) for part in zip(*conditions, strict=True)]
+    return cast("Any", first)._make(rows) if hasattr(first, "_make") else tuple(rows)
+
 
 def classifier_free(
-    network: Callable[[Tensor, float, Tensor], Tensor],
-    prompted: Tensor,
-    plain: Tensor | None,
+    network: Callable[[Tensor, float, Any], Tensor],
+    prompted: Condition,
+    plain: Condition | None,
     scale: float,
+    during: tuple[float, float] | None = None,
 ) -> Network:
     """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond.
 
     `network(x, t, condition)` is asked for both in one batch; at scale 1, or without `plain`, for
-    `prompted` alone. Conditions have one row a picture.
+    `prompted` alone. Conditions have one row a picture. `during` names the first and the last time
+    at which to guide at all (arXiv 2404.07724).
     """
     if plain is None or scale == 1:
         return lambda x, t: network(x, t, prompted)
-    both = torch.cat([plain, prompted])
+    both = joined([plain, prompted])
+    first, last = during or (math.inf, -math.inf)
 
     def guided(x: Tensor, t: float) -> Tensor:
+        if not first >= t >= last:
+            return network(x, t, prompted)
         untold, told = network(torch.cat([x, x]), t, both).chunk(2)
         return guide(untold, told, scale)
 

@@ -10,6 +10,7 @@ from sdfast.engine import Model
 from sdfast.job import Job
 from sdfast.sampler import DEFAULT, Sampler
 from sdfast.solver import classifier_free, solve
+from sdfast.solver.guidance import joined
 from sdfast.tune.fit import TRUTH, Fitted, Lesson, Tried, tune
 
 SEEN = (
@@ -124,8 +125,8 @@ def _lessons(model: Model, prompts: Sequence[str], scale: float, seed: int) -> l
     lessons: list[Lesson] = []
     for at in range(0, len(prompts), TOGETHER):
         words = prompts[at : at + TOGETHER]
-        told = torch.cat([model.encode(prompt).states for prompt in words])
-        away = model.encode("").states.expand_as(told) if scale != 1 else None
+        told = joined([model.encode(prompt).states for prompt in words])
+        away = joined([model.encode("").states] * len(words)) if scale != 1 else None
         size = model.complete(Job(prompt="any", seed=0)).size
         assert size is not None
         noise = torch.cat([model.noise(seed + at + i, size) for i in range(len(words))])

@@ -1,0 +1,25 @@
+"""glibc's allocator, told to keep what it has.
+
+A block as large as a picture's is given back to the system when it is freed, and asked for again,
+page by page, for the next layer: 83,000 page faults a step at 256 pixels. Thresholds for that stop
+at 32 MB; never asking for single blocks and never giving back has no such limit. Whoever has set
+`MALLOC_` variables is not overruled, and other allocators and systems are left alone.
+"""
+
+import ctypes
+import os
+import sys
+from functools import cache
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
+
+
+@cache
+def keep_memory() -> None:
+    """Free memory stays with the process from here on."""
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt"):
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, -1)

@@ -1,0 +1,174 @@
+"""Residual blocks and transformers, the two things a UNet alternates; a VAE has the first only."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sdfast.models.networks.layers import (
+    Conv,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    as_pixels,
+    as_words,
+    by_head,
+    silu,
+)
+
+
+class Keys(NamedTuple):
+    """What a prompt looks like to one layer of attention, [n, heads, words, width]."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class ResBlock(nn.Module):
+    """Two convolutions beside a shortcut; in a UNet the first is told the time."""
+
+    def __init__(
+        self, inside: int, outside: int, groups: int, eps: float, time: int | None = None
+    ) -> None:
+        super().__init__()
+        self.norm1 = GroupNorm(groups, inside, eps)
+        self.conv1 = Conv(inside, outside)
+        self.time_emb_proj = Linear(time, outside) if time else None
+        self.norm2 = GroupNorm(groups, outside, eps)
+        self.conv2 = Conv(outside, outside)
+        self.conv_shortcut = Linear(inside, outside) if inside != outside else None
+
+    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        """`time` has a row for each picture, or one that holds for all."""
+        h = silu(self.norm1(x))
+        if self.time_emb_proj is None or time is None:
+            h = self.conv1(h)
+        elif len(time) == 1:  # the same for each pixel of each picture: a bias
+            h = self.conv1(h, bias=self.time_emb_proj(time)[0] + self.conv1.bias)
+        else:
+            h = self.conv1(h).add_(self.time_emb_proj(time)[:, :, None, None])
+        h = silu(self.norm2(h))
+        if self.conv_shortcut is not None:  # of one pixel each: a linear map
+            x = as_pixels(self.conv_shortcut(as_words(x)), x)
+        return self.conv2(h, x)
+
+
+class SelfAttention(nn.Module):
+    """Every pixel asks every other."""
+
+    def __init__(self, width: int, heads: int, *, bias: bool = False) -> None:
+        super().__init__()
+        self.to_qkv = Linear(width, 3 * width, bias=bias)
+        self.to_out = nn.ModuleList([Linear(width, width)])
+        self._heads = heads
+
+    def forward(self, x: Tensor, plus: Tensor) -> Tensor:
+        q, k, v = (by_head(part, self._heads) for part in self.to_qkv(x).chunk(3, -1))
+        found = F.scaled_dot_product_attention(q, k, v)
+        return self.to_out[0](found.transpose(1, 2).flatten(2), "add", plus)
+
+
+class CrossAttention(nn.Module):
+    """Every pixel asks the words of the prompt, which stay the same for the whole walk."""
+
+    def __init__(self, width: int, heads: int, words: int) -> None:
+        super().__init__()
+        self.to_q = Linear(width, width, bias=False)
+        self.to_kv = Linear(words, 2 * width, bias=False)
+        self.to_out = nn.ModuleList([Linear(width, width)])
+        self._heads = heads
+
+    def read(self, words: Tensor) -> Keys:
+        """Keys and values of a prompt's states, [n, words, width]."""
+        return Keys(*(by_head(part, self._heads) for part in self.to_kv(words).chunk(2, -1)))
+
+    def forward(self, x: Tensor, told: Keys, plus: Tensor) -> Tensor:
+        found = F.scaled_dot_product_attention(by_head(self.to_q(x), self._heads), *told)
+        return self.to_out[0](found.transpose(1, 2).flatten(2), "add", plus)
+
+
+class GatedLinear(nn.Module):
+    """Half of a product, times the other half through GELU (arXiv 2002.05202)."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        self.value = Linear(inside, outside)
+        self.gate = Linear(inside, outside)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value(x, "mul", self.gate(x, "gelu"))
+
+
+class FeedForward(nn.Module):
+    """Each pixel by itself, four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleDict(
+            {"0": GatedLinear(width, 4 * width), "2": Linear(4 * width, width)}
+        )
+
+    def forward(self, x: Tensor, plus: Tensor) -> Tensor:
+        return self.net["2"](self.net["0"](x), "add", plus)
+
+
+class TransformerBlock(nn.Module):
+    """Pixels ask each other, then the prompt, then think."""
+
+    def __init__(self, width: int, heads: int, words: int) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(width)
+        self.attn1 = SelfAttention(width, heads)
+        self.norm2 = LayerNorm(width)
+        self.attn2 = CrossAttention(width, heads, words)
+        self.norm3 = LayerNorm(width)
+        self.ff = FeedForward(width)
+
+    def forward(self, x: Tensor, told: Keys) -> Tensor:
+        x = self.attn1(self.norm1(x), x)
+        x = self.attn2(self.norm2(x), told, x)
+        return self.ff(self.norm3(x), x)
+
+
+class Transformer(nn.Module):
+    """Blocks of attention between two linear maps, beside a shortcut."""
+
+    def __init__(self, width: int, heads: int, words: int, groups: int, depth: int) -> None:
+        super().__init__()
+        self.norm = GroupNorm(groups, width, 1e-6)
+        self.proj_in = Linear(width, width)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(width, heads, words) for _ in range(depth)
+        )
+        self.proj_out = Linear(width, width)
+
+    def forward(self, x: Tensor, told: Iterator[Keys]) -> Tensor:
+        """Each block takes the next of what the prompt looks like."""
+        h = self.proj_in(as_words(self.norm(x)))
+        for block in self.transformer_blocks:
+            h = block(h, next(told))
+        return as_pixels(self.proj_out(h, "add", as_words(x)), x)
+
+
+class Downsample(nn.Module):
+    """Half as wide and as high."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = Conv(width, width, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Twice as wide and as high, or the size asked for."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = Conv(width, width)
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        size = size or (2 * x.shape[-2], 2 * x.shape[-1])
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))

@@ -1,0 +1,179 @@
+"""Linear maps, convolutions and norms: the few things all networks are made of.
+
+On a CPU the weights are laid out once, when they are loaded, as oneDNN multiplies fastest; called
+from plain torch it would lay them out anew in each call. The same calls take what follows the
+product along: an activation, a sum or a product then costs no trip through memory of its own.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def blank(*shape: int) -> nn.Parameter:
+    """A weight that has its shape and, until a file fills it, nothing else."""
+    return nn.Parameter(torch.empty(shape, device="meta"), requires_grad=False)
+
+
+@cache
+def _onednn() -> Any:
+    """oneDNN's operators that keep weights in their own layout, or None where torch lacks them.
+
+    Inductor calls them; by name they are not promised, so all are looked for and one is tried.
+    """
+    ops: Any = torch.ops.mkldnn
+    try:
+        x, w = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 1)
+        keep = ops._reorder_convolution_weight(w, [0, 0], [1, 1], [1, 1], 1, [1, 1, 4, 4])
+        ops._convolution_pointwise.binary(x, x, keep, None, *_conv(1, 1), "add", None, None, [], "")
+        keep = ops._reorder_linear_weight(w[0, 0], 4)
+        ops._linear_pointwise.binary(x[0, 0, :, :1], x[0, 0, :, :1], keep, None, "mul")
+        ops._linear_pointwise(x[0, 0, :, :1], keep, None, "gelu", [], "none")
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return ops
+
+
+def _conv(kernel: int, stride: int) -> tuple[list[int], list[int], list[int], int]:
+    """Padding, stride, dilation and groups of a convolution that keeps the size at stride 1."""
+    return [kernel // 2] * 2, [stride] * 2, [1, 1], 1
+
+
+def _packs(weight: Tensor) -> bool:
+    """Whether weights like this are to be laid out anew."""
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
+        return False
+    if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    return _onednn() is not None
+
+
+_THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
+    "none": lambda y, _: y,
+    "gelu": lambda y, _: F.gelu(y),
+    "add": lambda y, other: y.add_(other),
+    "mul": lambda y, other: y.mul_(other),
+}
+"""What may follow a product."""
+
+
+class Linear(nn.Module):
+    """`x @ weight.T + bias`, and then what follows it: `gelu`, or `add` and `mul` with another."""
+
+    def __init__(self, inside: int, outside: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = blank(outside, inside)
+        self.bias = blank(outside) if bias else None
+        self._packed: Tensor | None = None
+
+    def lay_out(self) -> None:
+        """Lay the weights out for the processor; they are of no other use from then on."""
+        if _packs(self.weight):
+            self._packed = _onednn()._reorder_linear_weight(self.weight)
+            del self.weight
+
+    def forward(self, x: Tensor, then: str = "none", other: Tensor | None = None) -> Tensor:
+        if self._packed is None:
+            return _THEN[then](F.linear(x, self.weight, self.bias), other)
+        multiply: Any = _onednn()._linear_pointwise
+        if other is not None:
+            return multiply.binary(x, other, self._packed, self.bias, then)
+        return multiply(x, self._packed, self.bias, then, [], "none")
+
+
+class Conv(nn.Module):
+    """A convolution that keeps the size at stride 1, and then the sum with another tensor."""
+
+    def __init__(self, inside: int, outside: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.weight = blank(outside, inside, kernel, kernel)
+        self.bias = blank(outside)
+        self._how = _conv(kernel, stride)
+        self._steady = outside >= 256 and outside % 64 == 0
+        self._packed: dict[torch.Size | None, Tensor] | None = None
+
+    def lay_out(self) -> None:
+        """Lay the weights out for the processor.
+
+        Many filters, in whole blocks of 64, lie the same for pictures of any size, and the weights
+        are of no other use. Few are laid out again for each size: in the wrong layout oneDNN turns
+        them around in every call, at a hundred times the price of the call.
+        """
+        if not _packs(self.weight):
+            return
+        self._packed = {}
+        if self._steady:
+            self._packed[None] = _onednn()._reorder_convolution_weight(self.weight, *self._how)
+            del self.weight
+
+    def forward(self, x: Tensor, plus: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """`bias` stands in for the layer's own."""
+        bias = self.bias if bias is None else bias
+        if self._packed is None:
+            y = F.conv2d(x, self.weight, bias, self._how[1], self._how[0])
+            return y if plus is None else y.add_(plus)
+        convolve: Any = _onednn()._convolution_pointwise
+        weight = self._laid_out_for(self._packed, x)
+        if plus is not None:
+            none: list[float] = []
+            fused = ("add", None, None, none, None)
+            return convolve.binary(x, plus, weight, bias, *self._how, *fused)
+        return convolve(x, weight, bias, *self._how, "none", [], "")
+
+    def _laid_out_for(self, packed: dict[torch.Size | None, Tensor], x: Tensor) -> Tensor:
+        size = None if self._steady else x.shape
+        if size not in packed:
+            if len(packed) > 3:
+                packed.clear()
+            lay: Any = _onednn()._reorder_convolution_weight
+            packed[size] = lay(self.weight, *self._how, list(x.shape))
+        return packed[size]
+
+
+class GroupNorm(nn.Module):
+    """Each group of channels brought to mean 0 and variance 1."""
+
+    def __init__(self, groups: int, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.bias = blank(width), blank(width)
+        self._groups, self._eps = groups, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self._groups, self.weight, self.bias, self._eps)
+
+
+class LayerNorm(nn.Module):
+    """Each row brought to mean 0 and variance 1."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight, self.bias = blank(width), blank(width)
+        self._shape, self._eps = (width,), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self._shape, self.weight, self.bias, self._eps)
+
+
+def silu(x: Tensor) -> Tensor:
+    """x * sigmoid(x), written over x."""
+    return F.silu(x, inplace=True)
+
+
+def as_words(x: Tensor) -> Tensor:
+    """[n, c, h, w] as [n, h * w, c]; with channels last in memory nothing is moved."""
+    return torch.permute(x, (0, 2, 3, 1)).flatten(1, 2)
+
+
+def as_pixels(x: Tensor, like: Tensor) -> Tensor:
+    """[n, h * w, c] as [n, c, h, w], as high and wide as another."""
+    n, _, height, width = like.shape
+    return torch.permute(x.view(n, height, width, -1), (0, 3, 1, 2))
+
+
+def by_head(x: Tensor, heads: int) -> Tensor:
+    """[n, words, c] as [n, heads, words, c / heads]."""
+    return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)

@@ -1,0 +1,260 @@
+"""The UNet: what is noise in these latents, given the time and the prompt?
+
+Down through narrower pictures, and up again beside what was seen on the way. Covers Stable
+Diffusion 1.x, 2.x and XL, their inpainting models and those distilled to fewer blocks. What a
+prompt looks like to each layer is worked out once, not in each step.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from sdfast.models.networks.blocks import (
+    CrossAttention,
+    Downsample,
+    Keys,
+    ResBlock,
+    Transformer,
+    Upsample,
+)
+from sdfast.models.networks.config import Config
+from sdfast.models.networks.layers import Conv, GroupNorm, Linear, silu
+
+_ONLY: dict[str, tuple[object, ...]] = {
+    "act_fn": ("silu", "swish"),
+    "attention_type": ("default",),
+    "center_input_sample": (False,),
+    "class_embed_type": (),
+    "class_embeddings_concat": (False,),
+    "cross_attention_norm": (),
+    "downsample_padding": (1,),
+    "dual_cross_attention": (False,),
+    "encoder_hid_dim": (),
+    "encoder_hid_dim_type": (),
+    "mid_block_only_cross_attention": (False,),
+    "mid_block_scale_factor": (1, 1.0),
+    "num_attention_heads": (),  # diffusers refuses it, too: heads are in `attention_head_dim`
+    "num_class_embeds": (),
+    "only_cross_attention": (False,),
+    "resnet_out_scale_factor": (1, 1.0),
+    "resnet_skip_time_act": (False,),
+    "resnet_time_scale_shift": ("default",),
+    "time_cond_proj_dim": (),
+    "time_embedding_act_fn": (),
+    "time_embedding_type": ("positional",),
+    "timestep_post_act": (),
+    "upcast_attention": (False, True),  # fused attention sums in float32 whichever it says
+}
+"""What else a UNet's config may say; any other value is another network."""
+
+_ATTENDS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
+_ATTENDS_UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
+_MIDDLES = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
+
+
+class Told(NamedTuple):
+    """A prompt as the UNet's layers see it."""
+
+    keys: list[Keys]
+    more: Tensor | None
+    """What is added to the time's embedding, [n, width]: the prompt as a whole and the size."""
+
+
+class _Level(NamedTuple):
+    """What the blocks of one level have in common."""
+
+    width: int
+    heads: int
+    words: int
+    groups: int
+    eps: float
+    time: int
+
+    def block(self, inside: int) -> ResBlock:
+        return ResBlock(inside, self.width, self.groups, self.eps, self.time)
+
+    def transformer(self, depth: int) -> Transformer:
+        return Transformer(self.width, self.heads, self.words, self.groups, depth)
+
+
+class _Block(nn.Module):
+    """Residual blocks of one level, each with a transformer behind it or none."""
+
+    def __init__(self, level: _Level, insides: Sequence[int], depths: Sequence[int]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(level.block(inside) for inside in insides)
+        if depths:
+            self.attentions = nn.ModuleList(level.transformer(depth) for depth in depths)
+
+    def layer(self, i: int, x: Tensor, time: Tensor, told: Iterator[Keys]) -> Tensor:
+        x = self.resnets[i](x, time)
+        return self.attentions[i](x, told) if hasattr(self, "attentions") else x
+
+
+class _Down(_Block):
+    def __init__(
+        self, level: _Level, insides: Sequence[int], depths: Sequence[int], *, last: bool
+    ) -> None:
+        super().__init__(level, insides, depths)
+        if not last:
+            self.downsamplers = nn.ModuleList([Downsample(level.width)])
+
+    def forward(self, x: Tensor, time: Tensor, told: Iterator[Keys]) -> Iterator[Tensor]:
+        """Everything seen on the way, the last of it smaller."""
+        for i in range(len(self.resnets)):
+            yield (x := self.layer(i, x, time, told))
+        if hasattr(self, "downsamplers"):
+            yield self.downsamplers[0](x)
+
+
+class _Middle(nn.Module):
+    def __init__(self, level: _Level, depth: int) -> None:
+        super().__init__()
+        count = 2 if depth else 1
+        self.resnets = nn.ModuleList(level.block(level.width) for _ in range(count))
+        if depth:
+            self.attentions = nn.ModuleList([level.transformer(depth)])
+
+    def forward(self, x: Tensor, time: Tensor, told: Iterator[Keys]) -> Tensor:
+        x = self.resnets[0](x, time)
+        return self.resnets[1](self.attentions[0](x, told), time) if len(self.resnets) > 1 else x
+
+
+class _Up(_Block):
+    def __init__(
+        self, level: _Level, insides: Sequence[int], depths: Sequence[int], *, last: bool
+    ) -> None:
+        super().__init__(level, insides, depths)
+        if not last:
+            self.upsamplers = nn.ModuleList([Upsample(level.width)])
+
+    def forward(self, x: Tensor, seen: list[Tensor], time: Tensor, told: Iterator[Keys]) -> Tensor:
+        for i in range(len(self.resnets)):
+            x = self.layer(i, torch.cat([x, seen.pop()], 1), time, told)
+        if hasattr(self, "upsamplers"):  # an odd size is not twice another
+            x = self.upsamplers[0](x, seen[-1].shape[-2:])
+        return x
+
+
+class _Embedding(nn.Module):
+    def __init__(self, inside: int, width: int) -> None:
+        super().__init__()
+        self.linear_1 = Linear(inside, width)
+        self.linear_2 = Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(silu(self.linear_1(x)))
+
+
+class UNet(nn.Module):
+    """diffusers' UNet2DConditionModel, asked with what `read` made of the prompt."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        config.only(_ONLY)
+        widths = config.widths()
+        levels = len(widths)
+        heads = config.each("attention_head_dim", levels, 8)
+        groups = config.count("norm_num_groups", 32)
+        words = config.each("cross_attention_dim", levels, 1280)
+        layers = config.each("layers_per_block", levels, 2, most=64)
+        down = config.kinds("down_block_types", levels, _ATTENDS)
+        up = config.kinds("up_block_types", levels, _ATTENDS_UP)
+        depths = config.depths("transformer_layers_per_block", layers)
+        above = config.depths(
+            "reverse_transformer_layers_per_block",
+            [n + 1 for n in reversed(layers)],
+            [d[0] for d in reversed(depths)],
+        )
+        config.divides("norm_num_groups", groups, *widths)
+        for width, count in zip(widths, heads, strict=True):
+            config.divides("attention_head_dim", count, width)
+        self.words = words[0]
+        self.channels = config.count("in_channels", 4)
+        self.side = config.count("sample_size", 64)
+        outside = config.count("out_channels", 4)
+        into, out = (config.count(f"conv_{end}_kernel", 3, most=15) for end in ("in", "out"))
+        time = config.count("time_embedding_dim", 4 * widths[0])
+        self._flip = config.flag("flip_sin_to_cos", True)
+        self._shift = config.number("freq_shift", 0)
+        eps = config.number("norm_eps", 1e-5)
+        level = [_Level(*of, groups, eps, time) for of in zip(widths, heads, words, strict=True)]
+
+        self.conv_in = Conv(self.channels, widths[0], into)
+        self.time_embedding = _Embedding(widths[0], time)
+        self._width = widths[0]
+        self._size = 0
+        if config.one_of("addition_embed_type", ("text_time", ""), "") == "text_time":
+            self._size = config.count("addition_time_embed_dim")
+            told = config.count("projection_class_embeddings_input_dim")
+            self.add_embedding = _Embedding(told, time)
+        self.down_blocks = nn.ModuleList()
+        seen = [widths[0]]
+        for i, kind in enumerate(down):
+            insides = [seen[-1], *[widths[i]] * (layers[i] - 1)]
+            last = i == levels - 1
+            attends = depths[i] if _ATTENDS[kind] else []
+            self.down_blocks.append(_Down(level[i], insides, attends, last=last))
+            seen += [widths[i]] * (layers[i] + (not last))
+        if config.literal("mid_block_type", "") is not None:
+            middle = config.one_of("mid_block_type", _MIDDLES, _MIDDLES[0])
+            attends = depths[-1][0] if middle == _MIDDLES[0] else 0
+            self.mid_block = _Middle(level[-1], attends)
+        self.up_blocks = nn.ModuleList()
+        below = widths[-1]
+        for i, kind in enumerate(up):
+            at = levels - 1 - i
+            ends = [below, *[widths[at]] * layers[at]]
+            insides = [end + seen.pop() for end in ends]
+            attends = above[i] if _ATTENDS_UP[kind] else []
+            self.up_blocks.append(_Up(level[at], insides, attends, last=at == 0))
+            below = widths[at]
+        self.conv_norm_out = GroupNorm(groups, widths[0], eps)
+        self.conv_out = Conv(widths[0], outside, out)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether `read` wants the prompt as a whole and the size, as XL does."""
+        return self._size > 0
+
+    def read(self, words: Tensor, whole: Tensor | None = None, sizes: Sequence[float] = ()) -> Told:
+        """What is told of a prompt in each step.
+
+        words  [n, words, width]
+        whole  the prompt in one vector, [n, width], and
+        sizes  six numbers of pixels (as it was, where it was cut, as it is to be): both for XL only
+        """
+        layers = [layer for layer in self.modules() if isinstance(layer, CrossAttention)]
+        keys = [layer.read(words) for layer in layers]
+        if not self._size:
+            return Told(keys, None)
+        assert whole is not None
+        numbers = torch.tensor(sizes, dtype=torch.float32, device=words.device)
+        waves = _waves(numbers, self._size, self._flip, self._shift).flatten().to(words.dtype)
+        more = torch.cat([whole, waves.expand(len(whole), -1)], -1)
+        return Told(keys, self.add_embedding(more))
+
+    def forward(self, x: Tensor, t: Tensor, told: Told) -> Tensor:
+        """What it says of latents [n, c, h, w] at time t, float32 [1] on their device."""
+        time = self.time_embedding(_waves(t, self._width, self._flip, self._shift).to(x.dtype))
+        time = silu(time if told.more is None else time + told.more)
+        keys = iter(told.keys)
+        seen = [self.conv_in(x)]
+        for block in self.down_blocks:
+            seen += cast("_Down", block)(seen[-1], time, keys)
+        x = self.mid_block(seen[-1], time, keys) if hasattr(self, "mid_block") else seen[-1]
+        for block in self.up_blocks:
+            x = block(x, seen, time, keys)
+        return self.conv_out(silu(self.conv_norm_out(x)))
+
+
+def _waves(numbers: Tensor, width: int, cosine_first: bool, shift: float) -> Tensor:
+    """Numbers as waves of falling frequency, [n] to [n, width] (arXiv 1706.03762, 3.5)."""
+    half = width // 2
+    steps = torch.arange(half, dtype=torch.float32, device=numbers.device)
+    angles = numbers[:, None] * torch.exp(-math.log(10_000) * steps / (half - shift))[None]
+    waves = [angles.cos(), angles.sin()] if cosine_first else [angles.sin(), angles.cos()]
+    return nn.functional.pad(torch.cat(waves, -1), (0, width % 2))

@@ -1,0 +1,131 @@
+"""Words as the numbers that CLIP knows them by.
+
+The same numbers as transformers' CLIPTokenizer gives, from the same files, with the `tokenizers`
+library alone. Tests compare the two on any text.
+"""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+
+_END = "<|endoftext|>"
+_NAMED = {"bos_token": "<|startoftext|>", "eos_token": _END, "unk_token": _END, "pad_token": _END}
+"""CLIP's special tokens, where the files do not say otherwise."""
+
+_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+
+
+class Tokens(NamedTuple):
+    """A text between its two ends, filled up to its places, and the words that found no place."""
+
+    ids: list[int]
+    dropped: str
+
+
+class Reader(Protocol):
+    """Anything that turns a text into numbers, `places` of them."""
+
+    def read(self, text: str, places: int) -> Tokens: ...
+
+
+class ClipTokenizer:
+    """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`; whatever is wrong there raises."""
+
+    def __init__(self, folder: Path) -> None:
+        config = _json(folder / "tokenizer_config.json")
+        limit = config.get("model_max_length")
+        self._limit = limit if isinstance(limit, int) and limit > 2 else None
+        whole = _json(folder / "tokenizer.json")
+        added = _added(folder, config, whole)
+        named = {key: _token(config.get(key) or default, added) for key, default in _NAMED.items()}
+        self._tokens: Any = Tokenizer(_model(folder, whole, named["unk_token"].content))
+        self._tokens.normalizer = normalizers.Sequence(
+            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+        )
+        self._tokens.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
+        )
+        self._tokens.decoder = decoders.ByteLevel()
+        for token in (*added.values(), *named.values()):
+            if token.content in {t.content for t in named.values()}:
+                token.special = True
+            self._tokens.add_tokens([token])
+        self.vocabulary: dict[str, int] = self._tokens.get_vocab()
+        self._begin, self._end, self._pad = (
+            self.vocabulary[named[key].content] for key in ("bos_token", "eos_token", "pad_token")
+        )
+
+    def read(self, text: str, places: int) -> Tokens:
+        room = min(places, self._limit or places) - 2
+        pieces: list[int] = self._tokens.encode(text, add_special_tokens=False).ids
+        ids = [self._begin, *pieces[:room], self._end]
+        ids += [self._pad] * (room + 2 - len(ids))
+        dropped: str = self._tokens.decode(pieces[room:], skip_special_tokens=False)
+        return Tokens(ids, dropped.replace("</w>", " ").strip())
+
+
+class AnyWords:
+    """A number for each word, by its checksum: for models that mean nothing."""
+
+    def __init__(self, known: int) -> None:
+        self._known = known
+
+    def read(self, text: str, places: int) -> Tokens:
+        words, room = text.split(), places - 2
+        begin, end = self._known - 2, self._known - 1
+        ids = [begin, *(zlib.crc32(word.encode()) % begin for word in words[:room]), end]
+        return Tokens(ids + [end] * (places - len(ids)), " ".join(words[room:]))
+
+
+def _model(folder: Path, whole: dict[str, Any], unknown: str) -> BPE:
+    kind: Any = BPE
+    how = {"unk_token": unknown, "end_of_word_suffix": "</w>", "continuing_subword_prefix": ""}
+    if not whole:
+        return kind.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"), **how)
+    pairs = (m.split(" ") if isinstance(m, str) else m for m in whole["model"]["merges"])
+    return kind(vocab=whole["model"]["vocab"], merges=[tuple(pair) for pair in pairs], **how)
+
+
+def _added(folder: Path, config: dict[str, Any], whole: dict[str, Any]) -> dict[str, AddedToken]:
+    """Tokens beside the vocabulary, by their text, in the order of their numbers."""
+    if "added_tokens_decoder" in config:
+        listed = {int(i): _token(t) for i, t in config["added_tokens_decoder"].items()}
+    else:
+        config |= _json(folder / "special_tokens_map.json")
+        listed = {i: AddedToken(t) for t, i in _json(folder / "added_tokens.json").items()}
+        listed |= {t["id"]: _token(t) for t in whole.get("added_tokens", ())}
+    more = [*config.get("additional_special_tokens", ()), *config.get("extra_special_tokens", ())]
+    tokens = [*(listed[i] for i in sorted(listed)), *map(_token, more)]
+    return {token.content: token for token in tokens}
+
+
+def _token(said: object, known: dict[str, AddedToken] | None = None) -> AddedToken:
+    """A token as a config writes it: its text, or its text with how it is looked for."""
+    flags: dict[str, Any] = (
+        dict(cast("dict[str, Any]", said)) if isinstance(said, dict) else {"content": str(said)}
+    )
+    text = str(flags.pop("content"))
+    if known and text in known:
+        return known[text]
+    how = {k: bool(v) for k, v in flags.items() if k in ("lstrip", "rstrip", "normalized")}
+    single = bool(flags.get("single_word", False))
+    return AddedToken(text, single_word=single, special=bool(flags.get("special", True)), **how)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A file's object; an absent file is an empty one."""
+    if not path.exists():
+        return {}
+    found: object = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"`{path.name}` is no JSON object")
+    return cast("dict[str, Any]", found)

@@ -1,0 +1,346 @@
+"""Our networks beside those of diffusers and transformers, on the same weights."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small import write_model, write_xl_model
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from sdfast import Sampler, generate
+from sdfast.engine import guided
+from sdfast.errors import ModelError
+from sdfast.job import Job
+from sdfast.models import load_model
+from sdfast.models.find import RANDOM, find, is_cached
+from sdfast.models.networks import Config, Decoder, TextEncoder, UNet, fill, layers
+from sdfast.models.tokenizer import AnyWords, ClipTokenizer
+from sdfast.solver.walk import trajectory
+
+CPU = torch.device("cpu")
+
+SD1 = {
+    "sample_size": 8,
+    "block_out_channels": (16, 32),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "cross_attention_dim": 16,
+    "attention_head_dim": 4,
+}
+XL = {
+    "attention_head_dim": (2, 4),
+    "transformer_layers_per_block": (1, 3),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 6 * 8 + 20,
+    "use_linear_projection": True,
+}
+FAMILIES = {
+    "1.x": {},
+    "2.x": {"attention_head_dim": (2, 8), "use_linear_projection": True, "layers_per_block": 2},
+    "XL": XL,
+    "inpainting": {"in_channels": 9},
+    "distilled": {"mid_block_type": None},
+    "distilled otherwise": {"mid_block_type": "UNetMidBlock2D", "layers_per_block": (2, 1)},
+    "waves the other way round": {"flip_sin_to_cos": False, "freq_shift": 1},
+    "wide": {"block_out_channels": (64, 256), "norm_num_groups": 32},
+}
+
+
+def ours(kind, theirs, folder, dtype=torch.float32, **how):
+    """Our network with the weights of theirs, by way of the files it writes."""
+    theirs.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    network = kind(Config(config), **how)
+    fill(network, sorted(folder.glob("*.safetensors")), CPU, dtype)
+    return network
+
+
+def strewn(network):
+    """Biases and norms that are not zeros and ones: a fresh network would hide a lost one."""
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.dim() == 1:
+                weight += 0.1 * torch.randn_like(weight)
+    return network.eval()
+
+
+def asked(network, x, t, words, whole, sizes):
+    pixels = x.to(memory_format=torch.channels_last)
+    told = network.read(words, whole, sizes)
+    return network(pixels, torch.tensor([t]), told)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7)], ids=["even", "odd"])
+@pytest.mark.parametrize("changes", FAMILIES.values(), ids=FAMILIES)
+@torch.inference_mode()
+def test_a_unet_says_what_diffusers_says(changes, size, tmp_path):
+    torch.manual_seed(0)
+    theirs = strewn(UNet2DConditionModel(**{**SD1, **changes}))
+    network = ours(UNet, theirs, tmp_path)
+    x, words = torch.randn(2, theirs.config.in_channels, *size), torch.randn(2, 7, 16)
+    whole, sizes = torch.randn(2, 20), [64.0, 48.0, 0.0, 0.0, 64.0, 48.0]
+    more = {"text_embeds": whole, "time_ids": torch.tensor([sizes, sizes])}
+    for t in (999.0, 417.3, 0.25):
+        wanted = theirs(x, t, words, added_cond_kwargs=more).sample
+        got = asked(network, x, t, words, whole, sizes)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"use_post_quant_conv": False, "mid_block_add_attention": False}]
+)
+@torch.inference_mode()
+def test_a_decoder_paints_what_diffusers_paints(changes, tmp_path):
+    torch.manual_seed(0)
+    theirs = strewn(
+        AutoencoderKL(
+            block_out_channels=(8, 16, 8),
+            norm_num_groups=4,
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            **changes,
+        )
+    )
+    network, z = ours(Decoder, theirs, tmp_path), torch.randn(1, 4, 8, 5)
+    torch.testing.assert_close(network(z), theirs.decode(z).sample, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+@pytest.mark.parametrize("end", [2, 49])
+@torch.inference_mode()
+def test_a_text_encoder_reads_what_transformers_reads(activation, end, tmp_path):
+    torch.manual_seed(0)
+    sizes = CLIPTextConfig(
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=12,
+        projection_dim=24,
+        hidden_act=activation,
+        bos_token_id=48,
+        eos_token_id=end,
+        pad_token_id=1,
+    )
+    theirs = strewn(CLIPTextModelWithProjection(sizes))
+    network = ours(TextEncoder, theirs, tmp_path, projects=True)
+    ids = torch.tensor([[48, 3, 4, 49, 0, 0], [48, 3, 4, 5, 6, 49]])
+    wanted, got = theirs(ids, output_hidden_states=True), network(ids)
+    for mine, other in (
+        (got.last, wanted.last_hidden_state),
+        (got.penultimate, wanted.hidden_states[-2]),
+        (got.whole, wanted.text_embeds),
+    ):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, XL], ids=["1.x", "XL"])
+@torch.inference_mode()
+def test_weights_laid_out_for_the_processor_say_the_same_as_plain_ones(
+    changes, tmp_path, monkeypatch
+):
+    if layers._onednn() is None:
+        pytest.skip("torch has no oneDNN here")
+    torch.manual_seed(0)
+    theirs = strewn(UNet2DConditionModel(**{**SD1, **changes}))
+    laid = ours(UNet, theirs, tmp_path)
+    monkeypatch.setattr(layers, "_packs", lambda weight: False)
+    plain = ours(UNet, theirs, tmp_path)
+    about = (torch.randn(2, 7, 16), torch.randn(2, 20), [64.0] * 6)
+    for size in ((8, 8), (4, 12), (9, 7), (16, 16), (2, 2), (8, 8)):  # more than are kept
+        x = torch.randn(2, 4, *size)
+        both = [asked(network, x, 500.0, *about) for network in (laid, plain)]
+        torch.testing.assert_close(*both, rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_bfloat16_ends_where_float32_ends(small):
+    job = Job(prompt="a red cat", seed=5, guidance=7.5, sampler=Sampler(steps=10))
+    ends = []
+    for dtype in ("fp32", "bf16"):
+        model = load_model(str(small), device="cpu", dtype=dtype)
+        network = guided(model, model.encode(job.prompt), model.encode(""), 7.5)
+        noise = model.noise(5, (64, 64))
+        *_, x = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
+        ends.append(x.flatten())
+    assert torch.cosine_similarity(*ends, dim=0) > 0.999
+
+
+def test_a_prompt_is_read_once_a_picture_and_again_for_another(small, monkeypatch):
+    model, read = load_model(str(small), device="cpu"), []
+    true = UNet.read
+    monkeypatch.setattr(UNet, "read", lambda self, *a, **k: read.append(1) or true(self, *a, **k))
+    job = Job(prompt="a cat", seed=1, sampler=Sampler(steps=4))
+    first = [list(generate(model, job))[-1].image for _ in range(2)]
+    assert len(read) == 2
+    assert first[0].tobytes() == first[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def xl(tmp_path_factory):
+    return write_xl_model(tmp_path_factory.mktemp("models") / "xl")
+
+
+@pytest.mark.parametrize("guidance", [1, 5])
+@pytest.mark.parametrize("negative", ["", "dogs"])
+def test_xl_ends_where_diffusers_ends(xl, guidance, negative):
+    from diffusers import DPMSolverMultistepScheduler
+
+    model = load_model(str(xl), device="cpu")
+    pipeline = StableDiffusionXLPipeline.from_pretrained(xl, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
+        pipeline.scheduler.config, timestep_spacing="linspace"
+    )
+    noise = model.noise(3, (64, 32))
+    wanted = pipeline(
+        "a red cat",
+        negative_prompt=negative or None,  # an absent one is zeros
+        width=64,
+        height=32,
+        latents=noise,
+        num_inference_steps=8,
+        guidance_scale=guidance,
+        output_type="latent",
+    ).images
+    plain = model.encode(negative) if guidance != 1 else None
+    network = guided(model, model.encode("a red cat"), plain, guidance)
+    sampler = Sampler(steps=8, weights="reference", spacing="linspace")
+    *_, x = trajectory(network, noise, sampler, model.schedule, model.prediction)
+    torch.testing.assert_close(x, wanted, rtol=0, atol=1e-3)
+
+
+def test_xl_without_its_second_text_encoder_is_refused_by_its_name(small, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(small, tmp_path / "xl")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = "StableDiffusionXLPipeline"
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="text_encoder_2"):
+        find(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("act_fn", "gelu"),
+        ("class_embed_type", "timestep"),
+        ("down_block_types", ["DownBlock2D", "AttnDownBlock2D"]),
+        ("dual_cross_attention", True),
+        ("encoder_hid_dim_type", "text_proj"),
+        ("mid_block_type", "UNetMidBlock2DSimpleCrossAttn"),
+        ("addition_embed_type", "image"),
+        ("only_cross_attention", [True, False]),
+        ("resnet_time_scale_shift", "scale_shift"),
+        ("time_embedding_type", "fourier"),
+        ("time_cond_proj_dim", 256),
+        ("attention_head_dim", [3, 5]),
+        ("norm_num_groups", 7),
+        ("layers_per_block", [1, 2, 3]),
+        ("block_out_channels", []),
+        ("in_channels", True),
+    ],
+)
+def test_a_network_that_is_not_known_is_refused_by_its_key(key, value):
+    with pytest.raises(ValueError, match=f"`{key}`"):
+        UNet(Config({**SD1, key: value}))
+
+
+# words
+
+
+@pytest.fixture(scope="module", params=["small", "tiny", "pads with !"])
+def tokenizers(request, small, tmp_path_factory):
+    from sdfast.models.find import TINY
+
+    folder = (TINY if request.param == "tiny" else small) / "tokenizer"
+    if request.param == "pads with !":  # the second tokenizer of XL, and that of 2.x
+        folder = tmp_path_factory.mktemp("bang")
+        for file in ("vocab.json", "merges.txt"):
+            (folder / file).write_text((small / "tokenizer" / file).read_text())
+        end = {"content": "<|endoftext|>", "lstrip": False, "normalized": True, "rstrip": False}
+        named = {"bos_token": "<|startoftext|>", "eos_token": end, "unk_token": end}
+        more = {"pad_token": "!", "model_max_length": 77, "add_prefix_space": False}
+        (folder / "tokenizer_config.json").write_text(json.dumps(named | more))
+        (folder / "special_tokens_map.json").write_text(json.dumps(named | {"pad_token": "!"}))
+    return ClipTokenizer(folder), CLIPTokenizer.from_pretrained(folder)
+
+
+ODD = st.sampled_from(["<|endoftext|>", "<|StartOfText|>", "!", "!!", "\u0130", "e\u0301", "'LL"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(text=st.lists(st.text() | ODD, max_size=6).map("".join))
+def test_any_text_has_the_numbers_that_transformers_gives(tokenizers, text):
+    mine, theirs = tokenizers
+    limit = min(77, theirs.model_max_length)
+    wanted = theirs(text, padding="max_length", truncation=True, max_length=limit).input_ids
+    assert mine.read(text, 77).ids == wanted
+
+
+def test_the_stand_in_for_a_tokenizer_gives_a_word_one_number_and_says_what_it_drops():
+    read = AnyWords(1000).read("a cat a dog", 5)
+    assert read.ids[1] == read.ids[3]
+    assert (len(read.ids), read.dropped) == (5, "dog")
+    assert all(0 <= i < 1000 for i in AnyWords(1000).read("one two", 77).ids)
+
+
+# random weights, and what a start costs
+
+
+def test_random_models_are_found_without_files_and_say_that_they_are_random():
+    for name in RANDOM:
+        source = find(name, offline=True)
+        assert source.random
+        assert is_cached(name)
+    sizes = [find(f"random:{name}").size[0] for name in ("sd15", "sd21", "sdxl")]
+    assert sizes == [512, 768, 1024]
+
+
+def test_a_misspelt_random_model_brings_those_there_are():
+    with pytest.raises(ModelError) as caught:
+        find("random:sd51")
+    assert "random:sd" in caught.value.hint
+
+
+def test_random_shapes_have_as_many_weights_as_the_true_models():
+    from sdfast.models.parts import bare_unet
+
+    counts = [
+        sum(p.numel() for p in bare_unet(find(f"random:{name}")).parameters())
+        for name in ("sd15", "sd21", "sdxl")
+    ]
+    assert counts == [859_520_964, 865_910_724, 2_567_463_684]
+
+
+def test_painting_wakes_neither_diffusers_nor_transformers(small):
+    code = (
+        "import sys; from sdfast import Job, Sampler, generate, load_model;"
+        "list(generate(load_model(sys.argv[1]), Job(prompt='fog', sampler=Sampler(steps=1))));"
+        "print(*{'diffusers', 'transformers', 'torch._dynamo', 'sympy'} & set(sys.modules))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(small)], check=True, capture_output=True, text=True
+    )
+    assert told.stdout.strip() == ""
+
+
+def test_a_folder_of_each_prediction_loads(tmp_path):
+    model = load_model(str(write_model(tmp_path / "v", "v_prediction")), device="cpu")
+    assert model.prediction == "v_prediction"
