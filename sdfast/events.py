@@ -13,7 +13,7 @@ class Times:
 
     encode: float
     steps: tuple[float, ...]
-    """One per network call."""
+    """One per network call; where pictures were painted together, a picture's share of it."""
     decode: float
 
     @property

@@ -14,6 +14,7 @@ from sdfast.config import Config
 from sdfast.errors import UsageError
 from sdfast.job import SEEDS, Job, Record, layered, read_job
 from sdfast.presets import load_preset
+from sdfast.wording import quoted
 
 _MOST_SEEDS = 100_000
 
@@ -89,14 +90,16 @@ def make_jobs(record: Record, prompts: list[str], seed: str | None, count: objec
         raise UsageError("there is no prompt", 'sdfast gen "a cat"')
     asked = [{**record, "prompt": p} for p in prompts] or [record]
     first = read_job(asked[0])
-    seeds = _seeds(seed, count, first.seed)
+    seeds = list_seeds(seed, count, first.seed)
     return [read_job({**one, "seed": s}) for one in asked for s in seeds]
 
 
-def _seeds(text: str | None, count: object, otherwise: int) -> list[int]:
+def list_seeds(text: str | None, count: object, otherwise: int) -> list[int]:
     """`42`, `1,5,9` or `1..8`; with a count, that many from the first on."""
-    if count is not None and not (isinstance(count, int) and 1 <= count <= _MOST_SEEDS):
-        raise UsageError(f"count must be a whole number from 1 to {_MOST_SEEDS}, not `{count}`")
+    if count is not None and not (type(count) is int and 1 <= count <= _MOST_SEEDS):
+        raise UsageError(
+            f"count must be a whole number from 1 to {_MOST_SEEDS}, not {quoted(count)}"
+        )
     seeds = [otherwise] if text is None else _listed(text)
     if count is not None:
         if len(seeds) > 1:
@@ -104,7 +107,7 @@ def _seeds(text: str | None, count: object, otherwise: int) -> list[int]:
         seeds = list(range(seeds[0], seeds[0] + count))
     for seed in seeds:
         if not 0 <= seed < SEEDS:
-            raise UsageError(f"a seed must be from 0 to {SEEDS - 1}, not `{seed}`")
+            raise UsageError(f"a seed must be from 0 to {SEEDS - 1}, not {quoted(seed)}")
     return seeds
 
 

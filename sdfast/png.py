@@ -78,10 +78,14 @@ def save(
     Missing folders are made. Raises UsageError if the place cannot be written, and then, as after
     an interrupt, leaves no file behind.
     """
-    data = encode(image, text)
+    return keep(encode(image, text), path, exists=exists)
+
+
+def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) -> Path | None:
+    """Write a whole file, as `save` does; `draft` is where it is written before it has its name."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".sdfast-{secrets.token_hex(8)}.tmp")
+        draft = draft or path.with_name(f".sdfast-{secrets.token_hex(8)}.tmp")
         try:
             with draft.open("xb") as file:
                 file.write(data)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sdfast.engine import generate
+from sdfast.engine import generate, generate_together
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Finished, Stepped
 from sdfast.job import Job, Sampler
@@ -156,3 +156,56 @@ def test_an_adaptive_walk_into_numbers_that_are_not_finite_is_told_as_any_other(
     job = Job(prompt="a", seed=1, guidance=1, sampler=Sampler(method="adaptive"))
     with pytest.raises(ModelError, match="not finite"):
         list(generate(Lost(), job))
+
+
+def test_pictures_painted_together_are_those_painted_alone():
+    jobs = [Job(prompt="a" * n, negative="no", seed=n, sampler=Sampler(steps=4)) for n in (1, 5, 9)]
+    together = [e for e in generate_together(Grey(), jobs) if isinstance(e, Finished)]
+    alone = [list(generate(Grey(), job))[-1] for job in jobs]
+    assert [e.job for e in together] == [e.job for e in alone]
+    assert [e.image.getpixel((0, 0)) for e in together] == [e.image.getpixel((0, 0)) for e in alone]
+
+
+def test_pictures_painted_together_share_their_calls():
+    model = Grey()
+    jobs = [Job(prompt="a", seed=n, sampler=Sampler(steps=4)) for n in range(3)]
+    events = list(generate_together(model, jobs))
+    assert [(rows, told) for _, rows, told in model.asked] == [(6, 6)] * 4
+    assert [e.index for e in events if isinstance(e, Stepped)] == [1, 2, 3, 4]
+    assert [e.job.seed for e in events if isinstance(e, Encoded)] == [0, 1, 2]
+
+
+def test_what_a_picture_draws_does_not_depend_on_its_mates():
+    jobs = [
+        Job(prompt="a", seed=n, sampler=Sampler(solver="sde-dpm++", steps=3)) for n in (7, 8, 9)
+    ]
+    *_, alone = generate(Grey(), jobs[2])
+    *_, last = generate_together(Grey(), jobs)
+    assert last.image.getpixel((0, 0)) == alone.image.getpixel((0, 0))
+
+
+def test_pictures_that_choose_their_own_steps_are_painted_one_by_one():
+    sampler = Sampler(method="adaptive", final="sigma_min")
+    model = Grey()
+    jobs = [Job(prompt="a", seed=n, guidance=1, sampler=sampler) for n in (1, 2)]
+    assert len([e for e in generate_together(model, jobs) if isinstance(e, Finished)]) == 2
+    assert {rows for _, rows, _ in model.asked} == {1}
+
+
+def test_pictures_of_different_walks_are_not_painted_together():
+    jobs = [Job(prompt="a", guidance=guidance) for guidance in (2, 3)]
+    with pytest.raises(ValueError, match="agree"):
+        next(generate_together(Grey(), jobs))
+
+
+def test_guidance_keeps_to_its_interval():
+    model = Grey()
+    sampler = Sampler(steps=10, spacing="uniform")
+    list(generate(model, Job(prompt="a", guidance_interval="0.2:0.75", sampler=sampler)))
+    assert [rows for _, rows, _ in model.asked] == [1, 1, 2, 2, 2, 2, 2, 2, 1, 1]
+
+
+def test_an_interval_of_the_whole_way_is_no_interval():
+    *_, whole = generate(Grey(), Job(prompt="a cat", seed=3, guidance_interval="0:1"))
+    *_, plain = generate(Grey(), Job(prompt="a cat", seed=3))
+    assert whole.image.getpixel((0, 0)) == plain.image.getpixel((0, 0))

@@ -586,3 +586,18 @@ def test_reading_a_job_imports_no_torch():
         "read_job({'prompt': 'fog'}).record; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("said", ["0.2:0.8", " 0.2 : 0.8 ", [0.2, 0.8]])
+def test_a_guidance_interval_is_two_shares(said):
+    job = read_job({"prompt": "a", "guidance_interval": said})
+    assert job.guidance_interval == (0.2, 0.8)
+    assert job.record["guidance_interval"] == "0.2:0.8"
+
+
+@pytest.mark.parametrize(
+    "said", ["0.8:0.2", "0.5:0.5", "0:1.5", "0.2", "a:b", "1e-1:0.5", [1], 3, "."]
+)
+def test_what_is_no_guidance_interval_is_refused(said):
+    with pytest.raises(JobError, match="guidance_interval must"):
+        read_job({"prompt": "a", "guidance_interval": said})
