@@ -210,7 +210,14 @@ def test_a_picture_ends_elsewhere_beyond_half_of_the_way_to_the_next():
 def test_the_best_are_chosen_on_training_noises_and_judged_on_the_others():
     def cell(family, name, train, test):
         return Measured(
-            "p", family, name, "zero", 5, 5, Score(test, test, 0.0), Score(train, train, 0.0)
+            "p",
+            family,
+            name,
+            "zero",
+            5,
+            5,
+            Score(test, test, 0.0, test),
+            Score(train, train, 0.0, train),
         )
 
     found = [
@@ -276,7 +283,6 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_is_measured(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "bench measures accuracy only so far"),
         (("--accuracy", "fsat"), "there is no row `fsat`\nhint: did you mean `fast`?"),
         (("--accuracy", "--calls", "5,x"), "--calls takes numbers from 1 to 1000, not `5,x`"),
         (("--accuracy", "-n", "0"), "--count takes numbers from 1 to 100000, not `0`"),

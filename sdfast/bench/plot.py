@@ -1,10 +1,10 @@
-"""Error against calls as a picture; the one place that knows matplotlib."""
+"""Measurements as pictures: error against calls, and bars; the one place that knows matplotlib."""
 
 import io
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdfast.bench.accuracy import Measured
 from sdfast.bench.best import MEASURES, Measure, value
@@ -23,6 +23,16 @@ _LOOKS = {
 _TITLES: dict[Measure, str] = {"rms": "root mean square error", "median": "median error"}
 
 Points = list[tuple[int, float]]
+
+
+class Bar(NamedTuple):
+    """One row: whose it is, its middle and the quartiles around it."""
+
+    family: str
+    label: str
+    middle: float
+    low: float
+    high: float
 
 
 def check_plot(place: str) -> None:
@@ -49,6 +59,32 @@ def plot(found: Sequence[Measured]) -> bytes:
         for line, measure in enumerate(MEASURES):
             _panel(panels[line][column], here, measure)
             panels[line][column].set_title(f"{problem}: {_TITLES[measure]}")
+    return _png(figure)
+
+
+def bars(rows: Sequence[Bar], title: str, unit: str) -> bytes:
+    """A PNG with a bar for each row, the first on top, and its middle half as a whisker."""
+    from matplotlib.figure import Figure  # pyright: ignore
+
+    kind: Any = Figure
+    figure = kind(figsize=(9, 1.6 + 0.5 * len(rows)), dpi=120, layout="constrained")
+    panel = figure.subplots()
+    most = max(row.high for row in rows)
+    for place, row in enumerate(rows):
+        colour = _LOOKS[row.family][1][0]
+        whiskers = [[row.middle - row.low], [row.high - row.middle]]
+        style = {"capsize": 3, "ecolor": "#999999"}
+        panel.barh(place, row.middle, 0.7, color=colour, xerr=whiskers, error_kw=style)
+        panel.text(row.high + 0.01 * most, place, f"{row.middle:.4g}", va="center", fontsize=9)
+    panel.set_yticks(range(len(rows)), [row.label for row in rows])
+    panel.set(title=title, xlabel=unit, xlim=(0, 1.12 * most))
+    panel.invert_yaxis()
+    panel.grid(True, axis="x", alpha=0.3)
+    panel.set_axisbelow(True)
+    return _png(figure)
+
+
+def _png(figure: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

@@ -1,20 +1,10 @@
 """Measurements as tables of words, for a terminal or a Markdown file."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from sdfast.bench.accuracy import Measured, Score
 from sdfast.bench.best import MEASURES, Best, best_of, least
-
-
-class Table(NamedTuple):
-    """Words in rows and columns; those of `left` are names, the rest numbers."""
-
-    title: str
-    heads: tuple[str, ...]
-    lines: list[tuple[str, ...]]
-    left: tuple[int, ...]
-
+from sdfast.bench.files import Table
 
 FAMILIAR = ("DPM++2M", "DPM++2M karras", "UniPC2", "PNDM shipped", "DDIM shipped", "Euler")
 """diffusers' rows that people know, shown whether or not they are the best at anything."""

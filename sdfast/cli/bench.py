@@ -1,49 +1,83 @@
-"""`sdfast bench`: samplers side by side."""
+"""`sdfast bench`: how long pictures take, or how near samplers come, side by side."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, assert_never
+from typing import Annotated, Any
 
 import typer
 
 from sdfast.cli import flags
-from sdfast.cli.model import find_model
-
-if TYPE_CHECKING:
-    from rich.table import Table as Drawing
-
-    from sdfast.bench.accuracy import Event, Measured, Posed, Settling
-    from sdfast.bench.exports import Run
-    from sdfast.bench.report import Table
-
-CALLS = "5,8,10,12,15,20,25,50"
-PROBLEMS = "uncond,cfg7.5"
+from sdfast.cli.accuracy import CALLS, PROBLEMS
 
 
 def bench(
     rows: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="ROW...",
+            metavar="PRESET...",
             show_default=False,
-            help="Presets, a preset's file, or rows such as 'dpm++2M:*'. [all]",
+            help="Presets or their files; with --accuracy also rows such as 'dpm++2M:*'.",
         ),
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="KEY=A,B",
+            help="A row for every value of a job's key, or of dtype; repeat it to cross them.",
+        ),
+    ] = None,
+    runs: Annotated[
+        Any,
+        typer.Option("-r", "--runs", parser=flags.number, metavar="N", help="Pictures a row. [5]"),
+    ] = None,
+    warmup: Annotated[
+        Any,
+        typer.Option(
+            "-w", "--warmup", parser=flags.number, metavar="N", help="Uncounted before them. [1]"
+        ),
+    ] = None,
+    vs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vs",
+            metavar="diffusers[:bf16,channels_last,fused,compile]",
+            help="Measure it in turns with ours; repeat it for several set-ups.",
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch-size", metavar="N,N,...", help="Pictures painted at once. [1]"),
+    ] = None,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Time `sdfast gen` and a diffusers script as processes.")
+    ] = False,
+    no_start: Annotated[
+        bool,
+        typer.Option("--no-start", help="Leave out what takes a process: load, first, memory."),
+    ] = False,
+    steps: flags.Steps = None,
+    guidance: flags.Guidance = None,
+    seed: Annotated[
+        Any, typer.Option("--seed", parser=flags.number, metavar="N", help="Of the noise. [1]")
+    ] = None,
+    size: flags.Size = None,
+    model: flags.ModelName = None,
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="Measure errors against the converged picture.")
     ] = False,
     calls: Annotated[
-        str, typer.Option("--calls", metavar="N,N,...", help="Network calls a sample.")
-    ] = CALLS,
+        str | None,
+        typer.Option("--calls", metavar="N,N,...", help=f"Accuracy: calls a sample. [{CALLS}]"),
+    ] = None,
     problem: Annotated[
         str | None,
         typer.Option(
             "--problem",
             metavar="NAME,...",
-            help=f"uncond, cfg7.5, cfg3:1 (guidance 3, prompt 1). [{PROBLEMS}; none with a model]",
+            help="Accuracy: uncond, cfg7.5, cfg3:1 (guidance 3, prompt 1). "
+            f"[{PROBLEMS}; none with a model]",
         ),
     ] = None,
     count: Annotated[
@@ -53,19 +87,15 @@ def bench(
             "--count",
             parser=flags.number,
             metavar="N",
-            help="Noises a problem [96], or seeds a prompt [1].",
+            help="Accuracy: noises a problem [96], or seeds a prompt [1].",
         ),
     ] = None,
-    vs: Annotated[
-        str | None,
-        typer.Option("--vs", metavar="diffusers", help="Measure its schedulers as well."),
-    ] = None,
-    model: flags.ModelName = None,
     prompts: Annotated[
         str | None,
-        typer.Option("--prompts", metavar="FILE", help="Prompts for the model, one a line."),
+        typer.Option(
+            "--prompts", metavar="FILE", help="Accuracy: prompts for a model, one a line."
+        ),
     ] = None,
-    guidance: flags.Guidance = None,
     export_json: Annotated[
         str | None, typer.Option("--export-json", metavar="FILE", help="Everything measured.")
     ] = None,
@@ -77,204 +107,97 @@ def bench(
     ] = None,
     plot: Annotated[
         str | None,
-        typer.Option("--plot", metavar="FILE.png", help="Error against calls; needs matplotlib."),
+        typer.Option("--plot", metavar="FILE.png", help="A picture of it; needs matplotlib."),
     ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Draw no progress.")] = False,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
 ) -> None:
-    from sdfast.errors import UsageError
-    from sdfast.jobs import read_lines
-    from sdfast.wording import quoted
+    from sdfast.cli.tables import places
 
-    if not accuracy:
-        raise UsageError("bench measures accuracy only so far", "sdfast bench --accuracy")
-    if vs not in (None, "diffusers"):
-        raise UsageError(f"--vs cannot be {quoted(vs)}", "known is `diffusers`")
-    for flag, given in (("--prompts", prompts), ("-g/--guidance", guidance)):
-        if given is not None and model is None:
-            raise UsageError(f"{flag} is for a model", "-m NAME says which")
-    budgets = whole_numbers(calls, "--calls", 1000)
-    counted = None if count is None else whole_numbers(f"{count}", "--count", 100_000)[0]
-    words = None if prompts is None else list(dict.fromkeys(read_lines(Path(prompts))))
-    places = {"json": export_json, "markdown": export_markdown, "csv": export_csv, "plot": plot}
-    paths = _places({kind: place for kind, place in places.items() if place is not None})
+    of_accuracy = {"--calls": calls, "--problem": problem, "-n": count, "--prompts": prompts}
+    of_timing = {
+        "--sweep": sweep,
+        "-r": runs,
+        "-w": warmup,
+        "--cold": cold or None,
+        "--batch-size": batch,
+    }
+    of_timing |= {"--no-start": no_start or None}
+    of_timing |= {"-s": steps, "--seed": seed, "--size": size}
+    _refuse(of_timing if accuracy else of_accuracy, accuracy=accuracy)
+    files = {"json": export_json, "markdown": export_markdown, "csv": export_csv, "plot": plot}
+    if accuracy:
+        from sdfast.cli import accuracy as errors
 
-    from sdfast.bench.accuracy import measure
-    from sdfast.bench.peers import peers
-    from sdfast.bench.poses import pose_problem
-    from sdfast.bench.problems import COUNT, named
-    from sdfast.bench.report import worth_showing
-    from sdfast.bench.rows import TUNED, USUAL, USUAL_ON_A_MODEL, ours, picked, presets, usual
+        families = _families(vs or [])
+        question = errors.Question(
+            rows=rows or [],
+            calls=calls,
+            problem=problem,
+            count=count,
+            vs=families,
+            model=model,
+            prompts=prompts,
+            guidance=guidance,
+            device=device,
+            dtype=dtype,
+            quiet=quiet,
+        )
+        errors.accuracy(question, places(files))
+        return
+    from sdfast.cli import timing
 
-    known = [*ours(), *(peers() if vs else [])]
-    plainly = (USUAL_ON_A_MODEL if model else USUAL) + ((TUNED,) if vs else ())
-    chosen = picked(rows or [], known, usual(known, plainly))
-    names = (
-        [] if problem is None and model else list(dict.fromkeys((problem or PROBLEMS).split(",")))
+    given = {"steps": steps, "guidance": guidance, "seed": seed, "size": size, "model": model}
+    question = timing.Question(
+        presets=rows or [],
+        sweeps=sweep or [],
+        given=given,
+        runs=5 if runs is None else runs,
+        warmup=1 if warmup is None else warmup,
+        vs=vs or [],
+        batches=batch or "1",
+        cold=cold,
+        start=not no_start,
+        device=device,
+        dtype=dtype,
+        quiet=quiet,
     )
-    for name in names:
-        named(name)
-    training = bool(vs) or any(row.name == TUNED for row in chosen)
-    poses = [pose_problem(name, counted or COUNT, training=training) for name in names]
-    if model is not None:
-        poses.append(_pose(model, words, counted or 1, guidance, device, dtype, training=training))
-    events = measure(poses, chosen, budgets)
-    if not quiet and sys.stderr.isatty():
-        events = _watch(events, len(poses) * len(chosen) * len(budgets))
-    run = _gathered(events)
-    asked = [row.name for row in picked(rows, known, [])] if rows else [*presets()]
-    _print(run.found, worth_showing(run.found, asked))
-    _write(run, paths)
+    timing.timing(question, places(files), command_line(sys.argv[1:]))
 
 
-def _places(given: dict[str, str]) -> dict[str, Path]:
-    """Where files will go. Raises UsageError, before anything is measured, if they could not."""
-    from sdfast.bench.exports import check_place
-    from sdfast.bench.plot import check_plot
+def _refuse(given: dict[str, Any], *, accuracy: bool) -> None:
+    """Raise UsageError for a flag of the other kind of bench."""
     from sdfast.errors import UsageError
 
-    if "plot" in given:
-        check_plot(given["plot"])
-    paths = {kind: check_place(place) for kind, place in given.items()}
-    if len(set(paths.values())) < len(paths):
-        raise UsageError("two exports cannot be written to one file")
-    return paths
+    for flag, value in given.items():
+        if value is not None:
+            other = "without" if accuracy else "with"
+            raise UsageError(f"{flag} goes {other} --accuracy")
 
 
-def _gathered(events: Iterator[Event]) -> Run:
-    """Everything that was posed and measured."""
-    from sdfast.bench.accuracy import Measured, Posed, Settling
-    from sdfast.bench.exports import Run
-
-    run = Run({}, found := list[Measured]())
-    for event in events:
-        match event:
-            case Measured():
-                found.append(event)
-            case Posed():
-                run.problems[event.name] = event.about
-            case Settling():
-                pass
-            case _:
-                assert_never(event)
-    return run
-
-
-def _write(run: Run, paths: dict[str, Path]) -> None:
-    from sdfast.bench.exports import TEXTS, write_whole
-    from sdfast.bench.plot import plot
-
-    for kind, path in paths.items():
-        write_whole(path, plot(run.found) if kind == "plot" else TEXTS[kind](run).encode())
-
-
-def whole_numbers(text: str, flag: str, most: int) -> list[int]:
-    """Numbers between commas, each once and in order. Raises UsageError for what is none."""
+def _families(vs: list[str]) -> bool:
+    """Whether diffusers' schedulers are to be measured as well."""
     from sdfast.errors import UsageError
     from sdfast.wording import quoted
 
-    words = text.split(",")
-    if not all(w.isascii() and w.isdigit() and 1 <= int(w[:9]) <= most for w in words):
-        raise UsageError(f"{flag} takes numbers from 1 to {most}, not {quoted(text)}")
-    return sorted({int(word) for word in words})
+    for word in vs:
+        if word != "diffusers":
+            raise UsageError(f"--vs cannot be {quoted(word)}", "known is `diffusers`")
+    return bool(vs)
 
 
-def _pose(
-    name: str,
-    prompts: list[str] | None,
-    count: int,
-    guidance: Any,
-    device: str,
-    dtype: str,
-    *,
-    training: bool,
-) -> Iterator[Settling | Posed]:
-    """The model with its prompts, each checked as a job's before the model is loaded."""
-    from sdfast.bench.poses import PROMPTS, pose_model
-    from sdfast.config import load_config
-    from sdfast.job import read_job
-    from sdfast.models import load_model
-
-    said = prompts or list(PROMPTS)
-    scale = {} if guidance is None else {"guidance": guidance}
-    jobs = [read_job({"prompt": prompt, "seed": 1, **scale}) for prompt in said]
-    found = find_model(name, load_config(), _say, offline=False, fetch=True)
-    assert found is not None
-    loaded = load_model(found, device=device, dtype=dtype)
-    return pose_model(loaded, name, said, count, jobs[0].guidance, training=training)
+_FILES = ("--export-json", "--export-markdown", "--export-csv", "--plot")
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+def command_line(words: list[str]) -> str:
+    """What was typed, without where the exports go, and of paths the last part only."""
+    import shlex
+    from pathlib import Path
 
-
-def _watch(events: Iterator[Event], total: int) -> Iterator[Event]:
-    """Pass events on, drawing on stderr how far they are."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from sdfast.bench.accuracy import Measured, Posed, Settling
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    with bar:
-        settling = bar.add_task("", visible=False)
-        task = bar.add_task("measuring", total=total)
-        for event in events:
-            match event:
-                case Settling(problem, done, of):
-                    text = f"{problem}: converged answers"
-                    bar.update(settling, description=text, completed=done, total=of, visible=True)
-                case Posed():
-                    bar.update(settling, visible=False)
-                case Measured():
-                    words = f"{event.problem}: {event.row}"
-                    bar.update(task, description=words, advance=1)
-                case _:
-                    assert_never(event)
-            yield event
-
-
-def _print(found: Sequence[Measured], shown: Sequence[Measured]) -> None:
-    """The tables of what is worth showing, the failures, and how much there is besides."""
-    from rich.console import Console
-
-    from sdfast.bench.report import failures, tables
-
-    console = Console(highlight=False, markup=False, width=400)
-    for table in tables(shown, found):
-        console.print(table.title, style="bold")
-        console.print(_drawn(table))
-        console.print()
-    for line in failures(found):
-        print(line)
-    hidden = len({(m.family, m.row) for m in found}) - len({(m.family, m.row) for m in shown})
-    if hidden:
-        print(f"{hidden} rows that are best at nothing are not shown; --export-json has them all")
-
-
-def _drawn(table: Table) -> Drawing:
-    from rich.table import Table as Drawing
-    from rich.text import Text
-
-    drawing = Drawing(box=None, pad_edge=False)
-    for i, head in enumerate(table.heads):
-        drawing.add_column(head, justify="left" if i in table.left else "right", no_wrap=True)
-    for line in table.lines:
-        drawing.add_row(*map(Text, line))
-    return drawing
+    kept = ["sdfast"]
+    for before, word in zip(["", *words], words, strict=False):
+        if before in _FILES or word.split("=")[0] in _FILES:
+            continue
+        kept.append(Path(word).name if "/" in word and Path(word).exists() else word)
+    return shlex.join(kept)

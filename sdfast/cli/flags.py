@@ -45,6 +45,14 @@ Guidance = Annotated[
         help="How strongly to follow the prompt. [the model's]",
     ),
 ]
+GuidanceInterval = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-interval",
+        metavar="FROM:TO",
+        help="Guide on this part of the way only, such as 0.2:0.8; the rest costs half.",
+    ),
+]
 SamplerName = Annotated[
     str | None,
     typer.Option(

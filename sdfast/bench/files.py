@@ -1,0 +1,93 @@
+"""What every kind of bench writes down alike: tables, files, and the machine it was measured on."""
+
+import os
+import platform
+import secrets
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from sdfast import __version__
+from sdfast.errors import UsageError
+from sdfast.naming import unwritable
+
+
+class Table(NamedTuple):
+    """Words in rows and columns; those of `left` are names, the rest numbers."""
+
+    title: str
+    heads: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+    left: tuple[int, ...]
+
+
+def circumstances() -> dict[str, str]:
+    """The versions and the machine of this process."""
+    import torch
+
+    return {
+        "sdfast": __version__,
+        **{name: version(name) for name in ("torch", "diffusers")},
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            named = (line.partition(":")[2].strip() for line in file if "model name" in line)
+            return next(named, platform.machine())
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def markdown(table: Table) -> str:
+    """The table under its title."""
+    rules = ("---" if i in table.left else "---:" for i in range(len(table.heads)))
+    return f"## {cell(table.title)}\n\n" + "".join(
+        f"| {' | '.join(map(cell, line))} |\n" for line in _lines(table, tuple(rules))
+    )
+
+
+def _lines(table: Table, rules: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    yield table.heads
+    yield rules
+    yield from table.lines
+
+
+def cell(words: str) -> str:
+    """Words as they stand in a cell or a title."""
+    return words.replace("|", "\\|")
+
+
+def check_place(place: str) -> Path:
+    """The path of a file to be written later. Raises UsageError if it could not be."""
+    path = Path(place)
+    if not path.name or path.is_dir():
+        raise UsageError(f"`{place}` is a folder, not a file's name")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder `{path.parent}` to write `{path.name}` into")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise unwritable(path, PermissionError(13, "permission denied"))
+    return path
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A whole file in place of what was there, or none. Raises UsageError if it cannot be."""
+    draft = path.with_name(f".sdfast-{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with draft.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error

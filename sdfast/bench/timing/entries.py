@@ -1,0 +1,169 @@
+"""What is timed: a row for every preset and every combination of what is swept, for every painter.
+
+A row is named by what tells it from the others. Nothing here imports torch.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, NamedTuple
+
+from sdfast.errors import UsageError
+from sdfast.job import KEYS, Job, Record, read_job
+from sdfast.wording import nearest, quoted
+
+OURS = "sdfast"
+
+SWEPT = (*(k for k in KEYS if k not in ("timesteps", "corrections")), "dtype")
+"""What can be swept: all of a job that is one value, and the precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row: who paints which job."""
+
+    family: str
+    """`sdfast`, or a pipeline of diffusers as `--vs` says it."""
+    name: str
+    job: Job
+    model: str
+    """What the job's model stands for, in words that any process understands."""
+    dtype: str
+    batch: int = 1
+    """Pictures painted at once, of seeds counted up."""
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Of all its pictures."""
+        seeds = range(self.job.seed, self.job.seed + self.batch)
+        return [self.job.model_copy(update={"seed": seed}) for seed in seeds]
+
+    @property
+    def label(self) -> str:
+        return f"{self.family} {self.name}"
+
+    @property
+    def side(self) -> tuple[str, str, str]:
+        """What has to be loaded for it; rows that share it share the networks."""
+        return self.family, self.model, self.dtype
+
+    @property
+    def record(self) -> Record:
+        """Plain values that `read_entry` makes the same entry of."""
+        return {
+            "family": self.family,
+            "name": self.name,
+            "job": self.job.record,
+            "model": self.model,
+            "dtype": self.dtype,
+            "batch": self.batch,
+        }
+
+
+def read_entry(record: Record) -> Entry:
+    """The entry of a record."""
+    values: Record = record | {"job": read_job(record["job"])}
+    return Entry(**values)
+
+
+def beside(ours: Sequence[Entry], families: Sequence[str]) -> list[Entry]:
+    """Our rows, each followed by the other families' that paint the same.
+
+    The precision of a pipeline is its own, so of rows that differ by ours it paints one. Raises
+    UsageError for a row that no pipeline paints.
+    """
+    rows: dict[tuple[str, str, Job, int], Entry] = {}
+    for entry in ours:
+        if families and (entry.job.sampler.calls is None or entry.job.guidance_interval):
+            kind = "an adaptive walk" if entry.job.sampler.calls is None else "a guidance interval"
+            raise UsageError(f"diffusers cannot match {kind}, which `{entry.name}` has")
+        rows[entry.family, entry.dtype, entry.job, entry.batch] = entry
+        for family in families:
+            name = " ".join(w for w in entry.name.split(" ") if not w.startswith("dtype="))
+            peer = replace(entry, family=family, name=name or "default", dtype="")
+            rows.setdefault((family, "", entry.job, entry.batch), peer)
+    return list(rows.values())
+
+
+def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
+    """Ours and another's row of the same pictures."""
+    return [
+        (one, other)
+        for one in entries
+        for other in entries
+        if one.family == OURS != other.family and (one.job, one.batch) == (other.job, other.batch)
+    ]
+
+
+def read_sweeps(words: Sequence[str], given: Mapping[str, Any]) -> list[Record]:
+    """All combinations of `key=a,b` words. Raises UsageError for a key that is none, is swept
+    twice, or is `given` a single value elsewhere."""
+    swept: dict[str, list[Any]] = {}
+    for word in words:
+        key, equals, listed = word.partition("=")
+        values = list(dict.fromkeys(listed.split(",")))
+        if not equals or not all(value.strip() for value in values):
+            raise UsageError(f"{quoted(word)} is no sweep", "--sweep steps=10,20")
+        if key not in SWEPT:
+            raise UsageError(f"{quoted(key)} cannot be swept", nearest(key, SWEPT))
+        if key in swept or given.get(key) is not None:
+            raise UsageError(f"{key} is given twice", f"--sweep {key}=... alone is enough")
+        swept[key] = [_value(value.strip()) for value in values]
+    return [dict(zip(swept, values, strict=True)) for values in product(*swept.values())]
+
+
+def _value(text: str) -> Any:
+    """The number or truth that a text says; else the text, for the job to judge."""
+    if re.fullmatch(r"[+-]?\d{1,18}", text):
+        return int(text)
+    if re.fullmatch(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?", text):
+        return float(text)
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def named(preset: str, swept: Record, presets: int) -> str:
+    """A row's name among those of so many presets."""
+    words = [f"{key}={value}" for key, value in swept.items()]
+    return " ".join([preset, *words] if presets > 1 or not words else words)
+
+
+PEER = "diffusers"
+PRECISIONS = ("fp32", "fp16", "bf16")
+TWEAKS = ("channels_last", "fused", "compile")
+"""Accelerations that diffusers documents, in the order they are applied in."""
+
+
+def check_precision(word: object) -> None:
+    """Raise UsageError for what is no `--dtype`."""
+    if word not in ("auto", *PRECISIONS):
+        hint = nearest(f"{word}", ("auto", *PRECISIONS))
+        raise UsageError(f"there is no dtype {quoted(word)}", hint)
+
+
+class Settings(NamedTuple):
+    """How a pipeline of diffusers is set up."""
+
+    dtype: str
+    tweaks: tuple[str, ...]
+
+
+def read_settings(family: str) -> Settings:
+    """What `diffusers:bf16,channels_last` asks for; float32 unless it says, as from_pretrained.
+
+    `compile` brings channels_last and fused projections along. Raises UsageError for what is no
+    pipeline.
+    """
+    name, _, listed = family.partition(":")
+    words = listed.split(",") if listed else []
+    known = (*PRECISIONS, *TWEAKS)
+    if name != PEER:
+        raise UsageError(f"--vs cannot be {quoted(family)}", "known is `diffusers`")
+    for word in words:
+        if word not in known:
+            raise UsageError(f"--vs knows no {quoted(word)}", nearest(word, known))
+    precisions = [word for word in words if word in PRECISIONS] or ["fp32"]
+    if len(precisions) > 1:
+        raise UsageError(f"{quoted(family)} asks for two precisions at once")
+    wanted = TWEAKS if "compile" in words else tuple(t for t in TWEAKS if t in words)
+    return Settings(precisions[0], wanted)

@@ -1,0 +1,233 @@
+"""Sides that take turns on one machine, and what each turn took.
+
+Every round lets each row run once, and the next round in the reverse order, so that no side always
+follows the same other. Turns come out as events; what becomes of them is not this module's concern.
+"""
+
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from sdfast import __version__, png
+from sdfast.bench.timing.entries import Entry, pairs
+from sdfast.bench.timing.start import Start
+from sdfast.events import Times
+from sdfast.job import Job
+from sdfast.naming import Exists
+
+
+class Painted(NamedTuple):
+    """Pictures painted at once, and where the time went that they took together."""
+
+    images: tuple[Image, ...]
+    latents: Tensor
+    """Where the walk ended, float32 on the CPU."""
+    times: Times
+    network: tuple[float, ...]
+    """Seconds within each network call; empty where they could not be told apart."""
+
+
+class Side(NamedTuple):
+    """Networks that are loaded, and a way to paint with them."""
+
+    paint: Callable[[Sequence[Job]], Painted]
+    """Jobs that differ in their seeds alone."""
+    dtype: str
+    device: str
+
+
+class Phases(NamedTuple):
+    """A turn's seconds, part by part."""
+
+    encode: float
+    steps: tuple[float, ...]
+    network: tuple[float, ...]
+    decode: float
+    write: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """One turn, in seconds; `others` is processor time that did not go to it."""
+
+    wall: float
+    user: float
+    system: float
+    others: float | None = None
+    phases: Phases | None = None
+    peak: int | None = None
+    """Bytes of memory that it filled at most, where it had a process of its own."""
+
+
+Turn = Callable[[Entry], tuple[Lap, Painted | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What comes next: `loading`, `starting`, `warming up` or `timing`, of a row."""
+
+    what: str
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a row's side took in a process of its own."""
+
+    entry: Entry
+    start: Start
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A side is here, in this precision and on this device."""
+
+    entry: Entry
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A turn that counts."""
+
+    entry: Entry
+    lap: Lap
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How near two sides' pictures of the same jobs are."""
+
+    ours: Entry
+    theirs: Entry
+    cosine: float
+    """Of the latents: 1 if they point the same way."""
+    pixels: int
+    """The most that a channel of a pixel differs by, of 255."""
+
+
+Event = Doing | Started | Loaded | Timed | Compared
+
+
+def race(entries: Sequence[Entry], turn: Turn, runs: int, warmup: int) -> Iterator[Event]:
+    """Let every row run `warmup` times uncounted, then `runs` times, taking turns."""
+    last: dict[Entry, Painted] = {}
+    for index in range(warmup + runs):
+        for entry in entries if index % 2 == 0 else reversed(entries):
+            yield Doing("timing" if index >= warmup else "warming up", entry)
+            gc.collect()  # so that nobody clears up after another
+            lap, painted = turn(entry)
+            if painted is not None:
+                last[entry] = painted
+            if index >= warmup:
+                yield Timed(entry, lap)
+    for ours, theirs in pairs(entries):
+        if ours in last and theirs in last:
+            yield Compared(ours, theirs, *nearness(last[ours], last[theirs]))
+
+
+def pictures(
+    entries: Sequence[Entry], load_side: Callable[[Entry], Side], runs: int, warmup: int
+) -> Iterator[Event]:
+    """Load every side into this process and let them paint in turns, writing to a folder that is
+    gone afterwards."""
+    sides: dict[tuple[str, str, str], Side] = {}
+    for entry in entries:
+        if entry.side not in sides:
+            yield Doing("loading", entry)
+            sides[entry.side] = load_side(entry)
+        yield Loaded(entry, sides[entry.side].dtype, sides[entry.side].device)
+    with tempfile.TemporaryDirectory(prefix="sdfast-bench-") as folder:
+        place = Path(folder) / "picture.png"
+        yield from race(entries, lambda entry: lap(entry, sides[entry.side], place), runs, warmup)
+
+
+def started(
+    entries: Sequence[Entry], measure: Callable[[Entry], Start]
+) -> Iterator[Doing | Started]:
+    """Start each side in a process of its own, once for every size, and paint a first picture."""
+    kinds: dict[object, Start] = {}
+    for entry in entries:
+        kind = (entry.side, entry.batch, entry.job.size, entry.job.guidance == 1)
+        if kind in kinds:
+            yield Started(entry, kinds[kind]._replace(first=None))
+            continue
+        yield Doing("starting", entry)
+        kinds[kind] = measure(entry)
+        yield Started(entry, kinds[kind])
+
+
+def lap(entry: Entry, side: Side, place: Path) -> tuple[Lap, Painted]:
+    """Paint a row's pictures and write them as `sdfast gen` does."""
+    before, since = spent(), time.perf_counter()
+    painted = side.paint(entry.jobs)
+    done = time.perf_counter()
+    for job, image in zip(entry.jobs, painted.images, strict=True):
+        text = png.recipe(job, version=__version__, model=job.model, size=image.size)
+        png.save(image, place, text=text, exists=Exists.OVERWRITE)
+    end, after = time.perf_counter(), spent()
+    times = painted.times
+    phases = Phases(times.encode, times.steps, painted.network, times.decode, end - done)
+    user, system = after.user - before.user, after.system - before.system
+    return Lap(end - since, user, system, others(before, after, user + system), phases), painted
+
+
+class Spent(NamedTuple):
+    """Processor seconds so far, of this process and of the whole machine."""
+
+    user: float
+    system: float
+    everyone: float | None
+
+
+def spent() -> Spent:
+    """What has been spent up to now."""
+    mine = os.times()
+    return Spent(mine.user, mine.system, everyone())
+
+
+def everyone() -> float | None:
+    """Processor seconds that this machine has spent since it was started; Linux tells."""
+    try:
+        line = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
+        ticks = [int(word) for word in line.split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    idle = sum(ticks[3:5])
+    return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK")
+
+
+def others(before: Spent, after: Spent, own: float) -> float | None:
+    """Processor seconds that went to anybody else, in between."""
+    if before.everyone is None or after.everyone is None:
+        return None
+    return max(0.0, after.everyone - before.everyone - own)
+
+
+def nearness(ours: Painted, theirs: Painted) -> tuple[float, int]:
+    """The latents' cosine, and the most that a channel of a pixel differs by."""
+    a, b = (one.latents.flatten().double() for one in (ours, theirs))
+    sizes = ([image.size for image in one.images] for one in (ours, theirs))
+    if a.shape != b.shape or len({*map(tuple, sizes)}) > 1:
+        return float("nan"), 255
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=0).item()
+    apart = (
+        (_pixels(one) - _pixels(other)).abs().max()
+        for one, other in zip(ours.images, theirs.images, strict=True)
+    )
+    return cosine, int(max(apart))
+
+
+def _pixels(image: Image) -> Tensor:
+    flat = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+    return flat.to(torch.int16)

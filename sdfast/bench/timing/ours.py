@@ -1,0 +1,59 @@
+"""Our side: what `generate` does, as `sdfast gen` calls it, with an ear at the network."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from sdfast.bench.timing.laps import Painted, Side
+from sdfast.engine import Model, generate_together
+from sdfast.events import Finished, Times
+from sdfast.job import Job
+from sdfast.models import load_model
+from sdfast.models.folder import Source
+
+
+def load_ours(source: Source, device: str, dtype: str) -> Side:
+    """Load a model as `sdfast gen` does."""
+    model = load_model(source, device=device, dtype=dtype)
+    return Side(partial(paint, model), model.dtype_name, str(model.device))
+
+
+def paint(model: Model, jobs: Sequence[Job]) -> Painted:
+    """The jobs' pictures, and where the time went."""
+    heard = _Heard(model)
+    events = generate_together(cast("Model", heard), jobs)
+    painted = [event for event in events if isinstance(event, Finished)]
+    each = [one.times for one in painted]
+    steps = (len(jobs) * step for step in each[0].steps)  # each picture tells its share of a step
+    times = Times(sum(t.encode for t in each), tuple(steps), sum(t.decode for t in each))
+    network = tuple(model.clock.between(heard.marks)[::2])
+    latents = torch.cat(heard.latents).float().cpu()
+    return Painted(tuple(one.image for one in painted), latents, times, network)
+
+
+class _Heard:
+    """A model that is asked and answers as it would, and remembers when."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.marks: list[Any] = []
+        """Before and after each network call."""
+        self.latents: list[Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, *asked: Any, **how: Any) -> Tensor:
+        """What the model says."""
+        self.marks.append(self._model.clock.mark())
+        said = self._model.predict(*asked, **how)
+        self.marks.append(self._model.clock.mark())
+        return said
+
+    def decode(self, x: Tensor, *asked: Any, **how: Any) -> Any:
+        """What the model decodes."""
+        self.latents.append(x.detach())
+        return self._model.decode(x, *asked, **how)

@@ -1,0 +1,68 @@
+"""Processes that are measured from outside: how they ended, how long they took, what they filled.
+
+What they print is kept for the one message there is if they fail.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+from sdfast.errors import DeviceError, ModelError, SdfastError, UsageError
+
+_KINDS: dict[int, type[SdfastError]] = {2: UsageError, 3: ModelError, 4: DeviceError}
+_KILLED = -9
+
+
+class Ended(NamedTuple):
+    """A process that is over; seconds, and bytes of memory it filled at most."""
+
+    out: str
+    wall: float
+    user: float
+    system: float
+    peak: int
+
+
+def run(words: Sequence[str], said: str = "", more: Mapping[str, str] | None = None) -> Ended:
+    """Run a program to its end, with `said` on stdin and `more` environment.
+
+    The Hub is not asked. Raises what it failed with: an SdfastError of its exit code, or
+    RuntimeError with its last line.
+    """
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **(more or {})}
+    with ExitStack() as stack:
+        heard, out, errors = (stack.enter_context(TemporaryFile()) for _ in range(3))
+        heard.write(said.encode())
+        heard.seek(0)
+        begun = time.perf_counter()
+        process = subprocess.Popen(words, stdin=heard, stdout=out, stderr=errors, env=environment)
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        wall = time.perf_counter() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+        for file in (out, errors):
+            file.seek(0)
+        if process.returncode:
+            raise _failure(process.returncode, errors.read().decode(errors="replace"))
+        peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        text = out.read().decode(errors="replace")
+    return Ended(text, wall, used.ru_utime, used.ru_stime, peak)
+
+
+def _failure(code: int, errors: str) -> Exception:
+    lines = [line for line in errors.splitlines() if line.strip()] or ["it said nothing"]
+    last = next((line for line in lines if line.startswith("error: ")), lines[-1])
+    last = last.removeprefix("error: ")
+    if code == _KILLED:
+        return DeviceError("a process was killed while it painted; was there too little memory?")
+    kind = _KINDS.get(code)
+    return kind(last) if kind else RuntimeError(f"a process left with {code}: {last}")
