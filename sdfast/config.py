@@ -1,14 +1,17 @@
 """What a person has settled once: config.yaml, aliases, and the environment above them."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdfast.errors import PresetError
 from sdfast.presets import as_yaml, config_folder, read_yaml, write_text
-from sdfast.wording import nearest
+from sdfast.wording import nearest, quoted
 
-CONFIG_KEYS = ("model", "preset", "out")
+CONFIG_KEYS = ("model", "preset", "out", "keep_warm")
+
+TIME = "a time such as `90s`, `10m` or `1h`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,8 @@ class Config:
     preset: str | None = None
     out: str | None = None
     aliases: dict[str, str] = field(default_factory=dict[str, str])
+    keep_warm: float | None = None
+    """Seconds a worker waits for another picture with the model loaded; None starts none."""
 
 
 def config_file() -> Path:
@@ -42,7 +47,24 @@ def load_config() -> Config:
             )
     environment = {"model": os.environ.get("SDFAST_MODEL"), "out": os.environ.get("SDFAST_OUTPUT")}
     settled |= {k: v for k, v in environment.items() if v}
-    return Config(**settled, aliases=_texts(aliases_file()))
+    keep_warm = settled.pop("keep_warm", None)
+    if keep_warm is not None and seconds_of(keep_warm) is None:
+        raise PresetError(f"{config_file()}: keep_warm must be {TIME}, not {quoted(keep_warm)}")
+    return Config(
+        **settled,
+        keep_warm=None if keep_warm is None else seconds_of(keep_warm),
+        aliases=_texts(aliases_file()),
+    )
+
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds_of(text: str) -> float | None:
+    """The seconds of a `TIME`; None for what is none. It lasts from a second to some weeks."""
+    if not (said := re.fullmatch(r"([1-9]\d{0,4}) ?([smh])", text.strip(), re.ASCII)):
+        return None
+    return int(said[1]) * _SECONDS[said[2]]
 
 
 def save_alias(name: str, target: str | None) -> None:
@@ -64,5 +86,6 @@ def _texts(path: Path) -> dict[str, str]:
     found, lines = read_yaml(path, str(path))
     for key, value in found.items():
         if not isinstance(value, str):
-            raise PresetError(f"{path}:{lines[key]}: {key} must be text")
+            must = TIME if key == "keep_warm" else "text"
+            raise PresetError(f"{path}:{lines[key]}: {key} must be {must}")
     return found

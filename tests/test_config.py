@@ -88,3 +88,17 @@ def test_where_there_are_no_aliases_none_is_suggested():
     with pytest.raises(PresetError) as caught:
         save_alias("mine", None)
     assert caught.value.hint == ""
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("90s", 90), ("10m", 600), ("1h", 3600)])
+def test_how_long_a_worker_stays_is_settled_in_seconds(said, seconds):
+    config_file().write_text(f"keep_warm: {said}")
+    assert load_config().keep_warm == seconds
+
+
+@pytest.mark.parametrize("said", ["600", "0s", "true", "ten minutes", "1d", "-1m", "10:00"])
+def test_a_time_that_is_none_is_named(said):
+    config_file().write_text(f"keep_warm: {said}")
+    with pytest.raises(PresetError, match=r"keep_warm must be a time such as `90s`") as caught:
+        load_config()
+    assert caught.value.exit_code == 2

@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 import typer
 
 from sdfast import __version__
-from sdfast.cli import bench, doctor, gen, info, models, presets, tune
+from sdfast.cli import batch, bench, doctor, gen, info, models, presets, tune, warm
 from sdfast.cli.complaint import complain, say_error
 from sdfast.errors import SdfastError, UsageError
 
@@ -25,10 +25,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("gen", help="Make pictures.")(gen.gen)
-app.command("bench", help="Samplers side by side: errors against the converged picture.")(
-    bench.bench
-)
+app.command("batch", help="Make pictures from a file of jobs, as many as it may be.")(batch.batch)
+app.command(
+    "bench", help="Time pictures, or measure samplers' errors, side by side with diffusers."
+)(bench.bench)
 app.command("tune", help="Fit a preset to a model.")(tune.tune)
+app.add_typer(warm.app, name="warm", help="A worker that keeps a model loaded for `gen`.")
 app.add_typer(presets.app, name="presets", help="Sampler recipes.")
 app.add_typer(models.app, name="models", help="The models on this machine.")
 app.command("info", help="Tell what made a PNG: ours, A1111's, stable-diffusion.cpp's.")(info.info)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,12 +13,14 @@ import typer
 from sdfast.cli import flags
 from sdfast.cli.model import find_model
 from sdfast.cli.output import Output, policy
+from sdfast.cli.painter import Painter, Wanted, by_ourselves, by_worker, leave_worker
 
 if TYPE_CHECKING:
     from sdfast.config import Config
-    from sdfast.events import Event
+    from sdfast.events import Encoded, Event, Finished
     from sdfast.job import Job, Sampler
     from sdfast.models.folder import Source
+    from sdfast.warm.client import Turn
 
 
 def gen(
@@ -34,6 +36,7 @@ def gen(
     preset: flags.PresetName = None,
     steps: flags.Steps = None,
     guidance: flags.Guidance = None,
+    guidance_interval: flags.GuidanceInterval = None,
     sampler: flags.SamplerName = None,
     order: flags.Order = None,
     method: flags.Method = None,
@@ -103,6 +106,7 @@ def gen(
         "negative": negative,
         "steps": steps,
         "guidance": guidance,
+        "guidance_interval": guidance_interval,
         "sampler": sampler,
         "order": order,
         "method": method,
@@ -139,7 +143,8 @@ def gen(
             print(json.dumps((found.complete(job) if found else job).record, ensure_ascii=False))
         return
     assert found is not None
-    _paint(jobs, found, output, device, dtype, draw=not quiet, colour=not no_color, explain=verbose)
+    wanted = Wanted(device, dtype, config.keep_warm)
+    _paint(jobs, found, output, wanted, draw=not quiet, colour=not no_color, explain=verbose)
 
 
 def _note(text: str) -> None:
@@ -173,50 +178,77 @@ def _paint(
     jobs: list[Job],
     found: Source,
     output: Output,
-    device: str,
-    dtype: str,
+    wanted: Wanted,
     *,
     draw: bool,
     colour: bool,
     explain: bool,
 ) -> None:
-    places = output.places([found.complete(job) for job in jobs])
-    begun = time.perf_counter()
-    from sdfast.engine import generate
-    from sdfast.events import Encoded, Finished
-    from sdfast.models import load_model
+    from sdfast.warm.client import GoneError
 
-    model = load_model(found, device=device, dtype=dtype)
-    load = time.perf_counter() - begun
-    first = model.complete(jobs[0])
-    output.say(headline(model.name, model.dtype_name, str(model.device), first))
-    if explain:
-        output.say(f"loaded from {found.folder} in {load:.2f} s")
-        output.say("job: " + json.dumps(first.record, ensure_ascii=False))
+    say = output.say
+    explained: Callable[[str], None] = say if explain else lambda text: None
+    jobs = [found.complete(job) for job in jobs]
+    places = output.places(jobs)
+    worker = by_worker(found, wanted, explained)
+    painter = worker or by_ourselves(found, wanted)
+    say(headline(found.name, painter.dtype, painter.device, jobs[0]))
+    explained(painter.about)
+    explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
     if strange := found.strange_words(job.prompt for job in jobs):
         listed = ", ".join(f'"{word}"' for word in strange)
         are = "is" if len(strange) == 1 else "are"
-        output.say(f"note: {found.name} knows {found.things} things; {listed} {are} not among them")
-    watch = _watcher(colour) if draw and sys.stderr.isatty() else iter
+        say(f"note: {found.name} knows {found.things} things; {listed} {are} not among them")
+    show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
     for job, place in zip(jobs, places, strict=True):
-        if not output.ready(model.complete(job), place):
+        if not output.ready(job, place):
             continue
-        encoded, *_, painted = watch(generate(model, job))
-        assert isinstance(encoded, Encoded)
-        assert isinstance(painted, Finished)
+        try:
+            encoded, painted = _painted(painter, job, show)
+        except GoneError as gone:
+            say(f"note: the worker is lost ({gone}); painting without it")
+            painter = by_ourselves(found, wanted)
+            encoded, painted = _painted(painter, job, show)
         if encoded.dropped:
-            output.say(f"note: too long for the model, which did not read: {encoded.dropped}")
-        output.write(painted, place, load, model)
+            say(f"note: too long for the model, which did not read: {encoded.dropped}")
+        output.write(painted, place, painter)
+    if wanted.keep_warm is not None and painter is not worker:
+        leave_worker(found, wanted, explained)
 
 
-def _watcher(colour: bool) -> Callable[[Iterator[Event]], Iterator[Event]]:
-    """The progress bar, on stderr."""
+def _painted(
+    painter: Painter, job: Job, show: Callable[[Turn], Iterable[Event]]
+) -> tuple[Encoded, Finished]:
+    from sdfast.events import Encoded, Finished
+
+    with painter.ask(job) as turn:
+        encoded, *_, painted = show(turn)
+    assert isinstance(encoded, Encoded)
+    assert isinstance(painted, Finished)
+    return encoded, painted
+
+
+def _unseen(turn: Turn) -> Iterator[Event]:
+    return turn.events
+
+
+def _watcher(colour: bool) -> Callable[[Turn], Iterator[Event]]:
+    """The progress bar, on stderr; before it, how many pictures a worker paints first."""
     from rich.console import Console
 
     from sdfast.screen import watch
 
     console = Console(stderr=True, no_color=True if not colour else None)
-    return lambda events: watch(events, console)
+
+    def show(turn: Turn) -> Iterator[Event]:
+        events = turn.events
+        if turn.ahead:
+            ahead = "one picture" if turn.ahead == 1 else f"{turn.ahead} pictures"
+            with console.status(f"waiting: the worker paints {ahead} before"):
+                events = chain([next(events)], events)
+        return watch(events, console)
+
+    return show
 
 
 def headline(name: str, dtype: str, device: str, job: Job) -> str:

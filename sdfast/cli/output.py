@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sdfast.cli.painter import Painter
     from sdfast.events import Finished, Times
     from sdfast.job import Job
-    from sdfast.models.stable_diffusion import StableDiffusion
     from sdfast.naming import Exists
 
 
@@ -104,7 +104,7 @@ class Output:
             raise unwritable(place.parent, error) from error
         return True
 
-    def write(self, painted: Finished, place: Path, load: float, model: StableDiffusion) -> None:
+    def write(self, painted: Finished, place: Path, painter: Painter) -> None:
         """Write the picture, tell its path on stdout and where the time went on stderr."""
         from sdfast import __version__, png
 
@@ -123,13 +123,13 @@ class Output:
             place = png.save(painted.image, place, text=text, exists=self.exists) or place
         write = time.perf_counter() - begun
         if self.as_json:
-            spent = seconds(painted.times, load, write)
-            where = {"device": str(model.device), "dtype": model.dtype_name}
+            spent = seconds(painted.times, painter.load, write)
+            where = {"device": painter.device, "dtype": painter.dtype}
             line = {"path": str(place), **job.record, **where, **spent}
             print(json.dumps(line, ensure_ascii=False), flush=True)
         elif not self.to_stdout:
             print(place, flush=True)
-        self.say(f"seed {job.seed}, {summary(painted.times, write)}; load {load:.2f}")
+        self.say(f"seed {job.seed}, {summary(painted.times, write)}; load {painter.load:.2f}")
 
 
 def seconds(times: Times, load: float, write: float) -> dict[str, float | list[float]]:

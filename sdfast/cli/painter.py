@@ -1,0 +1,101 @@
+"""Who paints: a worker that holds the model already, or this process.
+
+The job, the events and all that is said of them are the same. Only the way to the first step
+differs: a worker needs no torch here and no loading.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from sdfast.job import Job
+    from sdfast.models.folder import Source
+    from sdfast.warm.client import Turn
+
+
+class Wanted(NamedTuple):
+    """What the flags and the config file say about painting."""
+
+    device: str
+    dtype: str
+    keep_warm: float | None
+    """Seconds a worker shall wait for the next picture; None leaves none behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Painter:
+    """Where pictures are painted, and what it took to come there."""
+
+    device: str
+    dtype: str
+    load: float
+    """Seconds."""
+    about: str
+    ask: Callable[[Job], AbstractContextManager[Turn]]
+    """The events of a complete job. A worker that is lost on the way is a GoneError."""
+
+
+def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> Painter | None:
+    """The worker, if one holds just this model. What is amiss is told only to who wants to know."""
+    from sdfast.errors import UsageError
+    from sdfast.warm import client
+    from sdfast.warm.place import find_place
+
+    try:
+        place = find_place()
+        held = client.greeting(place)
+        unlike = held.unlike(found, wanted.device, wanted.dtype)
+    except client.AbsentError:
+        return None
+    except (client.GoneError, UsageError, OSError) as why_not:
+        explain(f"not asking the worker: {why_not}")
+        return None
+    if unlike:
+        explain(f"not asking the worker: {unlike}")
+        return None
+    return Painter(
+        device=held.device,
+        dtype=held.dtype,
+        load=0.0,
+        about=f"kept warm by worker {held.pid}, from {held.folder}",
+        ask=partial(client.ask, place, held),
+    )
+
+
+def by_ourselves(found: Source, wanted: Wanted) -> Painter:
+    """The model, loaded into this process."""
+    begun = time.perf_counter()
+    from sdfast.engine import generate
+    from sdfast.models import load_model
+
+    model = load_model(found, device=wanted.device, dtype=wanted.dtype)
+    load = time.perf_counter() - begun
+    from sdfast.warm.client import Turn
+
+    return Painter(
+        device=str(model.device),
+        dtype=model.dtype_name,
+        load=load,
+        about=f"loaded from {found.folder} in {load:.2f} s",
+        ask=lambda job: nullcontext(Turn(0, generate(model, job))),
+    )
+
+
+def leave_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> None:
+    """Leave a worker behind for the next picture, if none is there. Never fails."""
+    from sdfast.errors import UsageError
+    from sdfast.warm.control import Order, leave_behind
+    from sdfast.warm.place import find_place
+
+    order = Order(found, wanted.device, wanted.dtype, wanted.keep_warm)
+    try:
+        if leave_behind(find_place(), order):
+            explain("left a worker behind for the next picture; `sdfast warm status` tells of it")
+    except (UsageError, OSError) as error:
+        explain(f"left no worker behind: {error}")

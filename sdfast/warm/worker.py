@@ -1,0 +1,239 @@
+"""The worker: it loads a model, lets in who comes, and paints one picture after the other.
+
+The main thread paints. Another opens the door: it tells each visitor what is held here and takes
+its job into the line, which is served in the order of coming. A visitor that hangs up is noticed
+when the next event is told to it, and its walk is dropped there.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from sdfast import __version__
+from sdfast.errors import SdfastError
+from sdfast.job import Job, read_job
+from sdfast.warm import wire
+from sdfast.warm.greeting import Greeting, holding, stamp
+from sdfast.warm.place import find_place, is_ours, take_lock
+
+if TYPE_CHECKING:
+    from sdfast.events import Event
+
+_MOST_WAITING = 256
+"""Visitors in the line."""
+_MOST_AT_THE_DOOR = 32
+"""Visitors that have not said yet what they want."""
+_PATIENCE = 5.0
+"""Seconds a visitor has to say it."""
+_DEAF = 20.0
+"""Seconds after which one that does not listen is given up, as one stopped with ctrl-Z."""
+_LONGEST_LOG = 2**20
+"""Bytes."""
+
+Paint = Callable[[Job], Iterator["Event"]]
+"""The engine with the model that is held."""
+
+
+class Visitor(NamedTuple):
+    connection: socket.socket
+    job: Job
+
+
+@dataclass(slots=True)
+class Shop:
+    """What the two threads share: what is held, who waits, and what has been done."""
+
+    greeting: Greeting
+    line: Queue[Visitor] = field(default_factory=lambda: Queue(_MOST_WAITING))
+    painted: int = 0
+    rested: float = field(default_factory=time.monotonic)
+    """When the last picture was done."""
+
+    def greet(self) -> bytes:
+        """The greeting as it is at this moment."""
+        waiting = self.line.unfinished_tasks
+        resting = 0.0 if waiting else time.monotonic() - self.rested
+        left = max(self.greeting.idle - resting, 0.0)
+        now = replace(self.greeting, left=left, painted=self.painted, waiting=waiting)
+        return wire.packed(now.record)
+
+
+def main(name: str, device: str, dtype: str, idle: float) -> None:
+    """Hold the model until nobody has come for so many seconds."""
+    work(partial(_load, name, device, dtype, idle))
+
+
+def work(load: Callable[[], tuple[Paint, Greeting]]) -> None:
+    """Be this user's worker, with what there is to hold; stdout tells how the start went."""
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    place = find_place()
+    if take_lock(place) is None:
+        _report(wire.packed({"is": "taken"}))
+        return
+    with contextlib.suppress(OSError):
+        os.ftruncate(sys.stderr.fileno(), 0)
+    _log(f"worker {os.getpid()} of sdfast {__version__} loads")
+    try:
+        paint, held = load()
+    except SdfastError as error:
+        _log(f"error: {error}")
+        _report(wire.told_error(error))
+        return
+    with _listening(place.socket) as listener:
+        shop = Shop(held)
+        threading.Thread(target=_keep_the_door, args=(listener, shop), daemon=True).start()
+        _log(f"ready with {held.model}, {held.dtype} on {held.device}")
+        _report(shop.greet())
+        os.chdir("/")
+        try:
+            for visitor in _visitors(shop):
+                shop.painted += _serve(visitor, paint)
+            _log("left, as nobody came")
+        except SystemExit:
+            _log("left, as it was told to")
+            raise
+
+
+def _leave(*_: object) -> NoReturn:
+    """End at once, and let nothing interrupt the tidying up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
+
+
+def _report(frame: bytes) -> None:
+    """Tell whoever has started this, if they still listen, and say no more there."""
+    with contextlib.suppress(OSError):
+        sys.stdout.buffer.write(frame)
+        sys.stdout.flush()
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _load(name: str, device: str, dtype: str, idle: float) -> tuple[Paint, Greeting]:
+    from sdfast.config import load_config
+    from sdfast.models.find import find
+
+    found = find(name, load_config().aliases, offline=True)
+    found = replace(found, folder=found.folder.absolute())  # the worker stays in no folder
+    files = stamp(found)
+    from sdfast.engine import generate
+    from sdfast.models import load_model
+
+    model = load_model(found, device=device, dtype=dtype)
+    held = holding(
+        found,
+        files,
+        wanted=(device, dtype),
+        given=(str(model.device), model.dtype_name),
+        idle=idle,
+    )
+    return partial(generate, model), held
+
+
+@contextmanager
+def _listening(path: Path) -> Generator[socket.socket]:
+    """The socket, from the moment it can be entered to the moment it is no more there."""
+    path.unlink(missing_ok=True)  # the lock is ours, so it was a dead worker's
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        try:
+            path.chmod(0o600)
+            listener.listen(_MOST_WAITING)
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _keep_the_door(listener: socket.socket, shop: Shop) -> None:
+    """Let in who comes, each in a thread of its own until it has said what it wants."""
+    room = threading.BoundedSemaphore(_MOST_AT_THE_DOOR)
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # closed, or no more files can be opened: a moment later it may go again
+            if listener.fileno() < 0:
+                return
+            time.sleep(0.1)
+            continue
+        if room.acquire(blocking=False):
+            threading.Thread(target=_welcome, args=(connection, shop, room), daemon=True).start()
+        else:
+            connection.close()
+
+
+def _welcome(connection: socket.socket, shop: Shop, room: threading.BoundedSemaphore) -> None:
+    """Greet a visitor and take its job into the line."""
+    try:
+        if not is_ours(connection):
+            connection.close()
+            return
+        connection.settimeout(_PATIENCE)
+        connection.sendall(shop.greet())
+        job = read_job(wire.receive(connection, _PATIENCE).record["job"])
+        connection.settimeout(_DEAF)
+        connection.sendall(wire.packed({"is": "queued", "ahead": shop.line.unfinished_tasks}))
+        shop.line.put_nowait(Visitor(connection, job))
+    except SdfastError as error:
+        _dismiss(connection, wire.told_error(error))
+    except Exception:  # hung up, silent, too late or talking nonsense: nobody to paint for
+        connection.close()
+    finally:
+        room.release()
+
+
+def _dismiss(connection: socket.socket, frame: bytes) -> None:
+    with contextlib.suppress(OSError), connection:
+        connection.sendall(frame)
+
+
+def _visitors(shop: Shop) -> Iterator[Visitor]:
+    """Who is next, until nobody has come for long enough."""
+    while True:
+        try:
+            visitor = shop.line.get(timeout=shop.greeting.idle)
+        except Empty:
+            return
+        yield visitor
+        shop.rested = time.monotonic()
+        shop.line.task_done()
+
+
+def _serve(visitor: Visitor, paint: Paint) -> bool:
+    """Paint the visitor's picture, telling each event; whether it was finished."""
+    with visitor.connection as connection:
+        try:
+            for event in paint(visitor.job):
+                connection.sendall(wire.told(event))
+        except SdfastError as error:
+            _log(f"{type(error).__name__}: {error}")
+            _dismiss(connection, wire.told_error(error))
+        except OSError as error:
+            _log(f"a client has left: {error}")
+        except Exception:  # a bug of ours: the client will meet it, too, and show it
+            _log(traceback.format_exc())
+        else:
+            return True
+    return False
+
+
+def _log(text: str) -> None:
+    with contextlib.suppress(OSError):
+        log = sys.stderr.fileno()
+        if os.fstat(log).st_size > _LONGEST_LOG:
+            os.ftruncate(log, 0)
+        print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}", file=sys.stderr, flush=True)
