@@ -1,0 +1,174 @@
+"""Who paints: one studio in this process, or one in each of several.
+
+A crew is asked to give work to one of its hands and to wait for whoever is ready. A hand that is
+lost, as the system kills what takes too much memory, is replaced, and its work goes back.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import NamedTuple, Protocol
+
+from sdfast.batch.studio import Answer, Order, Setting, Studio
+from sdfast.errors import SdfastError
+
+
+class Lost(NamedTuple):
+    """A hand has died over its work."""
+
+    why: str
+
+
+class Crew(Protocol):
+    """Hands that paint, numbered from 0."""
+
+    most: int
+    """Pictures that are given to a hand at a time, at first."""
+
+    @property
+    def idle(self) -> list[int]:
+        """Hands that work can be given to."""
+        ...
+
+    def give(self, hand: int, orders: Sequence[Order]) -> None: ...
+    def ready(self, within: float | None) -> list[tuple[int, Answer | Lost]]:
+        """What hands have finished, at the latest after so many seconds.
+
+        Raises DeviceError and UsageError where nothing can be painted at all.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Alone:
+    """This process, which paints when it is asked what is ready."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.most = setting.most
+        self._studio = Studio(setting)
+        self._orders: Sequence[Order] = ()
+
+    @property
+    def idle(self) -> list[int]:
+        return [] if self._orders else [0]
+
+    def give(self, hand: int, orders: Sequence[Order]) -> None:
+        self._orders = orders
+
+    def ready(self, within: float | None) -> list[tuple[int, Answer | Lost]]:
+        orders, self._orders = self._orders, ()
+        return [(0, self._studio.paint(orders))]
+
+    def close(self) -> None:
+        pass
+
+
+class _Worker(NamedTuple):
+    process: BaseProcess
+    line: "Connection[Sequence[Order], Answer | SdfastError]"
+
+
+class Processes:
+    """A process for each device."""
+
+    def __init__(self, setting: Setting, devices: Sequence[str]) -> None:
+        self.most = setting.most
+        self._settings = [replace(setting, device=device) for device in devices]
+        on_cpu = sum(device == "cpu" for device in devices)
+        self._threads = max((os.cpu_count() or 1) // max(on_cpu, 1), 1)
+        self._workers = [self._hired(setting) for setting in self._settings]
+        self._busy: set[int] = set()
+
+    @property
+    def idle(self) -> list[int]:
+        return [hand for hand in range(len(self._workers)) if hand not in self._busy]
+
+    def give(self, hand: int, orders: Sequence[Order]) -> None:
+        self._busy.add(hand)
+        with contextlib.suppress(OSError):  # it has died: `ready` will tell
+            self._workers[hand].line.send(orders)
+
+    def ready(self, within: float | None) -> list[tuple[int, Answer | Lost]]:
+        lines = [self._workers[hand].line for hand in self._busy]
+        spoken = wait(lines, within)
+        hands = [hand for hand in self._busy if self._workers[hand].line in spoken]
+        return [(hand, self._heard(hand)) for hand in hands]
+
+    def _heard(self, hand: int) -> Answer | Lost:
+        self._busy.discard(hand)
+        process, line = self._workers[hand]
+        try:
+            answer = line.recv()
+        except (EOFError, OSError):
+            process.join()
+            line.close()
+            self._workers[hand] = self._hired(self._settings[hand])
+            return Lost(f"the process that painted on {self._settings[hand].device} was ended")
+        if isinstance(answer, SdfastError):
+            raise answer
+        return answer
+
+    def _hired(self, setting: Setting) -> _Worker:
+        context = multiprocessing.get_context("spawn")  # CUDA outlives no fork
+        ours, theirs = context.Pipe()
+        words = (theirs, setting, self._threads)
+        process = context.Process(target=_paint, args=words, daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def close(self) -> None:
+        for process, line in self._workers:
+            line.close()
+            process.kill()
+        for process, _ in self._workers:
+            process.join()
+
+
+def _paint(
+    line: "Connection[Answer | SdfastError, Sequence[Order]]", setting: Setting, threads: int
+) -> None:
+    """Paint what comes until nobody is there to ask; who stops is decided by the one who asks."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # which a terminal or SLURM sends to all
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch is not imported yet
+    studio = Studio(setting)
+    while True:
+        try:
+            orders = line.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            line.send(studio.paint(orders))
+        except SdfastError as error:
+            line.send(error)
+
+
+def _leave_with_parent() -> None:
+    """End this process with the one that began it, be it in the middle of a picture."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def devices_of(gpus: str) -> list[str]:
+    """The devices of `--gpus`: `all`, `0,1`, or names. Raises UsageError and DeviceError."""
+    from sdfast.models.device import pick_device
+
+    if gpus == "all":
+        import torch
+
+        return [f"cuda:{k}" for k in range(torch.cuda.device_count())] or [str(pick_device())]
+    names = [f"cuda:{one}" if one.isdecimal() else one for one in gpus.replace(" ", "").split(",")]
+    for name in names:
+        pick_device(name)
+    return names

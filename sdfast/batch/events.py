@@ -1,0 +1,71 @@
+"""What happens to the jobs of a batch, as values that travel one way."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdfast.errors import SdfastError
+from sdfast.events import Times
+from sdfast.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """A picture is written, and recorded."""
+
+    key: bytes
+    number: int
+    """The line, from 1."""
+    job: Job
+    path: str
+    """As it is told to others: a path or a URL."""
+    times: Times
+    load: float
+    """Seconds that the model took to load; 0 if it was there."""
+    write: float
+    device: str
+    dtype: str
+    together: int
+    """Pictures that were painted in the same network calls."""
+    dropped: str
+    """The words the prompt was too long for."""
+    decoded_again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A picture was there already."""
+
+    key: bytes
+    number: int
+    path: Path | None = None
+    """Where it was found, if no manifest has told of it."""
+    own: bool = True
+    """It is the job's own, and not another that has its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Of a line, or of a job, no picture was made."""
+
+    key: bytes
+    number: int
+    error: SdfastError
+    before: bool
+    """It had failed in an earlier run, and was not tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something worth knowing, which ends nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokeOff:
+    """Pictures can be written no more; the rest is left for another run."""
+
+    error: SdfastError
+
+
+BatchEvent = Painted | Kept | Failed | Noted | BrokeOff

@@ -1,0 +1,260 @@
+"""What has been done already: JSON lines in the output folder, only ever added to.
+
+    {"status": "begun", "at": "2026-11-25T04:36:16", "version": "0.1"}
+    {"status": "done", "key": "9f...", "path": "a-cat-7.png", "seed": 7, "seconds": 1.2, ...}
+    {"status": "failed", "key": "03...", "line": 7, "error": "steps must be ..."}
+    {"status": "ended", "at": "..."}
+
+Each line is on the disk before the next job is told to be done. A line that a power cut has torn is
+passed over. What a line says of a picture counts only if the picture is there, whole.
+
+One process writes a manifest, and holds a lock on it while it lives, which the system lets go of
+however the process ends. `--shard 2/4` has a manifest of its own, `sdfast-2-of-4.jsonl`, and reads
+the others' as well.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from sdfast import __version__
+from sdfast.batch.store import Folder, Store
+from sdfast.errors import UsageError
+from sdfast.naming import unwritable
+
+
+class Shard(NamedTuple):
+    """Every n-th picture of a file, from the i-th on."""
+
+    i: int = 1
+    n: int = 1
+
+    @property
+    def tag(self) -> str:
+        return "sdfast" if self.n == 1 else f"sdfast-{self.i}-of-{self.n}"
+
+    def has(self, index: int) -> bool:
+        return (index - self.i) % self.n == 0
+
+    def apart(self, other: "Shard") -> bool:
+        """Whether no picture belongs to both."""
+        return self.n == other.n and self.i != other.i
+
+
+WHOLE = Shard()
+
+
+def read_shard(text: str | None) -> Shard:
+    """What `--shard` says."""
+    if text is None:
+        return WHOLE
+    said = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), re.ASCII)
+    if said and 1 <= int(said[1]) <= int(said[2]):
+        return Shard(int(said[1]), int(said[2]))
+    raise UsageError(f"`--shard` must be such as 2/4, not `{text[:60]}`")
+
+
+_NAME = re.compile(r"sdfast(?:-(\d+)-of-(\d+))?\.jsonl")
+
+
+def _manifests(folder: Path) -> dict[Path, Shard]:
+    """Every manifest in a folder."""
+    found: dict[Path, Shard] = {}
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            if said := _NAME.fullmatch(path.name):
+                found[path] = Shard(int(said[1] or 1), int(said[2] or 1))
+    return found
+
+
+def manifest_folder(said: str | None, store: Store) -> Path:
+    """Where the manifest is kept: with the pictures, unless somewhere else is named."""
+    if said is not None:
+        try:
+            return Path(said).expanduser()
+        except RuntimeError as error:
+            raise unwritable(Path(said), error) from error
+    if isinstance(store, Folder):
+        return store.root
+    raise UsageError(
+        "pictures at a URL need a folder here for the manifest", "--manifest FOLDER/ names one"
+    )
+
+
+class Known(NamedTuple):
+    """What the manifests of a folder tell."""
+
+    done: set[bytes]
+    """Keys of jobs whose pictures are there, whole."""
+    failed: set[bytes]
+
+
+def known(folder: Path, store: Store) -> Known:
+    """What has been done so far, as the manifests in a folder have it. Looks at each picture."""
+    done, failed = set[bytes](), set[bytes]()
+    for manifest in _manifests(folder):
+        for record in _records(manifest):
+            match record:
+                case {"status": "done" | "kept", "key": str(key), "path": str(path)}:
+                    named = _key(key)
+                    kept = record["status"] == "kept"  # somebody else's picture, as was wanted
+                    place = store.remembered(path)
+                    if named and (store.taken(place) if kept else store.key(place) == named):
+                        done.add(named)
+                case {"status": "failed", "key": str(key)}:
+                    if named := _key(key):
+                        failed.add(named)
+                case _:
+                    pass
+    return Known(done, failed - done)
+
+
+def _key(text: str) -> bytes | None:
+    return bytes.fromhex(text) if re.fullmatch(r"[0-9a-f]{32}", text) else None
+
+
+_LONGEST = 2**21
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """A manifest's lines; what is none is passed over."""
+    try:
+        with path.open("rb") as file:
+            while raw := file.readline(_LONGEST):
+                with contextlib.suppress(ValueError, RecursionError):
+                    found: object = json.loads(raw)
+                    if isinstance(found, dict):
+                        yield cast("dict[str, Any]", found)
+    except OSError as error:
+        raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
+
+
+class Manifest:
+    """The manifest of one shard, held by this process until it is closed."""
+
+    def __init__(self, path: Path, file: int, begun: datetime) -> None:
+        self.path = path
+        self.begun = begun
+        """When the batch was begun; one that was broken off goes on under its first date."""
+        self._file = file
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Write a line, and see it on the disk. Raises UsageError, and then nothing is added."""
+        line = json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n"
+        try:
+            self.check()
+            before = os.fstat(self._file).st_size
+            try:
+                if os.write(self._file, line) < len(line):
+                    raise OSError(28, "no space left on device")
+                os.fsync(self._file)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, before)
+                raise
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def check(self) -> None:
+        """Raise UsageError if the manifest is no more where it was."""
+        try:
+            there, ours = self.path.stat(), os.fstat(self._file)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            gone = OSError(116, "the folder has been taken away and another put there")
+            raise unwritable(self.path, gone) from gone
+
+    def end(self) -> None:
+        """Say that nothing is left to do."""
+        self.add({"status": "ended", "at": _now()})
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def open_manifest(folder: Path, shard: Shard) -> Manifest:
+    """A shard's manifest in a folder, which is made.
+
+    Raises UsageError if it cannot be written, or if another process paints the same jobs there.
+    """
+    path = folder / f"{shard.tag}.jsonl"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+    try:
+        if not _lock(file) or any(
+            _is_held(other)
+            for other, theirs in _manifests(folder).items()
+            if other != path and not shard.apart(theirs)
+        ):
+            raise UsageError(
+                f"another batch is painting into `{folder}`",
+                "wait for it, or share the work with --shard 1/2 and --shard 2/2",
+            )
+        size = os.fstat(file).st_size
+        torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        begun = _begun(path)
+        manifest = Manifest(path, file, begun or datetime.now().replace(microsecond=0))
+        if torn:
+            os.write(file, b"\n")
+        if begun is None:
+            manifest.add({"status": "begun", "at": _now(), "version": __version__})
+    except OSError as error:
+        os.close(file)
+        raise unwritable(path, error) from error
+    except BaseException:
+        os.close(file)
+        raise
+    return manifest
+
+
+def _now() -> str:
+    return datetime.now().isoformat(timespec="seconds")
+
+
+def _begun(path: Path) -> datetime | None:
+    """When the batch was begun that has not ended yet."""
+    begun = None
+    for record in _records(path):
+        match record:
+            case {"status": "begun", "at": str(at)}:
+                with contextlib.suppress(ValueError):
+                    begun = datetime.fromisoformat(at)
+            case {"status": "ended"}:
+                begun = None
+            case _:
+                pass
+    return begun
+
+
+def _lock(file: int) -> bool:
+    """Whether the file is ours alone now. Where the system has no locks, it always is."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows, and network drives without locks
+        return True
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Whether some process holds a manifest."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _lock(file)
+    finally:
+        os.close(file)

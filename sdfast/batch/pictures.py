@@ -1,0 +1,105 @@
+"""What a batch's pictures are called, and which of them are there.
+
+A picture has the name that `gen` would give it. Where another picture has that name, the job's key
+is added: so a name depends on no counting, and a run after a crash finds what the one before it has
+written but not yet recorded. No picture that a batch has made is ever overwritten.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sdfast.batch.store import Store
+from sdfast.batch.tasks import Task
+from sdfast.batch.whole import KEY
+from sdfast.errors import UsageError
+from sdfast.job import Job
+from sdfast.naming import Exists, destination, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What was said about where pictures go."""
+
+    store: Store
+    template: str | None
+    tag: str
+    """Begins the names of drafts, so that the next run knows them as its own."""
+    exists: Exists
+    preset: str
+    count: int
+    """How many there will be, as far as one can tell."""
+
+    def check(self) -> None:
+        """Raise UsageError for a template that can name no picture."""
+        Pictures(self, datetime.now()).place(_SOME, _SOME.job)
+
+    def pictures(self, begun: datetime) -> "Pictures":
+        """The pictures of a batch that was begun then."""
+        return Pictures(self, begun)
+
+
+_SOME = Task(bytes(16), Job(prompt="any", seed=0), 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The pictures of a batch, there or still to come."""
+
+    naming: Naming
+    begun: datetime
+
+    @property
+    def store(self) -> Store:
+        return self.naming.store
+
+    def place(self, task: Task, job: Job) -> Path:
+        """Where a picture goes whose model and size are known."""
+        words = fields(
+            job,
+            size=job.size or (0, 0),
+            now=self.begun,
+            preset=self.naming.preset,
+            i=task.index,
+            n=self.naming.count,
+        )
+        return destination(self.naming.template, words)
+
+    def _names(self, task: Task, place: Path) -> tuple[Path, ...]:
+        """The names that a picture may have, the likeliest first."""
+        if self.naming.exists in (Exists.SKIP, Exists.ERROR):
+            return (place,)
+        return place, place.with_stem(f"{place.stem}-{task.key.hex()[:16]}")
+
+    def found(self, task: Task, place: Path) -> Path | None:
+        """The job's own picture, if it is there, whole."""
+        names = self._names(task, place)
+        return next((name for name in names if self.store.key(name) == task.key), None)
+
+    def write(self, data: bytes, task: Task, place: Path) -> Path | None:
+        """Write a PNG; where it went, or None if another has the name and shall keep it.
+
+        Raises UsageError if it cannot be written.
+        """
+        exists = self.naming.exists
+        over = exists is Exists.OVERWRITE
+        draft = f".{self.naming.tag}+{task.key.hex()}.tmp"
+        for name in self._names(task, place):
+            if over and self.store.key(name) not in (None, task.key):
+                continue  # it is another job's
+            if self.store.keep(data, name, draft, over=over):
+                return name
+        if exists is Exists.SKIP:
+            return None
+        raise exists_already(place)
+
+
+def exists_already(place: Path) -> UsageError:
+    hint = "`--exists` can also be `rename`, `skip` or `overwrite`"
+    return UsageError(f"`{place}` exists", hint)
+
+
+def texts(recipe: Mapping[str, str], key: bytes) -> dict[str, str]:
+    """A picture's text chunks: its recipe, and the key of its job."""
+    return {**recipe, KEY: key.hex()}

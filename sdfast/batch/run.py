@@ -1,0 +1,275 @@
+"""A batch from its first line to its last: what is missing is painted, written and recorded."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import Protocol, assert_never
+
+from sdfast.batch.crew import Crew, Lost
+from sdfast.batch.events import BatchEvent, BrokeOff, Failed, Kept, Noted, Painted
+from sdfast.batch.lines import Broken
+from sdfast.batch.manifest import WHOLE, Known, Manifest, Shard
+from sdfast.batch.pictures import Pictures, exists_already
+from sdfast.batch.studio import Answer, Order, Picture
+from sdfast.batch.tasks import Task
+from sdfast.batch.window import Ready, Window
+from sdfast.errors import SdfastError, UsageError
+from sdfast.job import Job, Record
+from sdfast.naming import Exists
+
+_PATIENCE = 0.1
+"""Seconds between two looks at what has arrived while hands are busy."""
+_MOST_LOST = 3
+"""Workers that one job may cost."""
+
+
+class Models(Protocol):
+    """What models would fill in."""
+
+    def complete(self, job: Job) -> Job:
+        """Raises ModelError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a run does, and when it ends."""
+
+    shard: Shard = WHOLE
+    limit: int | None = None
+    """Pictures to paint in this run."""
+    fail_fast: bool = False
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a run knows, and where it writes."""
+
+    manifest: Manifest
+    known: Known
+    pictures: Pictures
+    models: Models
+
+
+def missing(
+    tasks: Iterator[Task | Broken | None],
+    known: Known,
+    pictures: Pictures,
+    models: Models,
+    rules: Rules,
+) -> Iterator[Ready | Kept | Failed | None]:
+    """The jobs whose pictures are not there; of the others, what has become of them."""
+    for task in tasks:
+        match task:
+            case None:
+                yield None
+            case Broken(number, error, key):
+                if rules.shard.has(number):
+                    yield Failed(key, number, error, before=key in known.failed)
+            case Task(key, _, number, index):
+                if not rules.shard.has(index):
+                    yield None
+                elif key in known.done:
+                    yield Kept(key, number)
+                elif key in known.failed and not rules.retry_failed:
+                    yield Failed(key, number, _BEFORE, before=True)
+                else:
+                    yield _looked_for(task, pictures, models)
+            case _:
+                assert_never(task)
+
+
+_BEFORE = SdfastError("failed before", "--retry-failed tries again")
+
+
+def _looked_for(task: Task, pictures: Pictures, models: Models) -> Ready | Kept | Failed:
+    try:
+        job = models.complete(task.job)
+        place = pictures.place(task, job)
+        if own := pictures.found(task, place):  # written by a run that was killed a moment later
+            return Kept(task.key, task.number, own)
+        if pictures.naming.exists in (Exists.SKIP, Exists.ERROR) and pictures.store.taken(place):
+            if pictures.naming.exists is Exists.SKIP:
+                return Kept(task.key, task.number, place, own=False)
+            raise exists_already(place)
+    except SdfastError as error:
+        return Failed(task.key, task.number, error, before=False)
+    return Ready(task, job, place)
+
+
+def run(
+    tasks: Iterator[Task | Broken | None], books: Books, crew: Crew, rules: Rules, stop: Event
+) -> Iterator[BatchEvent]:
+    """Paint what is missing. Once `stop` is set, what is in hand is finished and nothing begun."""
+    source = missing(tasks, books.known, books.pictures, books.models, rules)
+    shift = _Shift(Window(source), books, crew, rules, stop)
+    try:
+        for event in shift.events():
+            yield event
+            if isinstance(event, Failed) and not event.before and rules.fail_fast:
+                shift.ends_here()
+    except PlaceError as error:
+        yield BrokeOff(error.error)
+
+
+class PlaceError(Exception):
+    """Nothing more can be written."""
+
+    def __init__(self, error: SdfastError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Shift:
+    """One run's work: who has what in hand, and what is still to be given out."""
+
+    def __init__(self, window: Window, books: Books, crew: Crew, rules: Rules, stop: Event) -> None:
+        self._window, self._books, self._crew, self._stop = window, books, crew, stop
+        self._left = rules.limit
+        self._given: dict[int, list[Ready]] = {}
+        self._model: dict[int, str | None] = {}
+        self._most: dict[int, int] = {}
+
+    def events(self) -> Iterator[BatchEvent]:
+        while True:
+            if not self._over:
+                for event in self._window.fill(patient=not self._given):
+                    yield from self._recorded(event)
+                    if self._over:
+                        break
+                self._give()
+            if not self._given and (self._over or not len(self._window)):
+                if self._over or self._window.ended:
+                    return
+                continue
+            within = None if self._over or self._window.ended else _PATIENCE
+            for hand, answer in self._crew.ready(within):
+                yield from self._settled(hand, answer)
+
+    def ends_here(self) -> None:
+        """Begin nothing more."""
+        self._left = 0
+
+    @property
+    def _over(self) -> bool:
+        return self._stop.is_set() or self._left == 0
+
+    def _give(self) -> None:
+        """Work for every hand that has none."""
+        for hand in self._crew.idle:
+            if self._over:
+                return
+            most = self._most.get(hand, self._crew.most)
+            if self._left is not None:
+                most = min(most, self._left)
+            if some := self._window.take(self._model.get(hand), most):
+                self._given[hand] = some
+                self._model[hand] = some[0].job.model
+                self._crew.give(hand, [Order(r.task.key, r.job) for r in some])
+                if self._left is not None:
+                    self._left -= len(some)
+
+    def _settled(self, hand: int, answer: Answer | Lost) -> Iterator[BatchEvent]:
+        """Write down what has become of the work a hand was given."""
+        given = self._given.pop(hand)
+        if isinstance(answer, Lost):
+            yield Noted(f"{answer.why}; another takes over")
+            again = [replace(ready, attempts=ready.attempts + 1) for ready in given]
+            self._window.put_back([ready for ready in again if ready.attempts < _MOST_LOST])
+            if self._left is not None:
+                self._left += sum(ready.attempts < _MOST_LOST for ready in again)
+            for ready in again:
+                if ready.attempts >= _MOST_LOST:
+                    error = SdfastError(f"{answer.why}, {_MOST_LOST} times", "is memory too small?")
+                    yield from self._recorded(Failed(*_who(ready), error, before=False))
+            return
+        if answer.most < self._most.get(hand, self._crew.most):
+            yield Noted(f"memory is short: from now on {answer.most} at a time")
+        self._most[hand] = answer.most
+        for ready, outcome in zip(given, answer.outcomes, strict=True):
+            if isinstance(outcome, Picture):
+                yield self._written(ready, outcome)
+            else:
+                yield from self._recorded(Failed(*_who(ready), outcome, before=False))
+
+    def _written(self, ready: Ready, picture: Picture) -> BatchEvent:
+        """The picture under its name, and in the manifest."""
+        task, pictures, manifest = ready.task, self._books.pictures, self._books.manifest
+        begun = time.perf_counter()
+        try:
+            manifest.check()
+            path = pictures.write(picture.png, task, ready.place)
+        except UsageError as error:
+            if pictures.store.is_lost(error):
+                raise PlaceError(error) from error
+            failed = Failed(*_who(ready), error, before=False)
+            self._add(failed_record(failed))
+            return failed
+        if path is None:  # somebody else has taken the name meanwhile, and shall keep it
+            kept = Kept(task.key, task.number, ready.place, own=False)
+            self._add(kept_record(kept, pictures))
+            return kept
+        times, job = picture.times, picture.job
+        spent = {"load": picture.load, "encode": times.encode, "walk": sum(times.steps)}
+        spent |= {"decode": times.decode, "write": time.perf_counter() - begun}
+        self._add(
+            {
+                "status": "done",
+                "key": task.key.hex(),
+                "path": pictures.store.recorded(path),
+                "line": task.number,
+                "seed": job.seed,
+                "model": job.model,
+                "seconds": {name: round(value, 6) for name, value in spent.items()},
+            }
+        )
+        return Painted(
+            key=task.key,
+            number=task.number,
+            job=job,
+            path=pictures.store.shown(path),
+            times=times,
+            load=picture.load,
+            write=spent["write"],
+            device=picture.device,
+            dtype=picture.dtype,
+            together=picture.together,
+            dropped=picture.dropped,
+            decoded_again=picture.decoded_again,
+        )
+
+    def _recorded(self, event: BatchEvent) -> Iterator[BatchEvent]:
+        """An event that is in the manifest before it is told."""
+        match event:
+            case Failed(before=False):
+                self._add(failed_record(event))
+            case Kept(path=Path()):
+                self._add(kept_record(event, self._books.pictures))
+            case _:
+                pass
+        yield event
+
+    def _add(self, record: Record) -> None:
+        try:
+            self._books.manifest.add(record)
+        except UsageError as error:
+            raise PlaceError(error) from error
+
+
+def _who(ready: Ready) -> tuple[bytes, int]:
+    return ready.task.key, ready.task.number
+
+
+def failed_record(failed: Failed) -> Record:
+    said = {"error": str(failed.error), "hint": failed.error.hint}
+    return {"status": "failed", "key": failed.key.hex(), "line": failed.number, **said}
+
+
+def kept_record(kept: Kept, pictures: Pictures) -> Record:
+    assert kept.path is not None
+    status = "done" if kept.own else "kept"
+    path = pictures.store.recorded(kept.path)
+    return {"status": status, "key": kept.key.hex(), "path": path, "line": kept.number}

@@ -1,0 +1,49 @@
+"""What the models of a batch would fill in, looked up once for each."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sdfast.errors import ModelError
+from sdfast.job import Job
+from sdfast.models.find import find, is_cached
+from sdfast.models.folder import Source
+
+_MOST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The models that jobs have named of late, and which of them are not to be had."""
+
+    aliases: Mapping[str, str]
+    offline: bool
+    fetch: bool
+    """Otherwise jobs of a model that would have to be fetched stay as they are."""
+    _seen: OrderedDict[str, Source | ModelError | None] = field(
+        default_factory=OrderedDict[str, "Source | ModelError | None"]
+    )
+
+    def complete(self, job: Job) -> Job:
+        """The job with what it leaves open filled in by its model. Raises ModelError."""
+        name = job.model or "tiny"
+        if name not in self._seen:
+            self._seen[name] = self._found(name)
+            if len(self._seen) > _MOST:
+                self._seen.popitem(last=False)
+        self._seen.move_to_end(name)
+        match self._seen[name]:
+            case None:
+                return job
+            case ModelError() as error:
+                raise ModelError(str(error), error.hint)
+            case Source() as source:
+                return source.complete(job)
+
+    def _found(self, name: str) -> Source | ModelError | None:
+        try:
+            if not self.fetch and not is_cached(name, self.aliases):
+                return None
+            return find(name, self.aliases, offline=self.offline)
+        except ModelError as error:
+            return error

@@ -1,0 +1,188 @@
+"""Where pictures are kept: a folder, or whatever fsspec reaches by URL.
+
+Places are named as `-o` names them: as paths in this folder or from the root, or beneath the URL.
+"""
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from sdfast.batch.whole import carried_key, key_in
+from sdfast.errors import UsageError
+from sdfast.naming import Exists, unwritable
+from sdfast.png import keep
+from sdfast.wording import quoted
+
+
+class Store(Protocol):
+    """What a batch asks of it."""
+
+    def key(self, place: Path) -> bytes | None:
+        """The key of the job whose picture is there, whole; else None."""
+        ...
+
+    def taken(self, place: Path) -> bool: ...
+    def keep(self, data: bytes, place: Path, draft: str, *, over: bool) -> bool:
+        """Write a whole file; False if the name is taken and may not be written over.
+
+        Raises UsageError, caused by what the system has said.
+        """
+        ...
+
+    def clear(self, drafts: str) -> None:
+        """Take away what a killed run has left, named by a pattern."""
+        ...
+
+    def is_lost(self, error: UsageError) -> bool:
+        """Whether no other picture can be written either."""
+        ...
+
+    def shown(self, place: Path) -> str:
+        """A place as it is told to others."""
+        ...
+
+    def recorded(self, place: Path) -> str:
+        """A place as a manifest has it, which `remembered` turns back."""
+        ...
+
+    def remembered(self, path: str) -> Path: ...
+
+
+_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Pictures in a folder, or beneath it."""
+
+    root: Path
+
+    def key(self, place: Path) -> bytes | None:
+        return carried_key(place)
+
+    def taken(self, place: Path) -> bool:
+        try:
+            return place.is_symlink() or place.exists()
+        except (OSError, ValueError) as error:
+            raise unwritable(place, error) from error
+
+    def keep(self, data: bytes, place: Path, draft: str, *, over: bool) -> bool:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            near = self.root.stat().st_dev == place.parent.stat().st_dev
+        except (OSError, ValueError) as error:
+            raise unwritable(place, error) from error
+        folder = self.root if near else place.parent  # a name cannot move to another disk
+        exists = Exists.OVERWRITE if over else Exists.SKIP
+        return keep(data, place, exists=exists, draft=folder / draft) is not None
+
+    def clear(self, drafts: str) -> None:
+        try:
+            for draft in self.root.glob(drafts):
+                draft.unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
+    def is_lost(self, error: UsageError) -> bool:
+        cause = error.__cause__
+        if not isinstance(cause, OSError):
+            return False
+        return cause.errno in _HOPELESS or not os.access(self.root, os.W_OK | os.X_OK)
+
+    def shown(self, place: Path) -> str:
+        return str(place)
+
+    def recorded(self, place: Path) -> str:
+        within = place.is_relative_to(self.root)
+        return os.path.relpath(place, self.root) if within else str(place.absolute())
+
+    def remembered(self, path: str) -> Path:
+        return self.root / path
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Pictures beneath a URL. What is written there appears whole or not at all."""
+
+    url: str
+    files: Any
+    """fsspec's file system."""
+    base: str
+    """The URL as the file system names it."""
+
+    def _path(self, place: Path) -> str:
+        return f"{self.base}/{place.as_posix()}"
+
+    def key(self, place: Path) -> bytes | None:
+        try:
+            with self.files.open(self._path(place), "rb") as file:
+                return key_in(file)
+        except Exception:  # each file system raises what its library does; the picture is not there
+            return None
+
+    def taken(self, place: Path) -> bool:
+        try:
+            return bool(self.files.exists(self._path(place)))
+        except Exception as error:
+            raise _unreachable(self.shown(place), error) from error
+
+    def keep(self, data: bytes, place: Path, draft: str, *, over: bool) -> bool:
+        path = self._path(place)
+        try:
+            if not over and self.files.exists(path):
+                return False
+            self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self.files.pipe_file(path, data)
+        except Exception as error:
+            raise _unreachable(self.shown(place), error) from error
+        return True
+
+    def clear(self, drafts: str) -> None:
+        pass  # there are none
+
+    def is_lost(self, error: UsageError) -> bool:
+        return True
+
+    def shown(self, place: Path) -> str:
+        return f"{self.url}/{place.as_posix()}"
+
+    def recorded(self, place: Path) -> str:
+        return place.as_posix()
+
+    def remembered(self, path: str) -> Path:
+        return Path(path)
+
+
+def _unreachable(url: str, error: Exception) -> UsageError:
+    why = " ".join(str(error).split())[:200] or type(error).__name__
+    return UsageError(f"cannot write {quoted(url)}: {why}")
+
+
+def open_store(out: str | None) -> tuple[Store, str | None]:
+    """The store of an `-o`, and the template of names in it. Raises UsageError."""
+    if out is None or "://" not in out:
+        return Folder(_root(out)), out
+    plain = out.partition("{")[0]
+    url, _, begun = plain.rpartition("/")
+    template = begun + out[len(plain) :]
+    try:
+        import fsspec  # pyright: ignore[reportMissingTypeStubs]
+
+        files, base = cast("Any", fsspec).core.url_to_fs(url)
+    except Exception as error:  # an unknown protocol, or one whose package is not installed
+        raise _unreachable(out, error) from error
+    return Remote(url, files, str(base).rstrip("/")), template or None
+
+
+def _root(out: str | None) -> Path:
+    """The folder that every picture of a template goes into, or beneath."""
+    plain = (out or "").partition("{")[0]
+    try:
+        place = Path(plain).expanduser()
+        whole = plain == (out or "")
+        is_folder = plain.endswith(("/", os.sep)) or (whole and place.is_dir())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise unwritable(Path(plain), error) from error
+    return place if is_folder or not plain else place.parent

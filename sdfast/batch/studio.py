@@ -1,0 +1,239 @@
+"""A model and its brush: jobs of one walk in, PNGs out, wherever this runs.
+
+A studio keeps the model it has loaded until it is asked for another. Where memory does not suffice
+for the jobs it was given, it paints half of them at a time from then on.
+"""
+
+import gc
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from sdfast import __version__, png
+from sdfast.batch.pictures import texts
+from sdfast.errors import DeviceError, ModelError, SdfastError
+from sdfast.events import Encoded, Finished, Times
+from sdfast.job import Job
+from sdfast.models import load_model
+
+if TYPE_CHECKING:
+    from sdfast.models.stable_diffusion import StableDiffusion
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How studios paint."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    offline: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+    together: int | None = None
+    """Pictures in one network call; None is as many as memory has room for."""
+    metadata: bool = True
+
+    @property
+    def most(self) -> int:
+        """Pictures in one network call, at the most."""
+        return self.together or MOST
+
+
+class Picture(NamedTuple):
+    """A finished picture as a file's bytes, and what it took."""
+
+    job: Job
+    png: bytes
+    times: Times
+    load: float
+    device: str
+    dtype: str
+    together: int
+    dropped: str
+    decoded_again: bool
+
+
+class Order(NamedTuple):
+    """One picture that a studio is asked for."""
+
+    key: bytes
+    job: Job
+
+
+class Answer(NamedTuple):
+    """What has become of a studio's orders, each in its place."""
+
+    outcomes: list[Picture | SdfastError]
+    most: int
+    """How many pictures the studio paints together from now on."""
+
+
+class _Held(NamedTuple):
+    name: str
+    model: "StableDiffusion"
+
+
+MOST = 16
+"""Pictures in one network call where nobody has said otherwise; more gain next to nothing."""
+_PIXELS = 512 * 512
+"""In one network call of a processor; it is busy with as many."""
+_SHARE = 0.6
+"""Of a GPU's free memory."""
+
+
+class Studio:
+    """Loads models and paints with them."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._most = setting.most
+        self._held: _Held | None = None
+        self._refused: dict[str, ModelError] = {}
+        self._bytes = 0.0
+        """A pixel's share of a GPU's memory while it is painted, as far as was seen."""
+
+    def paint(self, orders: Sequence[Order]) -> Answer:
+        """Paint pictures of one model and one walk. What goes wrong is the answer, for each job.
+
+        Raises DeviceError if there is no such device and UsageError if there can be none: nothing
+        at all could be painted then.
+        """
+        name = orders[0].job.model or "tiny"
+        load = 0.0
+        if self._held is None or self._held.name != name:
+            try:
+                load = self._load(name)
+            except ModelError as error:
+                return Answer([_bare(error) for _ in orders], self._most)
+            except DeviceError as error:
+                if not is_memory(error):
+                    raise
+                return Answer([_bare(error) for _ in orders], self._most)
+        assert self._held is not None
+        outcomes = self._painted(self._held.model, orders)
+        first = next((k for k, out in enumerate(outcomes) if isinstance(out, Picture)), None)
+        if first is not None:
+            outcomes[first] = cast("Picture", outcomes[first])._replace(load=load)
+        return Answer(outcomes, self._most)
+
+    def _load(self, name: str) -> float:
+        """Exchange the model; the seconds it took. Raises ModelError and DeviceError."""
+        if name in self._refused:
+            raise self._refused[name]
+        setting = self._setting
+        self._held = None
+        _tidy()
+        begun = time.perf_counter()
+        try:
+            model = load_model(
+                name,
+                device=setting.device,
+                dtype=setting.dtype,
+                aliases=setting.aliases,
+                offline=setting.offline,
+            )
+        except ModelError as error:
+            self._refused[name] = error
+            raise
+        self._held = _Held(name, model)
+        self._bytes = 0.0
+        return time.perf_counter() - begun
+
+    def _painted(
+        self, model: "StableDiffusion", orders: Sequence[Order]
+    ) -> list[Picture | SdfastError]:
+        room = self._room(model, orders[0].job)
+        if len(orders) > room:
+            parts = (orders[k : k + room] for k in range(0, len(orders), room))
+            return [outcome for part in parts for outcome in self._painted(model, part)]
+        try:
+            with self._watched(model, orders):
+                return list(_attempt(model, orders, self._setting.metadata))
+        except SdfastError as error:
+            problem = _bare(error)
+        except Exception as error:  # a bug of ours ends one job, not the night
+            problem = SdfastError(f"{type(error).__name__}: {error}", "this is a bug")
+        if is_memory(problem):
+            _tidy()
+            self._most = max(len(orders) // 2, 1)
+        if len(orders) == 1:
+            return [problem]
+        half = len(orders) // 2
+        return self._painted(model, orders[:half]) + self._painted(model, orders[half:])
+
+    def _room(self, model: "StableDiffusion", job: Job) -> int:
+        """How many such pictures are painted together."""
+        if self._setting.together is not None:
+            return self._most
+        width, height = job.size or (1, 1)
+        room = _PIXELS // (width * height)
+        if model.device.type == "cuda":
+            import torch
+
+            free, _ = torch.cuda.mem_get_info(model.device)
+            idle = torch.cuda.memory_reserved(model.device)
+            idle -= torch.cuda.memory_allocated(model.device)
+            wanted = self._bytes * width * height
+            room = int(_SHARE * (free + idle) / wanted) if wanted else 1
+        return max(min(room, self._most), 1)
+
+    @contextmanager
+    def _watched(self, model: "StableDiffusion", orders: Sequence[Order]) -> Generator[None]:
+        """See how much of a GPU's memory the pictures take."""
+        if model.device.type != "cuda":
+            yield
+            return
+        import torch
+
+        before = torch.cuda.memory_allocated(model.device)
+        torch.cuda.reset_peak_memory_stats(model.device)
+        yield
+        taken = torch.cuda.max_memory_allocated(model.device) - before
+        width, height = orders[0].job.size or (1, 1)
+        self._bytes = max(self._bytes, taken / (len(orders) * width * height))
+
+
+def _attempt(
+    model: "StableDiffusion", orders: Sequence[Order], metadata: bool
+) -> Iterator[Picture]:
+    """All the pictures in one walk, or an error and none of them."""
+    from sdfast.engine import generate_together
+
+    events = list(generate_together(model, [order.job for order in orders]))
+    encoded = [event for event in events if isinstance(event, Encoded)]
+    finished = [event for event in events if isinstance(event, Finished)]
+    for order, read, done in zip(orders, encoded, finished, strict=True):
+        job = done.job
+        assert job.size is not None
+        recipe = png.recipe(job, version=__version__, model=job.model, size=job.size)
+        yield Picture(
+            job=job,
+            png=png.encode(done.image, texts(recipe if metadata else {}, order.key)),
+            times=done.times,
+            load=0.0,
+            device=str(model.device),
+            dtype=model.dtype_name,
+            together=len(orders),
+            dropped=read.dropped,
+            decoded_again=done.decoded_again,
+        )
+
+
+def is_memory(error: SdfastError) -> bool:
+    """Whether it was memory that did not suffice."""
+    return isinstance(error, DeviceError) and str(error).startswith("out of memory")
+
+
+def _bare(error: SdfastError) -> SdfastError:
+    """The error without what it was caused by, which would keep tensors alive."""
+    return type(error)(str(error), error.hint)
+
+
+def _tidy() -> None:
+    """Give memory back to the device."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

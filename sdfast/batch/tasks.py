@@ -1,0 +1,110 @@
+"""From what a line asks for to the jobs it means, each with the key that names it for good.
+
+A job's key is the first 16 bytes of a SHA-256 over all that decides its picture: the flags and the
+preset with the line's own keys on top. Where in the file the line stands does not count. The second
+of two equal lines has another key than the first, the third another than both.
+
+A line without a seed has one of its own: the first 31 bits of its prompt's SHA-256, and one more
+for each picture that was asked for before in the same words. So whoever runs the file again makes
+the same pictures, and equal lines make different ones.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from sdfast.batch.lines import Broken, Line
+from sdfast.errors import JobError, UsageError
+from sdfast.job import Job, Record, layered, read_job
+from sdfast.jobs import list_seeds
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One picture that a batch asks for."""
+
+    key: bytes
+    job: Job
+    number: int
+    """The line, from 1."""
+    index: int
+    """Which of the file's pictures it is, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beneath:
+    """What the flags say, which a line may say otherwise."""
+
+    record: Record
+    model: str
+    seed: str | None = None
+    count: object = None
+
+
+def read_tasks(
+    lines: Iterable[Line | Broken | None], beneath: Beneath
+) -> Iterator[Task | Broken | None]:
+    """Every picture that is asked for, in order."""
+    seen: dict[bytes, int] = {}
+    index = 0
+    for line in lines:
+        if not isinstance(line, Line):
+            yield line
+            continue
+        try:
+            for key, job in _jobs(line.record, beneath, seen):
+                index += 1
+                yield Task(key, job, line.number, index)
+        except UsageError as error:
+            yield Broken(line.number, error, _hash("broken", repr(line.record)))
+
+
+def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[tuple[bytes, Job]]:
+    line = {key: value for key, value in record.items() if key not in ("seed", "n")}
+    first = read_job({"model": beneath.model, **layered(beneath.record, line), "seed": 0})
+    asked = first.record
+    del asked["seed"]
+    content = json.dumps(asked, sort_keys=True)
+    count = record.get("n", beneath.count)
+    seed = record.get("seed", beneath.seed)
+    if seed is None:
+        own = _own_seed(first.prompt)
+        for _ in list_seeds(None, count, 0):
+            key, before = _named(seen, _hash(content))
+            yield key, first.model_copy(update={"seed": own + before})
+        return
+    for one in list_seeds(*_said(seed, count)):
+        key, _ = _named(seen, _hash(content, one))
+        yield key, first.model_copy(update={"seed": one})
+
+
+def _said(seed: object, count: object) -> tuple[str | None, object, int]:
+    """What a line says of seeds: `7`, `"1..4"` or `[1, 5, 9]`."""
+    match seed:
+        case bool() | float():
+            raise JobError(f"seed must be a whole number, not `{seed}`", key="seed")
+        case int():
+            return None, count, seed
+        case str():
+            return seed, count, 0
+        case list() if seed:
+            return ",".join(str(one) for one in cast("list[object]", seed)), count, 0
+        case _:
+            raise JobError("seed must be a number, a list of them or such as `1..4`", key="seed")
+
+
+def _named(seen: dict[bytes, int], content: bytes) -> tuple[bytes, int]:
+    """The key of what is asked for, and how often that was asked for before."""
+    before = seen.get(content, 0)
+    seen[content] = before + 1
+    return (_hash(content.hex(), before) if before else content), before
+
+
+def _own_seed(prompt: str) -> int:
+    return int.from_bytes(_hash(prompt)[:4]) >> 1
+
+
+def _hash(*parts: object) -> bytes:
+    return hashlib.sha256("\n".join(map(str, parts)).encode(errors="replace")).digest()[:16]

@@ -1,0 +1,85 @@
+"""Which jobs are painted next, and together.
+
+Of the jobs that wait, those of the loaded model go first, so that it is loaded once and not once a
+job; jobs that walk the same way share each network call. Otherwise they go in their order. Only so
+many wait at a time, however long the file is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdfast.batch.events import BatchEvent
+from sdfast.batch.tasks import Task
+from sdfast.job import Job
+
+ROOM = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A job that is to be painted, with what it left to the model filled in."""
+
+    task: Task
+    job: Job
+    place: Path
+    attempts: int = 0
+    """How often a worker was lost while painting it."""
+
+    @property
+    def walk(self) -> Job:
+        """What jobs must agree in to be painted together."""
+        return self.job.model_copy(update={"prompt": "", "negative": "", "seed": 0})
+
+
+class Window:
+    """The jobs that wait."""
+
+    def __init__(self, source: Iterator[Ready | BatchEvent | None], room: int = ROOM) -> None:
+        self._source = source
+        self._room = room
+        self._waiting: list[Ready] = []
+        self.ended = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def fill(self, *, patient: bool) -> Iterator[BatchEvent]:
+        """Take in jobs until there is no more room, and pass on what happened to the others.
+
+        Where no more has come for now, a patient one waits for the first.
+        """
+        while not self.ended and len(self._waiting) < self._room:
+            try:
+                item = next(self._source)
+            except StopIteration:
+                self.ended = True
+                return
+            if isinstance(item, Ready):
+                self._waiting.append(item)
+            elif item is not None:
+                yield item
+            elif self._waiting or not patient:
+                return
+
+    def take(self, model: str | None, most: int) -> list[Ready]:
+        """The next jobs to be painted in one walk; a job that has lost a worker goes alone."""
+        if not self._waiting:
+            return []
+        of_model = (r for r in self._waiting if r.job.model == model)
+        first = next(of_model, self._waiting[0])
+        if first.attempts or most <= 1:
+            self._waiting.remove(first)
+            return [first]
+        wanted, chosen, passed = first.walk, list[Ready](), list[Ready]()
+        for ready in self._waiting:
+            fits = not ready.attempts and ready.walk == wanted
+            (chosen if fits else passed).append(ready)
+            if len(chosen) == most:
+                break
+        self._waiting = passed + self._waiting[len(passed) + len(chosen) :]
+        return chosen
+
+    def put_back(self, lost: list[Ready]) -> None:
+        """Let jobs wait again, before all others."""
+        self._waiting[:0] = lost

@@ -1,0 +1,294 @@
+"""`sdfast batch`: pictures from a file of jobs, as many as it may be."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdfast.cli import flags
+from sdfast.cli.complaint import say_error
+from sdfast.cli.model import find_model
+from sdfast.cli.output import policy
+from sdfast.cli.telling import Telling
+
+if TYPE_CHECKING:
+    from sdfast.batch.crew import Crew
+    from sdfast.batch.lines import Broken
+    from sdfast.batch.pictures import Naming
+    from sdfast.batch.run import Rules
+    from sdfast.batch.sources import Sources
+    from sdfast.batch.studio import Setting
+    from sdfast.batch.tasks import Task
+
+_SOME_FAILED, _INTERRUPTED = 5, 130
+"""Exit codes."""
+
+
+def batch(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            show_default=False,
+            help="Prompts (.txt), jobs (.jsonl) or rows (.csv), one a line; `-` is stdin.",
+        ),
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="NAME", help="txt, jsonl or csv. [by ending or 1st line]"),
+    ] = None,
+    negative: flags.Negative = None,
+    preset: flags.PresetName = None,
+    steps: flags.Steps = None,
+    guidance: flags.Guidance = None,
+    guidance_interval: flags.GuidanceInterval = None,
+    sampler: flags.SamplerName = None,
+    order: flags.Order = None,
+    method: flags.Method = None,
+    spacing: flags.Spacing = None,
+    seed: Annotated[
+        str | None,
+        typer.Option("--seed", metavar="42|1,5,9|1..8", help="[each line's own, always the same]"),
+    ] = None,
+    count: Annotated[
+        Any,
+        typer.Option(
+            "-n", "--count", parser=flags.number, metavar="N", help="Pictures a line; key `n`."
+        ),
+    ] = None,
+    size: flags.Size = None,
+    model: flags.ModelName = None,
+    out: Annotated[
+        str | None,
+        typer.Option("-o", "--out", metavar="FOLDER/|TEMPLATE|URL", help="[{slug}-{seed}.png]"),
+    ] = None,
+    manifest: Annotated[
+        str | None,
+        typer.Option("--manifest", metavar="FOLDER/", help="Where it is kept. [the output folder]"),
+    ] = None,
+    exists: Annotated[
+        str,
+        typer.Option(
+            "--exists",
+            metavar="WHAT",
+            help="If another picture has the name: rename, skip, overwrite or error.",
+        ),
+    ] = "rename",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try what has failed before, too.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="End with the first job that fails.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Paint at most N this time.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Every N-th job from the I-th on."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, max=256, metavar="N", help="Pictures a network call. [auto]"
+        ),
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option("--gpus", metavar="all|0,1", help="A process for each of these devices."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="auto|local|ADDRESS", help="Paint on a Ray cluster."),
+    ] = None,
+    cpus_per_worker: Annotated[
+        float,
+        typer.Option(
+            "--cpus-per-worker", min=0.01, metavar="N", help="Of a Ray cluster without GPUs. [1]"
+        ),
+    ] = 1.0,
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="Write no recipe into the PNGs.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON line per job on stdout.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the jobs that are missing; load nothing.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    device: flags.Device = "auto",
+    dtype: flags.Dtype = "auto",
+) -> int:
+    from sdfast.batch import blocks, lines
+    from sdfast.batch.manifest import manifest_folder, read_shard
+    from sdfast.batch.pictures import Naming
+    from sdfast.batch.run import Rules
+    from sdfast.batch.sources import Sources
+    from sdfast.batch.store import open_store
+    from sdfast.batch.studio import Setting
+    from sdfast.batch.tasks import Beneath, read_tasks
+    from sdfast.config import load_config
+    from sdfast.errors import UsageError
+    from sdfast.job import read_job
+    from sdfast.jobs import resolve
+
+    if gpus is not None and ray is not None:
+        raise UsageError("`--gpus` is for one machine and `--ray` for many", "give one of them")
+    given = {
+        "negative": negative,
+        "steps": steps,
+        "guidance": guidance,
+        "guidance_interval": guidance_interval,
+        "sampler": sampler,
+        "order": order,
+        "method": method,
+        "spacing": spacing,
+        "size": size,
+        "model": model,
+    }
+    say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
+    config = load_config()
+    record = resolve(given, preset, None, config).record
+    read_job({"prompt": "any", **record})
+    rules = Rules(read_shard(shard), limit, fail_fast=fail_fast, retry_failed=retry_failed)
+    found = find_model(record.get("model"), config, say, offline=offline, fetch=not dry_run)
+    store, template = open_store(out or config.out)
+    home = manifest_folder(manifest, store)
+    naming = Naming(
+        store=store,
+        template=template,
+        tag=rules.shard.tag,
+        exists=policy(exists),
+        preset=preset or config.preset or "default",
+        count=blocks.count_lines(file) or 0,
+    )
+    naming.check()
+    stop = threading.Event()
+    with blocks.opened(file, stop) as arriving:
+        records = lines.read(arriving, lines.form_of(file, form))
+        beneath = Beneath(record, found.name if found else str(record["model"]), seed, count)
+        tasks = read_tasks(records, beneath)
+        sources = Sources(config.aliases, offline, fetch=not dry_run)
+        if dry_run:
+            return _dry_run(tasks, home, naming, sources, rules)
+        setting = Setting(device, dtype, offline, config.aliases, batch_size, not no_metadata)
+        hire = partial(_crew, setting, gpus, ray, cpus_per_worker)
+        telling = Telling(file, as_json, quiet, no_color)
+        return _run(tasks, home, naming, sources, rules, stop, hire, telling)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _dry_run(
+    tasks: Iterator[Task | Broken | None],
+    home: Path,
+    naming: Naming,
+    sources: Sources,
+    rules: Rules,
+) -> int:
+    """Print the jobs that are missing, and say what is wrong with others."""
+    from sdfast.batch.events import Failed
+    from sdfast.batch.manifest import known
+    from sdfast.batch.run import missing
+    from sdfast.batch.window import Ready
+
+    failed = False
+    pictures = naming.pictures(datetime.now())
+    events = missing(tasks, known(home, naming.store), pictures, sources, rules)
+    left = rules.limit
+    for event in events:
+        if isinstance(event, Failed) and not event.before:
+            failed = True
+            say_error(f"line {event.number}: {event.error}", event.error.hint)
+        elif isinstance(event, Ready):
+            said = {"key": event.task.key.hex(), **event.job.record}
+            print(json.dumps(said, ensure_ascii=False))
+            left = None if left is None else left - 1
+        if left == 0 or (failed and rules.fail_fast):
+            break
+    return _SOME_FAILED if failed else 0
+
+
+def _run(
+    tasks: Iterator[Task | Broken | None],
+    home: Path,
+    naming: Naming,
+    sources: Sources,
+    rules: Rules,
+    stop: threading.Event,
+    hire: Callable[[], Crew],
+    telling: Telling,
+) -> int:
+    from sdfast.batch.manifest import known, open_manifest
+    from sdfast.batch.run import Books, run
+
+    with ExitStack() as stack:
+        manifest = stack.enter_context(closing(open_manifest(home, rules.shard)))
+        naming.store.clear(f".{naming.tag}+*.tmp")
+        books = Books(manifest, known(home, naming.store), naming.pictures(manifest.begun), sources)
+        stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
+        telling.begin(manifest.path, books.known, naming.count)
+        crew = stack.enter_context(closing(hire()))
+        stack.enter_context(_signals(stop, telling.say))
+        for event in telling.drawn(run(tasks, books, crew, rules, stop)):
+            telling.tell(event)
+        if not stop.is_set() and rules.limit is None and not telling.broke_off:
+            manifest.end()
+    telling.end()
+    if stop.is_set():
+        return _INTERRUPTED
+    return _SOME_FAILED if telling.failed or telling.broke_off else 0
+
+
+def _crew(setting: Setting, gpus: str | None, ray: str | None, cpus: float) -> Crew:
+    """Who paints: this process, a process for each device, or a cluster's workers."""
+    from sdfast.batch.crew import Alone, Processes, devices_of
+
+    if ray is not None:
+        from sdfast.batch.cluster import Cluster
+
+        return Cluster(setting, ray, cpus)
+    if gpus is not None:
+        return Processes(setting, devices_of(gpus))
+    return Alone(setting)
+
+
+@contextmanager
+def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[None]:
+    """The first SIGINT or SIGTERM lets what is in hand be finished, the second ends at once."""
+
+    def heard(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say("finishing what is in hand; once more ends at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, heard)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

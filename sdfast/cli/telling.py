@@ -1,0 +1,121 @@
+"""What is said of a batch: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from sdfast.cli.complaint import say_error
+
+if TYPE_CHECKING:
+    from sdfast.batch.events import BatchEvent, Failed, Painted
+    from sdfast.batch.manifest import Known
+    from sdfast.errors import SdfastError
+
+_MOST_ALIKE = 3
+"""Times that one complaint is made; a model that is missing may be missed by thousands of jobs."""
+
+
+_MOST_KINDS = 100
+
+
+class Telling:
+    """Counts and tells what happens to the jobs of one run."""
+
+    def __init__(self, file: str, as_json: bool, quiet: bool, no_color: bool) -> None:
+        self._file = "stdin" if file == "-" else file
+        self._as_json, self._quiet, self._no_color = as_json, quiet, no_color
+        self._results = sys.stdout
+        self._manifest = Path()
+        self._total = 0
+        self._complaints: Counter[str] = Counter()
+        self._begun = time.perf_counter()
+        self.painted = self.kept = self.failed = 0
+        self.broke_off: SdfastError | None = None
+
+    def say(self, text: str) -> None:
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def _print(self, result: str) -> None:
+        print(result, file=self._results, flush=True)
+
+    def begin(self, manifest: Path, known: Known, total: int) -> None:
+        """What is known before the first job."""
+        self._manifest, self._total = manifest, total
+        before = len(known.done)
+        if before:
+            pictures = "1 picture is" if before == 1 else f"{before} pictures are"
+            self.say(f"{manifest} is gone on with: {pictures} there already")
+
+    def tell(self, event: BatchEvent) -> None:
+        """What has happened to a job."""
+        from sdfast.batch.events import BrokeOff, Failed, Kept, Noted, Painted
+
+        match event:
+            case Painted():
+                self.painted += 1
+                self._print(self._line(event) if self._as_json else event.path)
+                if event.dropped:
+                    self.say(
+                        f"note: {self._file}:{event.number} is too long for the model, "
+                        f"which did not read: {event.dropped}"
+                    )
+            case Kept():
+                self.kept += 1
+            case Failed():
+                self.failed += 1
+                self._complain(event)
+            case Noted(text):
+                self.say(f"note: {text}")
+            case BrokeOff(error):
+                self.broke_off = error
+            case _:
+                assert_never(event)
+
+    def _line(self, done: Painted) -> str:
+        from sdfast.cli.output import seconds
+
+        line = {"path": done.path, "key": done.key.hex(), "line": done.number}
+        line |= done.job.record | {"device": done.device, "dtype": done.dtype}
+        line |= {"together": done.together, **seconds(done.times, done.load, done.write)}
+        return json.dumps(line, ensure_ascii=False)
+
+    def _complain(self, failed: Failed) -> None:
+        error, place = failed.error, f"{self._file}:{failed.number}"
+        if self._as_json and not failed.before:
+            said = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+            line = {"key": failed.key.hex(), "line": failed.number, **said}
+            self._print(json.dumps(line, ensure_ascii=False))
+        alike = str(error) if len(self._complaints) < _MOST_KINDS else "errors of other kinds"
+        self._complaints[alike] += 1
+        if self._complaints[alike] <= _MOST_ALIKE:
+            say_error(f"{place}: {error}", error.hint)
+
+    def end(self) -> None:
+        """What has come of it all."""
+        for complaint, times in self._complaints.items():
+            if times > _MOST_ALIKE:
+                say_error(f"{times - _MOST_ALIKE} more: {complaint}")
+        spent = time.perf_counter() - self._begun
+        pace = f", {spent / self.painted:.2f} s a picture" if self.painted and self._total else ""
+        self.say(f"{self.painted} painted{pace}; {self.kept} there before, {self.failed} failed")
+        if self.broke_off is not None:
+            say_error(str(self.broke_off), "the same command goes on once that is put right")
+        elif self.failed:
+            jobs = "1 job has" if self.failed == 1 else f"{self.failed} jobs have"
+            say_error(f"{jobs} failed; {self._manifest} says why", "--retry-failed tries again")
+
+    def drawn(self, events: Iterable[BatchEvent]) -> Iterator[BatchEvent]:
+        """The events, with a bar on a terminal."""
+        if self._quiet or not sys.stderr.isatty():
+            yield from events
+            return
+        from sdfast.cli.batch_bar import draw
+
+        yield from draw(events, self._total or None, colour=not self._no_color)

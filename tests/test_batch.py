@@ -1,0 +1,278 @@
+"""`sdfast batch` as a shell sees it, on jobs that go as they should and some that do not."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+from sdfast.batch.whole import carried_key
+from sdfast.cli import run_command
+
+QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test stands in an empty folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def sdfast(monkeypatch, capsys):
+    """Run a command in this process: its exit code, stdout and stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
+        code = run_command()
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return numpy.asarray(picture).astype(int)
+
+
+def told(folder="out", status="done"):
+    lines = [json.loads(line) for line in Path(folder, "sdfast.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["status"] == status]
+
+
+def pictures(folder="out"):
+    return sorted(path.name for path in Path(folder).rglob("*.png"))
+
+
+def test_each_line_is_a_picture_and_a_second_run_has_nothing_to_do(sdfast):
+    Path("p.txt").write_text("a cat\na dog\na cat\n")
+    code, out, _ = sdfast("batch", "p.txt", *QUICK)
+    assert code == 0
+    assert sorted(out.splitlines()) == [f"out/{name}" for name in pictures()]
+    assert len(pictures()) == 3
+    before = {name: Path("out", name).stat().st_mtime_ns for name in pictures()}
+    code, out, err = sdfast("batch", "p.txt", *QUICK)
+    assert (code, out) == (0, "")
+    assert "0 painted; 3 there before" in err
+    assert before == {name: Path("out", name).stat().st_mtime_ns for name in pictures()}
+
+
+def test_a_batch_paints_what_gen_paints(sdfast):
+    Path("p.jsonl").write_text('{"prompt": "a cat", "seed": 5, "steps": 3}\n')
+    sdfast("batch", "p.jsonl", *QUICK)
+    sdfast("gen", "a cat", "--seed", "5", "-s", "3", "-m", "tiny")
+    assert (pixels("out/a-cat-5.png") == pixels("a-cat-5.png")).all()
+
+
+def test_pictures_painted_together_are_those_painted_alone_but_for_rounding(sdfast):
+    Path("p.txt").write_text("".join(f"a cat {k}\n" for k in range(5)))
+    _, out, _ = sdfast("batch", "p.txt", "-s", "4", "-m", "tiny", "-o", "many/", "--json")
+    sdfast("batch", "p.txt", "-s", "4", "-m", "tiny", "-o", "one/", "--batch-size", "1")
+    assert [json.loads(line)["together"] for line in out.splitlines()] == [5] * 5
+    assert pictures("many") == pictures("one")
+    for name in pictures("many"):
+        assert abs(pixels(f"many/{name}") - pixels(f"one/{name}")).max() <= 2
+
+
+def test_a_picture_that_was_taken_away_or_cut_short_is_painted_again(sdfast):
+    Path("p.txt").write_text("a\nb\nc\n")
+    sdfast("batch", "p.txt", *QUICK)
+    first, second, third = (Path("out", name) for name in pictures())
+    whole = second.read_bytes()
+    first.unlink()
+    second.write_bytes(whole[:-20])
+    code, out, _ = sdfast("batch", "p.txt", *QUICK, "--exists", "overwrite")
+    assert code == 0
+    assert sorted(out.splitlines()) == [str(first), str(second)]
+    assert second.read_bytes() == whole
+    assert third.exists()
+
+
+def test_a_picture_that_no_manifest_tells_of_is_found_by_its_key(sdfast):
+    Path("p.txt").write_text("a\nb\n")
+    sdfast("batch", "p.txt", *QUICK)
+    Path("out/sdfast.jsonl").unlink()
+    code, out, _ = sdfast("batch", "p.txt", *QUICK)
+    assert (code, out) == (0, "")
+    assert {line["key"] for line in told()} == {
+        carried_key(Path("out", name)).hex() for name in pictures()
+    }
+
+
+def test_a_torn_line_and_a_strangers_line_are_passed_over(sdfast):
+    Path("p.txt").write_text("a\nb\n")
+    sdfast("batch", "p.txt", *QUICK)
+    manifest = Path("out/sdfast.jsonl")
+    torn = manifest.read_bytes().splitlines(keepends=True)
+    manifest.write_bytes(torn[0] + b'[1]\n{"status": "done"}\n\xff\n' + torn[1] + torn[2][:30])
+    code, out, _ = sdfast("batch", "p.txt", *QUICK)
+    assert (code, out) == (0, "")
+    assert len(pictures()) == 2
+    json.loads(manifest.read_text(errors="replace").splitlines()[-1])
+
+
+def test_bad_lines_and_unknown_models_fail_and_the_others_are_painted(sdfast):
+    Path("p.jsonl").write_text(
+        '{"prompt": "a", "seed": 1}\n{"prompt\n{"prompt": "b", "steps": 0}\n'
+        '{"prompt": "c", "model": "tinny"}\n{"prompt": "d", "seed": 2}\n'
+    )
+    code, out, err = sdfast("batch", "p.jsonl", *QUICK)
+    assert code == 5
+    assert out.splitlines() == ["out/a-1.png", "out/d-2.png"]
+    assert "error: p.jsonl:2: is not JSON" in err
+    assert "error: p.jsonl:3: steps must be from 1 to 1000, not `0`" in err
+    assert "error: p.jsonl:4: there is no model `tinny`\nhint: did you mean `tiny`?" in err
+    assert "3 jobs have failed; out/sdfast.jsonl says why" in err
+    assert [line["line"] for line in told(status="failed")] == [2, 3, 4]
+    assert sdfast("batch", "p.jsonl", *QUICK)[0] == 5
+    assert len(told(status="failed")) == 3  # and are not written down twice
+
+
+def test_what_has_failed_is_tried_again_if_asked(sdfast, small):
+    Path("p.jsonl").write_text('{"prompt": "a", "seed": 1, "model": "./late"}\n')
+    assert sdfast("batch", "p.jsonl", *QUICK)[0] == 5
+    Path("late").symlink_to(small)
+    code, out, err = sdfast("batch", "p.jsonl", *QUICK)
+    assert (code, out) == (5, "")
+    assert "--retry-failed tries again" in err
+    assert sdfast("batch", "p.jsonl", *QUICK, "--retry-failed")[:2] == (0, "out/a-1.png\n")
+    assert sdfast("batch", "p.jsonl", *QUICK)[0] == 0
+
+
+def test_fail_fast_ends_with_the_first_failure(sdfast):
+    Path("p.jsonl").write_text('{"prompt": "a", "model": "tinny"}\n{"prompt": "b"}\n')
+    code, out, _ = sdfast("batch", "p.jsonl", *QUICK, "--fail-fast")
+    assert (code, out) == (5, "")
+
+
+def test_jobs_of_one_model_run_together(sdfast, small):
+    models = ["tiny", str(small), "tiny", str(small)]
+    lines = [json.dumps({"prompt": "a", "seed": k, "model": m}) for k, m in enumerate(models)]
+    Path("p.jsonl").write_text("\n".join(lines))
+    _, out, _ = sdfast("batch", "p.jsonl", *QUICK, "--json", "--batch-size", "1")
+    done = [json.loads(line) for line in out.splitlines()]
+    assert [line["seed"] for line in done] == [0, 2, 1, 3]
+    assert [line["load_s"] > 0 for line in done] == [True, False, True, False]
+
+
+def test_shards_share_a_folder_and_the_whole_finds_nothing_left(sdfast):
+    Path("p.txt").write_text("".join(f"p{k}\n" for k in range(7)))
+    for i, count in ((1, 3), (2, 2), (3, 2)):
+        _, out, _ = sdfast("batch", "p.txt", *QUICK, "--shard", f"{i}/3")
+        assert len(out.splitlines()) == count
+    code, out, _ = sdfast("batch", "p.txt", *QUICK)
+    assert (code, out) == (0, "")
+    assert len(pictures()) == 7
+
+
+def test_a_limit_leaves_the_rest_for_another_run(sdfast):
+    Path("p.txt").write_text("".join(f"p{k}\n" for k in range(5)))
+    counts = [len(sdfast("batch", "p.txt", *QUICK, "--limit", "2")[1].split()) for _ in range(4)]
+    assert counts == [2, 2, 1, 0]
+
+
+def test_a_dry_run_prints_what_is_missing_and_makes_nothing(sdfast, here):
+    Path("p.txt").write_text("a\nb\n")
+    code, out, _ = sdfast("batch", "p.txt", *QUICK, "--dry-run")
+    assert code == 0
+    assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["a", "b"]
+    assert [path.name for path in here.iterdir()] == ["p.txt"]
+    sdfast("batch", "p.txt", *QUICK, "--limit", "1", "--batch-size", "1")
+    _, out, _ = sdfast("batch", "p.txt", *QUICK, "--dry-run")
+    assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "names"),
+    [
+        ("rename", {"a.png", "a-KEY.png"}),
+        ("skip", {"a.png"}),
+        ("error", {"a.png"}),
+        ("overwrite", {"a.png"}),
+    ],
+)
+def test_another_pictures_name_is_treated_as_told(sdfast, policy, names):
+    Path("out").mkdir()
+    Path("out/a.png").write_bytes(b"mine")
+    Path("p.txt").write_text("a\n")
+    words = ("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "out/{slug}.png", "--exists", policy)
+    ended = sdfast(*words)[0]
+    assert ended == (5 if policy == "error" else 0)
+    key = next(iter(told() + told(status="kept") + told(status="failed")))["key"]
+    assert set(pictures()) == {name.replace("KEY", key[:16]) for name in names}
+    assert (Path("out/a.png").read_bytes() == b"mine") == (policy != "overwrite")
+    assert sdfast(*words)[:2] == (ended, "")
+
+
+def test_no_picture_of_a_batch_overwrites_another(sdfast):
+    Path("p.txt").write_text("a\nb\nc\n")
+    words = ("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "out/x.png", "--exists", "overwrite")
+    assert sdfast(*words)[0] == 0
+    assert len(pictures()) == 3
+    assert sdfast(*words)[:2] == (0, "")
+
+
+def test_pictures_carry_their_recipe_or_their_key_alone(sdfast):
+    Path("p.txt").write_text("a cat\n")
+    _, out, _ = sdfast("batch", "p.txt", *QUICK)
+    assert json.loads(sdfast("info", out.strip(), "--json")[1])["job"]["prompt"] == "a cat"
+    _, out, _ = sdfast("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "bare/", "--no-metadata")
+    assert sdfast("info", out.strip())[0] == 2
+    assert carried_key(Path(out.strip())) is not None
+
+
+def test_pictures_go_to_any_url(sdfast):
+    import fsspec
+
+    Path("p.txt").write_text("a\nb\n")
+    words = ("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "memory://far/{slug}.png")
+    code, _, err = sdfast(*words)
+    assert code == 2
+    assert "--manifest FOLDER/" in err
+    code, out, _ = sdfast(*words, "--manifest", "here/")
+    assert (code, out) == (0, "memory://far/a.png\nmemory://far/b.png\n")
+    assert sdfast(*words, "--manifest", "here/")[:2] == (0, "")
+    far = fsspec.filesystem("memory")
+    with far.open("/far/a.png") as file, Image.open(file) as picture:
+        assert picture.size == (128, 128)
+    far.pipe_file("/far/b.png", far.cat_file("/far/b.png")[:-9])
+    Path("here/sdfast.jsonl").unlink()
+    code, out, _ = sdfast(*words, "--manifest", "here/", "--exists", "overwrite")
+    assert (code, out) == (0, "memory://far/b.png\n")
+    code, _, err = sdfast(*words[:-1], "nothing://x/", "--manifest", "here/")
+    assert code == 2
+    assert "nothing" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["nothing.txt"], 2, "nothing.txt"),
+        (["p.txt", "--shard", "3/2"], 2, "3/2"),
+        (["p.txt", "--format", "yaml"], 2, "yaml"),
+        (["p.txt", "-o", "{sed}.png"], 2, "did you mean `seed`"),
+        (["p.txt", "-o", "x.jpg"], 2, "x.jpg"),
+        (["p.txt", "-o", "-"], 2, "`-`"),
+        (["p.txt", "-s", "0"], 2, "steps"),
+        (["p.txt", "-m", "tinny"], 3, "did you mean `tiny`"),
+        (["p.txt", "--device", "cuda:99"], 4, "cuda:99"),
+        (["p.txt", "--gpus", "7"], 4, "cuda:7"),
+        (["p.txt", "--gpus", "all", "--ray", "auto"], 2, "--ray"),
+        (["p.txt", "--batch-size", "0"], 2, "batch-size"),
+        (["p.txt", "--exists", "maybe"], 2, "maybe"),
+        (["p.txt", "-o", "/proc/nowhere/"], 2, "/proc/nowhere"),
+        (["."], 2, "`.`"),
+    ],
+)
+def test_what_cannot_begin_is_one_clear_line(sdfast, words, code, says):
+    Path("p.txt").write_text("a\n")
+    ended, out, err = sdfast("batch", *words)
+    assert (ended, out) == (code, "")
+    assert err.count("error: ") == 1
+    assert says in err
+    assert not pictures(".")

@@ -1,0 +1,174 @@
+"""From the bytes of a batch file to jobs and their keys."""
+
+import json
+import os
+import random
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdfast.batch.blocks import opened
+from sdfast.batch.lines import Broken, Form, Line, form_of, read
+from sdfast.batch.tasks import Beneath, Task, read_tasks
+from sdfast.errors import UsageError
+
+PLAIN = Beneath({}, "tiny")
+
+
+def lines(text, form=None, size=7):
+    raw = text if isinstance(text, bytes) else text.encode()
+    return list(read([raw[k : k + size] for k in range(0, len(raw), size)], form))
+
+
+def tasks(*records, beneath=PLAIN):
+    return list(read_tasks([Line(k, r) for k, r in enumerate(records, start=1)], beneath))
+
+
+@pytest.mark.parametrize(
+    ("text", "records"),
+    [
+        ("a cat\n\n# no\n a dog \r\nüber", [{"prompt": p} for p in ("a cat", "a dog", "über")]),
+        ("\ufeffa cat\n", [{"prompt": "a cat"}]),
+        ('{"prompt": "a", "seed": 1}\n\n{"prompt": "b"}\n', [{"prompt": "a", "seed": 1}] * 1),
+        ('prompt,seed,steps\n"a, ""b""",7,12\nc,,\n', [{"prompt": 'a, "b"', "seed": "7"}]),
+        ('prompt;n\n"two\nlines";3\n', [{"prompt": "two\nlines", "n": 3}]),
+    ],
+)
+def test_a_file_is_read_as_its_first_line_looks(text, records):
+    found = [line.record for line in lines(text)]
+    assert all(wanted.items() <= got.items() for wanted, got in zip(records, found, strict=False))
+    assert len(found) >= len(records)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"ok\n\xff\xfe\nok\n", "UTF-8"),
+        (b"ok\n" + b"x" * (2**20 + 9) + b"\nok\n", "longer than 1 MiB"),
+        (b'{"prompt": "a"}\n{"prompt"\n{"prompt": "b"}\n', "not JSON"),
+        (b'{"prompt": "a"}\n[1]\n{"prompt": "b"}\n', "no JSON object"),
+        (b'{"prompt": "a"}\n{"seed": 1, "seed": 2}\n{"prompt": "b"}\n', "twice"),
+        (b'{"prompt": "a"}\n' + b"[" * 99_999 + b'\n{"prompt": "b"}\n', "not JSON"),
+        (b'{"prompt": "a"}\n{"n": ' + b"9" * 5000 + b'}\n{"prompt": "b"}', "not JSON"),
+        (b'prompt,seed\na,1\n"b"c,2\nd,3\n', "no CSV"),
+        (b"prompt,seed\na,1\nb,2,3\nd,3\n", "3 cells"),
+        (b'prompt,seed\na,1\n"b,2\nd,3\n', "quote"),
+    ],
+)
+def test_a_broken_line_is_named_and_the_next_one_goes_on(text, says):
+    first, bad, last = lines(text, size=4000)
+    assert isinstance(first, Line)
+    assert isinstance(bad, Broken)
+    assert says in str(bad.error)
+    assert isinstance(last, Line)
+
+
+def test_a_header_that_names_no_key_is_refused_before_anything_is_painted():
+    with pytest.raises(UsageError, match="promt"):
+        lines("promt,seed\na,1\n", Form.CSV)
+
+
+def test_a_format_is_named_or_shown_by_the_ending():
+    assert form_of("a.CSV", None) is Form.CSV
+    assert form_of("a.csv", "txt") is Form.TXT
+    assert form_of("a", None) is None
+    with pytest.raises(UsageError, match="yaml"):
+        form_of("a", "yaml")
+
+
+@given(st.binary(max_size=300), st.integers(1, 50), st.sampled_from([None, *Form]))
+def test_any_bytes_are_lines_or_complaints(raw, size, form):
+    try:
+        assert all(isinstance(line, Line | Broken) for line in lines(raw, form, size))
+    except UsageError:
+        assert form is not Form.TXT
+
+
+def test_a_pipe_tells_of_each_line_before_the_next_has_come(monkeypatch):
+    reader, writer = os.pipe()
+    kept = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        with opened("-", threading.Event()) as blocks:
+            found = read(blocks, Form.TXT)
+            os.write(writer, b"a cat\na d")
+            assert next(found) == Line(1, {"prompt": "a cat"})
+            assert next(found) is None
+            os.write(writer, b"og\n")
+            assert next(found) == Line(2, {"prompt": "a dog"})
+            os.close(writer)
+            assert not any(found)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(reader)
+
+
+def test_a_lines_own_key_beats_a_flag():
+    (task,) = tasks({"prompt": "a", "steps": 12}, beneath=Beneath({"steps": 9, "order": 3}, "tiny"))
+    assert (task.job.sampler.steps, task.job.sampler.order) == (12, 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "seeds"),
+    [
+        ({"seed": 7}, [7]),
+        ({"seed": 7, "n": 3}, [7, 8, 9]),
+        ({"seed": "1..4"}, [1, 2, 3, 4]),
+        ({"seed": [5, 2]}, [5, 2]),
+        ({"seed": "9"}, [9]),
+    ],
+)
+def test_seeds_are_one_or_a_list_or_a_range(said, seeds):
+    assert [task.job.seed for task in tasks({"prompt": "a", **said})] == seeds
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({"seed": seed} for seed in (True, 1.5, [], {}, -1, [1, "x"], "4..1")),
+        *({"n": n} for n in (0, True, 10**9)),
+        {"steps": 0},
+        {"x": 1},
+    ],
+)
+def test_what_is_no_job_is_a_complaint(said):
+    (broken,) = tasks({"prompt": "a", **said})
+    assert isinstance(broken, Broken)
+
+
+def test_keys_do_not_depend_on_the_order_of_the_file():
+    records = [{"prompt": f"p{k % 7}", "n": 1 + k % 2, "steps": 10 + k % 3} for k in range(40)]
+    shuffled = random.Random(1).sample(records, len(records))
+    plain, other = tasks(*records), tasks(*shuffled)
+    assert {t.key for t in plain} == {t.key for t in other}
+    assert len({t.key for t in plain}) == len(plain) == 60
+    assert {(t.key, t.job) for t in plain} == {(t.key, t.job) for t in other}
+
+
+def test_equal_lines_are_different_pictures_with_seeds_that_stay():
+    one, two = tasks({"prompt": "a"}, {"prompt": "a"})
+    again = tasks({"prompt": "b"}, {"prompt": "a"}, {"prompt": "a"})[1:]
+    assert two.job.seed == one.job.seed + 1
+    assert [(t.key, t.job.seed) for t in (one, two)] == [(t.key, t.job.seed) for t in again]
+    seeded = tasks({"prompt": "a", "seed": 1}, {"prompt": "a", "seed": 1})
+    assert len({t.key for t in seeded}) == 2
+
+
+def test_a_seed_of_its_own_is_what_the_documentation_says():
+    import hashlib
+
+    (task,) = tasks({"prompt": "a cat"})
+    assert isinstance(task, Task)
+    assert task.job.seed == int.from_bytes(hashlib.sha256(b"a cat").digest()[:4]) >> 1
+
+
+def test_a_key_is_of_all_that_decides_the_picture():
+    base = {"prompt": "a", "seed": 1}
+    changed = [{"steps": 11}, {"negative": "b"}, {"size": "64x64"}, {"model": "x"}, {"seed": 2}]
+    keys = {tasks(base | change)[0].key for change in [{}, *changed]}
+    assert len(keys) == 1 + len(changed)
+    assert json.dumps(base)  # and not of how it is written:
+    assert tasks({"seed": "1", "prompt": "a"})[0].key == tasks(base)[0].key

@@ -1,0 +1,103 @@
+"""The same pictures by one process, by several and by a cluster, whoever dies on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+QUICK = ("-s", "2", "-m", "tiny", "--batch-size", "1")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test stands in an empty folder, before jobs that one process has painted."""
+    monkeypatch.chdir(tmp_path)
+    Path("p.txt").write_text("".join(f"picture {k}\n" for k in range(20)))
+
+
+def begin(*words):
+    command = [sys.executable, "-m", "sdfast", "batch", "p.txt", *QUICK, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def pictures(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).glob("*.png")}
+
+
+def workers(pid, named):
+    """The processes beneath one, by what their command line says."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = (int(stat[1]), (folder / "cmdline").read_text())
+        except OSError:
+            continue
+    beneath, found = {pid}, []
+    while more := {child for child, (parent, _) in parents.items() if parent in beneath} - beneath:
+        beneath |= more
+        found += more
+    return [child for child in found if named in parents[child][1]]
+
+
+def painted_alike(*words, named, kill):
+    """Whether the pictures are those of one process, though one worker is killed on the way."""
+    with begin("-o", "alone/") as alone:
+        alone.communicate(timeout=120)
+    with begin("-o", "many/", *words) as many:
+        first = many.stdout.readline()
+        killed = workers(many.pid, named)[:1] if kill else []
+        for worker in killed:
+            os.kill(worker, signal.SIGKILL)
+        out, err = many.communicate(timeout=240)
+    assert many.returncode == 0, err
+    assert len(killed) == kill
+    assert ("another takes over" in err) == kill
+    assert len([first, *out.splitlines()]) == 20
+    assert pictures("many") == pictures("alone")
+    lines = [json.loads(line) for line in Path("many/sdfast.jsonl").read_text().splitlines()]
+    assert len([line for line in lines if line["status"] == "done"]) == 20
+
+
+def test_two_processes_paint_what_one_does_though_one_is_killed():
+    painted_alike("--gpus", "cpu,cpu", named="spawn_main", kill=True)
+
+
+def test_processes_end_with_the_one_that_began_them():
+    with begin("-o", "many/", "--gpus", "cpu,cpu", "-s", "1000") as many:
+        while len(found := workers(many.pid, "spawn_main")) < 2:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        many.kill()
+        many.communicate()
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in found):
+            return
+        time.sleep(0.1)
+    raise AssertionError("they live on")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [False, True])
+def test_two_workers_of_ray_paint_what_one_process_does(kill):
+    pytest.importorskip("ray")
+    painted_alike("--ray", "local", "--cpus-per-worker", "1", named="ray::Studio", kill=kill)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_or_too_small_is_one_line():
+    pytest.importorskip("ray")
+    for words, says in (
+        (("--ray", "auto"), "no Ray cluster at `auto`"),
+        (("--ray", "local", "--cpus-per-worker", "99"), "no node of the cluster has 99 processors"),
+    ):
+        with begin("-o", "many/", *words) as many:
+            _, err = many.communicate(timeout=120)
+        assert many.returncode == 2
+        assert f"error: {says}" in err
+        assert "hint: " in err

@@ -1,0 +1,142 @@
+"""However long a batch is, it is never held in memory."""
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sdfast import png
+from sdfast.batch.blocks import opened
+from sdfast.batch.events import Painted
+from sdfast.batch.lines import Form, read
+from sdfast.batch.manifest import WHOLE, known, open_manifest
+from sdfast.batch.pictures import Naming, texts
+from sdfast.batch.run import Books, Rules, run
+from sdfast.batch.sources import Sources
+from sdfast.batch.store import Folder
+from sdfast.batch.studio import Answer, Picture
+from sdfast.batch.tasks import Beneath, read_tasks
+from sdfast.events import Times
+from sdfast.naming import Exists
+
+MB = 2**20
+PAGE = resource.getpagesize()
+
+
+def resident(process="self"):
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
+
+
+def prompts(path, count):
+    with path.open("w") as file:
+        for k in range(count):
+            file.write(f"a picture of thing number {k} in the style of painter {k % 97}\n")
+
+
+class Costless:
+    """A crew whose network costs nothing: every picture is the same eight grey pixels."""
+
+    most = 16
+
+    def __init__(self):
+        self.orders = []
+
+    @property
+    def idle(self):
+        return [] if self.orders else [0]
+
+    def give(self, hand, orders):
+        self.orders = orders
+
+    def close(self):
+        pass
+
+    def ready(self, within):
+        orders, self.orders = self.orders, []
+        grey = Image.new("L", (8, 1), 127)
+        done = [
+            Picture(
+                job=order.job,
+                png=png.encode(grey, texts({}, order.key)),
+                times=Times(0.0, (0.0,), 0.0),
+                load=0.0,
+                device="none",
+                dtype="none",
+                together=len(orders),
+                dropped="",
+                decoded_again=False,
+            )
+            for order in orders
+        ]
+        return [(0, Answer(done, self.most))]
+
+
+def painted(file, folder):
+    """The events of a batch of such pictures."""
+    stop = threading.Event()
+    naming = Naming(Folder(folder), f"{folder}/{{i}}.png", "sdfast", Exists.RENAME, "default", 0)
+    manifest = open_manifest(folder, WHOLE)
+    books = Books(
+        manifest,
+        known(folder, naming.store),
+        naming.pictures(datetime.now()),
+        Sources({}, True, False),
+    )
+    with opened(str(file), stop) as blocks:
+        tasks = read_tasks(read(blocks, Form.TXT), Beneath({}, "tiny"))
+        yield from run(tasks, books, Costless(), Rules(), stop)
+    manifest.close()
+
+
+def grown(file, folder, count):
+    """Bytes of memory between the first thousand pictures and the last."""
+    first = last = done = 0
+    for event in painted(file, folder):
+        done += isinstance(event, Painted)
+        if done == 1000:
+            first = resident()
+        last = resident() if done % 1000 == 0 else last
+    assert done == count
+    return last - first
+
+
+@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_painting_takes_no_more_memory_in_the_end_than_in_the_beginning(
+    tmp_path, monkeypatch, count
+):
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    prompts(tmp_path / "p.txt", count)
+    growth = grown(tmp_path / "p.txt", tmp_path / "out", count)
+    print(f"painted {count}: {growth / MB:.1f} MB more")
+    assert growth < 50 * MB
+    again = list(painted(tmp_path / "p.txt", tmp_path / "out"))
+    assert len(again) == count
+    assert not any(isinstance(event, Painted) for event in again)
+
+
+@pytest.mark.parametrize("name", ["p.txt", "-"])
+@pytest.mark.parametrize("count", [5000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_reading_takes_no_more_memory_in_the_end_than_in_the_beginning(tmp_path, name, count):
+    prompts(tmp_path / "p.txt", count)
+    command = [sys.executable, "-m", "sdfast", "batch", name, "-m", "tiny", "--dry-run"]
+    first = last = seen = 0
+    with (
+        (tmp_path / "p.txt").open() as file,
+        subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, cwd=tmp_path) as process,
+    ):
+        for _ in process.stdout:
+            seen += 1
+            if seen == 1000:
+                first = resident(process.pid)
+            if seen == count - 1000:
+                last = resident(process.pid)
+    print(f"read {count} from {name}: {(last - first) / MB:.1f} MB more")
+    assert seen == count
+    assert process.returncode == 0
+    assert last - first < 50 * MB
