@@ -1,13 +1,31 @@
 """Events as the terminal shows them: a bar while a picture is painted."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import assert_never
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from sdfast.events import Encoded, Event, Finished, Stepped
+
+
+@contextmanager
+def waiting(text: str, console: Console) -> Generator[None]:
+    """What is waited for, and for how long, while nobody can tell for how much longer."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        bar.add_task(text, total=None)
+        yield
 
 
 def watch(events: Iterable[Event], console: Console) -> Iterator[Event]:

@@ -17,13 +17,21 @@ from transformers import CLIPTokenizer
 import denoiser
 from networks import SCHEDULE, text_encoder, unet, vae
 from pictures import vocabulary
+from runs import Published
 from things import THINGS
 
 GUIDANCE = 3.0
 
 
-def averaged(run: Path, networks: dict[str, nn.Module]) -> tuple[dict[str, nn.Module], int]:
-    """The networks with their running averages in place, and the step they come from."""
+def averaged(
+    run: Path, networks: dict[str, nn.Module], published: Published | None
+) -> tuple[dict[str, nn.Module], int]:
+    """The networks with their running averages in place, and the step they come from.
+
+    Those that a run has not trained are the published ones.
+    """
+    if published and not (run / "checkpoint.pt").exists():
+        return published.networks, published.steps[run.name]
     found = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
     for name, network in networks.items():
         state = found["networks"][name]
@@ -39,15 +47,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/tiny"))
     parser.add_argument("--to", type=Path, default=Path("sdfast/models/tiny"))
+    parser.add_argument("--published", type=Path, help="an exported model the run went on from")
     given = parser.parse_args()
 
     to: Path = given.to
+    published = Published.read(given.published) if given.published else None
     words = given.run / "tokenizer"
     tokenizer = CLIPTokenizer.from_pretrained(words)
     painters, painted = averaged(
-        given.run / "unet", {"unet": unet(), "text": text_encoder(len(tokenizer))}
+        given.run / "unet", {"unet": unet(), "text": text_encoder(len(tokenizer))}, published
     )
-    eyes, seen = averaged(given.run / "vae", {"vae": vae()})
+    eyes, seen = averaged(given.run / "vae", {"vae": vae()}, published)
     for name, network in {
         "unet": painters["unet"],
         "text_encoder": painters["text"],

@@ -91,3 +91,17 @@ Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
 ]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, fp16, bf16 or fp32.")]
+Vram = Annotated[
+    str,
+    typer.Option(
+        "--vram",
+        metavar="NAME",
+        help="auto, full, offload (one network on the GPU at a time) or min (one layer).",
+    ),
+]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="CUDA: compile the UNet; minutes the first time, kept for later runs."
+    ),
+]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,6 +97,8 @@ def gen(
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
+    vram: flags.Vram = "auto",
+    compiled: flags.Compile = False,
 ) -> None:
     from sdfast.config import load_config
     from sdfast.job import layered
@@ -143,7 +146,7 @@ def gen(
             print(json.dumps((found.complete(job) if found else job).record, ensure_ascii=False))
         return
     assert found is not None
-    wanted = Wanted(device, dtype, config.keep_warm)
+    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled)
     _paint(jobs, found, output, wanted, draw=not quiet, colour=not no_color, explain=verbose)
 
 
@@ -200,9 +203,14 @@ def _paint(
         are = "is" if len(strange) == 1 else "are"
         say(f"note: {found.name} knows {found.things} things; {listed} {are} not among them")
     show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
+    prepared: set[object] = set()
     for job, place in zip(jobs, places, strict=True):
         if not output.ready(job, place):
             continue
+        if painter.prepare is not None and _shape(job) not in prepared:
+            prepared.add(_shape(job))
+            with _compiling(job, say, draw=draw, colour=colour):
+                painter.prepare(job)
         try:
             encoded, painted = _painted(painter, job, show)
         except GoneError as gone:
@@ -214,6 +222,30 @@ def _paint(
         output.write(painted, place, painter)
     if wanted.keep_warm is not None and painter is not worker:
         leave_worker(found, wanted, explained)
+
+
+def _shape(job: Job) -> object:
+    """What a compiled network is compiled for."""
+    return job.size, job.guidance == 1, job.guidance_interval is None
+
+
+@contextmanager
+def _compiling(
+    job: Job, say: Callable[[str], None], *, draw: bool, colour: bool
+) -> Generator[None]:
+    """Say that this takes a while, and on a terminal for how long it has been."""
+    width, height = job.size or (0, 0)
+    text = f"compiling for {width}x{height}: minutes the first time, seconds in later runs"
+    if not (draw and sys.stderr.isatty()):
+        say(text)
+        yield
+        return
+    from rich.console import Console
+
+    from sdfast.screen import waiting
+
+    with waiting(text, Console(stderr=True, no_color=True if not colour else None)):
+        yield
 
 
 def _painted(

@@ -26,6 +26,13 @@ class Wanted(NamedTuple):
     dtype: str
     keep_warm: float | None
     """Seconds a worker shall wait for the next picture; None leaves none behind."""
+    vram: str = "auto"
+    compiled: bool = False
+
+    @property
+    def own(self) -> str:
+        """The flag that no worker has an answer to."""
+        return "--compile" if self.compiled else "--vram" if self.vram != "auto" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,15 @@ class Painter:
     about: str
     ask: Callable[[Job], AbstractContextManager[Turn]]
     """The events of a complete job. A worker that is lost on the way is a GoneError."""
+    prepare: Callable[[Job], None] | None = None
+    """Compiles what a complete job will need, where there is anything to compile."""
 
 
 def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> Painter | None:
     """The worker, if one holds just this model. What is amiss is told only to who wants to know."""
+    if wanted.own:
+        explain(f"not asking for a worker: {wanted.own} is for this process")
+        return None
     from sdfast.errors import UsageError
     from sdfast.warm import client
     from sdfast.warm.place import find_place
@@ -74,7 +86,13 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
     from sdfast.engine import generate
     from sdfast.models import load_model
 
-    model = load_model(found, device=wanted.device, dtype=wanted.dtype)
+    model = load_model(
+        found,
+        device=wanted.device,
+        dtype=wanted.dtype,
+        vram=wanted.vram,
+        compiled=wanted.compiled,
+    )
     load = time.perf_counter() - begun
     from sdfast.warm.client import Turn
 
@@ -84,11 +102,14 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         load=load,
         about=f"loaded from {found.folder} in {load:.2f} s",
         ask=lambda job: nullcontext(Turn(0, generate(model, job))),
+        prepare=model.prepare if wanted.compiled else None,
     )
 
 
 def leave_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> None:
     """Leave a worker behind for the next picture, if none is there. Never fails."""
+    if wanted.own:
+        return
     from sdfast.errors import UsageError
     from sdfast.warm.control import Order, leave_behind
     from sdfast.warm.place import find_place

@@ -17,6 +17,8 @@ def load_model(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    vram: str = "auto",
+    compiled: bool = False,
     aliases: Mapping[str, str] | None = None,
     offline: bool = False,
 ) -> StableDiffusion:
@@ -25,10 +27,14 @@ def load_model(
     model    `tiny`, an alias, a Hugging Face Hub id or a folder in diffusers' layout
     device   `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
     dtype    `auto`, `fp32`, `fp16`, `bf16`
+    vram     how CUDA's memory is used: `auto`, `full`, `offload` (one network at a time is there),
+             `min` (of the UNet one layer)
+    compiled the UNet through torch.compile, CUDA only: minutes for the first call with a shape
 
-    Raises ModelError if it is not to be had and DeviceError if the device is not.
+    Raises ModelError if it is not to be had, DeviceError if the device is not, and UsageError for
+    an unknown name and for what is for CUDA only.
     """
     from sdfast.models.stable_diffusion import StableDiffusion
 
     source = find(model, aliases, offline=offline) if isinstance(model, str) else model
-    return StableDiffusion(source, device, dtype)
+    return StableDiffusion(source, device, dtype, vram, compiled=compiled)

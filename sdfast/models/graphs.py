@@ -40,9 +40,9 @@ class _Recording:
 class Graphs:
     """A network that is recorded where it is first asked with a shape."""
 
-    def __init__(self, network: Ask, record: Record | None = None) -> None:
+    def __init__(self, network: Ask, record: Record) -> None:
         self._network = network
-        self._record = record or recorder()
+        self._record = record
         self._kept: dict[object, _Recording] = {}
 
     def __call__(self, x: Tensor, time: Tensor, told: Told) -> Tensor:
@@ -85,20 +85,22 @@ def _parts(told: Told) -> list[Tensor]:
     )
 
 
-def recorder() -> Record:
-    """Records on the current CUDA device; all recordings share one pool of memory."""
-    pool = torch.cuda.graph_pool_handle()
+def recorder(device: torch.device) -> Record:
+    """Records on a CUDA device; all recordings share one pool of memory."""
+    with torch.cuda.device(device):
+        pool = torch.cuda.graph_pool_handle()
 
     def record(function: Callable[[], Tensor]) -> tuple[Play, Tensor]:
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):  # cuDNN and cuBLAS choose their ways before anything is recorded
-                function()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
-            said = function()
+        with torch.cuda.device(device):
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(3):  # cuDNN and cuBLAS choose their ways before anything is recorded
+                    function()
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool):
+                said = function()
         return graph.replay, said
 
     return record

@@ -20,8 +20,17 @@ from sdfast.models.networks import (
     randomize,
 )
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer, Reader
+from sdfast.models.vram import Stage
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class Place(NamedTuple):
+    """Where networks run and in which precision, and the stage they share if none can stay."""
+
+    device: torch.device
+    dtype: torch.dtype
+    stage: Stage | None = None
 
 
 class Read(NamedTuple):
@@ -47,31 +56,56 @@ def bare_unet(source: Source) -> UNet:
     return _built(source, "unet", UNet)
 
 
-def decoder(source: Source, device: torch.device, dtype: torch.dtype) -> Decoder:
-    return filled(source, "vae", _built(source, "vae", Decoder), device, dtype)
+def decoder(source: Source, place: Place) -> Decoder:
+    return filled(source, "vae", _built(source, "vae", Decoder), place)
 
 
-def texts(source: Source, device: torch.device, dtype: torch.dtype) -> list[Text]:
+def texts(source: Source, place: Place) -> list[Text]:
     """What reads the prompt: one encoder, in XL two."""
     found: list[Text] = []
-    for end in ("", "_2") if source.xl else ("",):
-        part = f"text_encoder{end}"
-        bare = _built(source, part, lambda config: TextEncoder(config, projects=bool(end)))  # noqa: B023
+    for end in _ends(source):
+        bare = _bare_text(source, end)
         reader = AnyWords(bare.known) if source.random else _tokenizer(source, end, bare.known)
-        found.append(Text(reader, filled(source, part, bare, device, dtype)))
+        found.append(Text(reader, filled(source, f"text_encoder{end}", bare, place)))
     return found
 
 
+def weigh(source: Source, dtype: torch.dtype) -> list[int]:
+    """Bytes of each network's weights, of which none is loaded."""
+    vae = _built(source, "vae", Decoder)
+    networks = [bare_unet(source), vae, *(_bare_text(source, end) for end in _ends(source))]
+    return [sum(p.numel() for p in n.parameters()) * dtype.itemsize for n in networks]
+
+
+def _ends(source: Source) -> tuple[str, ...]:
+    """What the folders of the text encoders end in."""
+    return ("", "_2") if source.xl else ("",)
+
+
+def _bare_text(source: Source, end: str) -> TextEncoder:
+    part = f"text_encoder{end}"
+    return _built(source, part, lambda config: TextEncoder(config, projects=bool(end)))
+
+
 def filled(
-    source: Source, part: str, network: Network, device: torch.device, dtype: torch.dtype
+    source: Source, part: str, network: Network, place: Place, *, stream: bool = False
 ) -> Network:
-    """A network with its weights. Raises ModelError for what the check of the folder cannot see."""
+    """A network with its weights, on the device or, if there is a stage, ready to be called there.
+
+    stream   its large weights come one layer at a time
+
+    Raises ModelError for what the check of the folder cannot see.
+    """
+    stage = place.stage
+    device = torch.device("cpu") if stage else place.device
     try:
         with memory_errors(device, f"loading `{source.name}`"):
             if source.random:
-                randomize(network, device, dtype)
+                randomize(network, device, place.dtype, lay_out=stage is None)
             else:
-                fill(network, source.weights(part), device, dtype)
+                fill(network, source.weights(part), device, place.dtype, lay_out=stage is None)
+            if stage:
+                (stage.stream if stream else stage.add)(network)
     except DeviceError:
         raise
     except TensorError as error:

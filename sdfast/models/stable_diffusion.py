@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sdfast.errors import ModelError
 from sdfast.job import Job
+from sdfast.models.compiled import compile_unet
 from sdfast.models.device import (
     DTYPES,
     Clock,
@@ -20,10 +21,13 @@ from sdfast.models.device import (
     use_cores,
 )
 from sdfast.models.folder import Source
+from sdfast.models.graphs import Graphs, recorder
 from sdfast.models.malloc import keep_memory
 from sdfast.models.networks import Decoder, Told
-from sdfast.models.parts import bare_unet, decoder, filled, fit, texts
+from sdfast.models.parts import Place, Read, Text, bare_unet, decoder, filled, fit, texts, weigh
+from sdfast.models.vram import Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
+from sdfast.solver.guidance import joined
 
 
 class WordsAndWhole(NamedTuple):
@@ -44,10 +48,19 @@ class Context(NamedTuple):
 class StableDiffusion:
     """The networks of Stable Diffusion on a device.
 
-    Latents are float32 outside; inside the networks run in `dtype`.
+    Latents are float32 outside; inside the networks run in `dtype`. On CUDA the UNet's calls are
+    recorded as graphs, unless its weights come and go.
     """
 
-    def __init__(self, source: Source, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(
+        self,
+        source: Source,
+        device: str = "auto",
+        dtype: str = "auto",
+        vram: str = "auto",
+        *,
+        compiled: bool = False,
+    ) -> None:
         self.name = source.name
         self.device = pick_device(device)
         if self.device.type == "cpu":
@@ -55,12 +68,18 @@ class StableDiffusion:
             use_cores()
         unet = bare_unet(source)
         self.dtype = pick_dtype(dtype, self.device, sum(p.numel() for p in unet.parameters()))
+        vram = pick_vram(vram, self.device, lambda: weigh(source, self.dtype))
+        self._stage = Stage(self.device)
+        place = Place(self.device, self.dtype, None if vram == "full" else self._stage)
         self.clock = Clock(self.device)
         self.schedule, self.prediction = _schedule(source)
-        self._texts = texts(source, self.device, self.dtype)
-        self._vae = decoder(source, self.device, self.dtype)
+        self._texts = texts(source, place)
+        self._vae = decoder(source, place)
         fit(source, unet, self._vae, self._texts)
-        self._unet = filled(source, "unet", unet, self.device, self.dtype)
+        self._unet = filled(source, "unet", unet, place, stream=vram == "min")
+        ask = compile_unet(self._unet, self.device) if compiled else self._unet
+        recorded = self.device.type == "cuda" and vram == "full"
+        self._ask = Graphs(ask, recorder(self.device)) if recorded else ask
         self._told: list[_Asked] = []
         self._source = source
 
@@ -89,7 +108,7 @@ class StableDiffusion:
     def encode(self, prompt: str) -> Context:
         """The prompt as the UNet reads it. What does not fit is cut off, and said."""
         with memory_errors(self.device, "reading the prompt"):
-            read = [text(prompt, self.device) for text in self._texts]
+            read = [self._heard(text, prompt) for text in self._texts]
         dropped = read[0].dropped
         if not self._source.xl:
             return Context(read[0].meaning.last, dropped)
@@ -99,6 +118,10 @@ class StableDiffusion:
             said = WordsAndWhole(*map(torch.zeros_like, said))
         return Context(said, dropped)
 
+    def _heard(self, text: Text, prompt: str) -> Read:
+        self._stage.call(text.encoder)
+        return text(prompt, self.device)
+
     @torch.inference_mode()
     def predict(self, x: Tensor, t: float, context: Tensor | WordsAndWhole) -> Tensor:
         """What the UNet says of latents [n, c, h, w] at time t, in float32.
@@ -107,11 +130,26 @@ class StableDiffusion:
         same object: it must not be written to.
         """
         with memory_errors(self.device, "painting"):
+            self._stage.call(self._unet)
             told = self._read(context, (x.shape[-2], x.shape[-1]))
             time = torch.full((1,), t, dtype=torch.float32, device=self.device)
             x = x.to(self.dtype, memory_format=torch.channels_last)
-            said = self._unet(x, time, told)
+            said = self._ask(x, time, told)
             return said.to(torch.float32, memory_format=torch.contiguous_format)
+
+    def prepare(self, job: Job) -> None:
+        """Ask the UNet as a complete job will, so that what the first call costs is behind."""
+        assert job.size is not None
+        x, told = self.noise(0, job.size), self.encode("").states
+        ways = {1} if job.guidance == 1 else {2} if job.guidance_interval is None else {1, 2}
+        for rows in ways:
+            self.predict(
+                x.expand(rows, -1, -1, -1),
+                0.0,
+                cast("Tensor | WordsAndWhole", joined([told] * rows)),
+            )
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _read(self, context: Tensor | WordsAndWhole, size: tuple[int, int]) -> Told:
         """The context as the UNet's layers see it, of this call or an earlier one."""
@@ -133,10 +171,12 @@ class StableDiffusion:
         Half precision overflows in some VAEs and would leave a black picture.
         """
         with memory_errors(self.device, "decoding"):
+            self._stage.call(self._vae)
             pixels = self._pixels(x, self._vae, self.dtype)
             again = self.dtype != torch.float32 and not bool(pixels.isfinite().all())
             if again:
-                exact = decoder(self._source, self.device, torch.float32)
+                self._stage.call(None)
+                exact = decoder(self._source, Place(self.device, torch.float32))
                 pixels = self._pixels(x, exact, torch.float32)
         if not bool(pixels.isfinite().all()):
             raise ModelError(

@@ -61,9 +61,17 @@ class _Recipe(NamedTuple):
 
 
 def fill(
-    network: nn.Module, files: Iterable[Path], device: torch.device, dtype: torch.dtype
+    network: nn.Module,
+    files: Iterable[Path],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    lay_out: bool = True,
 ) -> None:
-    """Give a network its weights. Raises TensorError that names the first tensor at fault."""
+    """Give a network its weights. Raises TensorError that names the first tensor at fault.
+
+    Without `lay_out` they stay movable: as a CPU lays them out, no other device can read them.
+    """
     with ExitStack() as stack:
         found: dict[str, tuple[_File, str]] = {}
         for path in files:
@@ -78,10 +86,12 @@ def fill(
             raw = [found[n][0].get_tensor(found[n][1]) for n in recipe.names]
             return recipe.cook([t.view(recipe.shape(shape)).to(dtype=dtype) for t in raw])
 
-        _give(network, weight, device)
+        _give(network, weight, device, lay_out=lay_out)
 
 
-def randomize(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+def randomize(
+    network: nn.Module, device: torch.device, dtype: torch.dtype, *, lay_out: bool = True
+) -> None:
     """Give a network weights that mean nothing and overflow nowhere, the same each time.
 
     One block of noise serves for all, again and again: drawing a billion numbers takes seconds.
@@ -96,11 +106,15 @@ def randomize(network: nn.Module, device: torch.device, dtype: torch.dtype) -> N
         scaled = block * inside**-0.5
         return scaled.repeat(-(-count // len(block)))[:count].view(shape)
 
-    _give(network, weight, device)
+    _give(network, weight, device, lay_out=lay_out)
 
 
 def _give(
-    network: nn.Module, weight: Callable[[str, torch.Size], Tensor], device: torch.device
+    network: nn.Module,
+    weight: Callable[[str, torch.Size], Tensor],
+    device: torch.device,
+    *,
+    lay_out: bool,
 ) -> None:
     """Hand each layer its weights, one after the other: what it lays out anew is let go at once."""
     for path, layer in cast("Iterator[tuple[str, nn.Module]]", network.named_modules()):
@@ -109,7 +123,7 @@ def _give(
             if given.dim() == 4 and device.type != "cpu":  # as pictures have their channels
                 given = given.to(memory_format=torch.channels_last)
             setattr(layer, name, nn.Parameter(given, requires_grad=False))
-        if isinstance(layer, (Conv, Linear)):
+        if lay_out and isinstance(layer, (Conv, Linear)):
             layer.lay_out()
         for name, given in list(layer.named_parameters(recurse=False)):
             if device.type == "cpu":  # else one small weight would hold on to the whole file

@@ -232,7 +232,8 @@ class UNet(nn.Module):
         if not self._size:
             return Told(keys, None)
         assert whole is not None
-        numbers = torch.tensor(sizes, dtype=torch.float32, device=words.device)
+        zero = torch.zeros((), dtype=torch.float32, device=words.device)
+        numbers = torch.stack([zero + size for size in sizes])  # a list would have to be waited for
         waves = _waves(numbers, self._size, self._flip, self._shift).flatten().to(words.dtype)
         more = torch.cat([whole, waves.expand(len(whole), -1)], -1)
         return Told(keys, self.add_embedding(more))

@@ -1,0 +1,126 @@
+"""Networks that visit their device. Here the device is the processor, and a visit still a copy."""
+
+import pytest
+import torch
+from small import write_model, write_xl_model
+
+from sdfast import generate
+from sdfast.errors import UsageError
+from sdfast.events import Finished
+from sdfast.job import read_job
+from sdfast.models import load_model, stable_diffusion, vram
+from sdfast.models.compiled import compile_unet, compiled
+from sdfast.models.find import find
+from sdfast.models.networks import Config, UNet, randomize
+from sdfast.models.vram import Stage, fitting, pick_vram
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[write_model, write_xl_model], ids=["1.x", "XL"])
+def folder(request, tmp_path):
+    return request.param(tmp_path)
+
+
+def picture(model):
+    job = read_job({"prompt": "a cat", "seed": 1, "steps": 3})
+    return next(e.image for e in generate(model, job) if isinstance(e, Finished))
+
+
+def weights(network):
+    return {name: weight.data_ptr() for name, weight in network.named_parameters()}
+
+
+@pytest.mark.parametrize("way", ["offload", "min"])
+def test_pictures_are_the_same_wherever_the_weights_live(folder, way, monkeypatch):
+    plain = picture(load_model(str(folder), device="cpu"))
+    monkeypatch.setattr(stable_diffusion, "pick_vram", lambda *_: way)
+    monkeypatch.setattr(vram, "_LARGE", 1024)
+    visiting = load_model(str(folder), device="cpu")
+    for _ in range(2):
+        both = zip(plain.tobytes(), picture(visiting).tobytes(), strict=True)
+        assert max(abs(a - b) for a, b in both) <= 1  # oneDNN's layouts sum in another order
+
+
+def unet(folder):
+    network = UNet(Config(find(str(folder)).config("unet")))
+    randomize(network, CPU, torch.float32, lay_out=False)
+    return network
+
+
+def told(network, xl):
+    words = torch.ones(1, 5, network.words)
+    return network.read(words, torch.ones(1, 20), [8.0] * 6) if xl else network.read(words)
+
+
+def test_one_network_at_a_time_is_there(folder):
+    stage, first, second = Stage(CPU), unet(folder), unet(folder)
+    stage.add(first)
+    stage.add(second)
+    at_home = weights(first), weights(second)
+    stage.call(first)
+    assert not set(weights(first).values()) & set(at_home[0].values())
+    assert weights(second) == at_home[1]
+    on_the_device = weights(first)
+    stage.call(first)
+    assert weights(first) == on_the_device
+    stage.call(second)
+    assert weights(first) == at_home[0]
+    assert weights(second) != at_home[1]
+    stage.call(None)
+    assert (weights(first), weights(second)) == at_home
+
+
+def test_large_weights_visit_for_one_call_and_the_one_before_leaves(folder, monkeypatch):
+    monkeypatch.setattr(vram, "_LARGE", 1024)
+    stage, network, before = Stage(CPU), unet(folder), unet(folder)
+    words = told(network, network.wants_more)
+    x, t = torch.randn(2, network.channels, 8, 8), torch.tensor([500.0])
+    plain = network(x, t, words)
+    stage.add(before)
+    stage.stream(network)
+    settled, at_home = weights(network), weights(before)
+    seen = []
+    network.conv_in.register_forward_hook(
+        lambda m, *_: seen.append(m.weight.data_ptr()), prepend=True
+    )
+    stage.call(before)
+    stage.call(network)
+    assert weights(before) == at_home
+    torch.testing.assert_close(network(x, t, words), plain)
+    assert seen != [settled["conv_in.weight"]]
+    assert weights(network) == settled
+
+
+def test_the_quickest_way_that_fits_is_taken():
+    networks = [6, 1, 1]
+    assert [fitting(networks, free) for free in (11, 10, 8, 7, 0)] == [
+        "full",
+        "offload",
+        "offload",
+        "min",
+        "min",
+    ]
+
+
+def test_there_is_no_second_memory_off_cuda():
+    assert pick_vram("auto", CPU, list) == pick_vram("full", CPU, list) == "full"
+    for way in ("offload", "min"):
+        with pytest.raises(UsageError, match="for CUDA; this is cpu"):
+            pick_vram(way, CPU, list)
+    with pytest.raises(UsageError, match="no --vram `ful`") as caught:
+        pick_vram("ful", CPU, list)
+    assert "`full`" in caught.value.hint
+
+
+def test_the_unet_compiles_as_one_program(folder):
+    network = unet(folder)
+    words = told(network, network.wants_more)
+    x, t = torch.randn(2, network.channels, 8, 8), torch.tensor([500.0])
+    program = compiled(network, backend="eager")
+    torch.testing.assert_close(program(x, t, words), network(x, t, words))
+
+
+def test_compiling_is_refused_where_it_does_not_pay(folder):
+    with pytest.raises(UsageError, match="--compile is for CUDA"):
+        compile_unet(unet(folder), CPU)
