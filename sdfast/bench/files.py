@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sdfast import __version__
 from sdfast.errors import UsageError
@@ -33,7 +33,15 @@ def circumstances() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "threads": str(torch.get_num_threads()),
+        **_gpu(torch),
     }
+
+
+def _gpu(torch: Any) -> dict[str, str]:
+    """The first CUDA device and the library it is driven by; nothing where there is none."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name(0), "cuda": str(torch.version.cuda)}
 
 
 def _processor() -> str:

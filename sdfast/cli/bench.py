@@ -112,6 +112,7 @@ def bench(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Draw no progress.")] = False,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
+    compiled: flags.Compile = False,
 ) -> None:
     from sdfast.cli.tables import places
 
@@ -122,6 +123,7 @@ def bench(
         "-w": warmup,
         "--cold": cold or None,
         "--batch-size": batch,
+        "--compile": compiled or None,
     }
     of_timing |= {"--no-start": no_start or None}
     of_timing |= {"-s": steps, "--seed": seed, "--size": size}
@@ -161,6 +163,7 @@ def bench(
         start=not no_start,
         device=device,
         dtype=dtype,
+        compiled=compiled,
         quiet=quiet,
     )
     timing.timing(question, places(files), command_line(sys.argv[1:]))

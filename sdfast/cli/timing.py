@@ -40,6 +40,7 @@ class Question:
     """Whether to measure load, first picture and memory, in processes of their own."""
     device: str
     dtype: str
+    compiled: bool
     quiet: bool
 
 
@@ -59,7 +60,7 @@ def timing(asked: Question, paths: dict[str, Path], command: str) -> None:
     rows = _rows(asked)
     asked = replace(asked, device=_device(asked.device))
     with _written(rows if families else []) as folders:
-        entries = beside(_entries(rows, folders), families)
+        entries = beside(_entries(rows, folders, compiled=asked.compiled), families)
         events = _events(entries, asked, runs, warmup)
         if not asked.quiet and sys.stderr.isatty():
             events = _watch(events, len(entries) * (runs + warmup))
@@ -137,7 +138,7 @@ def _written(rows: Sequence[Row]) -> AbstractContextManager[dict[str, Path]]:
     return written(name for name in names if name)
 
 
-def _entries(rows: Sequence[Row], folders: dict[str, Path]) -> list[Entry]:
+def _entries(rows: Sequence[Row], folders: dict[str, Path], *, compiled: bool) -> list[Entry]:
     """Each row with its model found and the job as that would have it."""
     from sdfast.bench.timing.entries import OURS, Entry
     from sdfast.config import load_config
@@ -162,7 +163,7 @@ def _entries(rows: Sequence[Row], folders: dict[str, Path]) -> list[Entry]:
         public = Path(target).name if Path(target).is_absolute() else found.name
         public = row.job.model if row.job.model in folders else public
         job = found.complete(row.job).model_copy(update={"model": public})
-        entries.append(Entry(OURS, row.name, job, target, row.dtype, row.batch))
+        entries.append(Entry(OURS, row.name, job, target, row.dtype, row.batch, compiled))
     return entries
 
 

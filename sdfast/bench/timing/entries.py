@@ -32,6 +32,8 @@ class Entry:
     dtype: str
     batch: int = 1
     """Pictures painted at once, of seeds counted up."""
+    compiled: bool = False
+    """Whether ours is compiled; a pipeline says so in its family."""
 
     @property
     def jobs(self) -> list[Job]:
@@ -44,9 +46,9 @@ class Entry:
         return f"{self.family} {self.name}"
 
     @property
-    def side(self) -> tuple[str, str, str]:
+    def side(self) -> tuple[str, str, str, bool]:
         """What has to be loaded for it; rows that share it share the networks."""
-        return self.family, self.model, self.dtype
+        return self.family, self.model, self.dtype, self.compiled
 
     @property
     def record(self) -> Record:
@@ -58,6 +60,7 @@ class Entry:
             "model": self.model,
             "dtype": self.dtype,
             "batch": self.batch,
+            "compiled": self.compiled,
         }
 
 
@@ -81,7 +84,7 @@ def beside(ours: Sequence[Entry], families: Sequence[str]) -> list[Entry]:
         rows[entry.family, entry.dtype, entry.job, entry.batch] = entry
         for family in families:
             name = " ".join(w for w in entry.name.split(" ") if not w.startswith("dtype="))
-            peer = replace(entry, family=family, name=name or "default", dtype="")
+            peer = replace(entry, family=family, name=name or "default", dtype="", compiled=False)
             rows.setdefault((family, "", entry.job, entry.batch), peer)
     return list(rows.values())
 

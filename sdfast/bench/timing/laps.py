@@ -141,7 +141,7 @@ def pictures(
 ) -> Iterator[Event]:
     """Load every side into this process and let them paint in turns, writing to a folder that is
     gone afterwards."""
-    sides: dict[tuple[str, str, str], Side] = {}
+    sides: dict[tuple[str, str, str, bool], Side] = {}
     for entry in entries:
         if entry.side not in sides:
             yield Doing("loading", entry)

@@ -15,9 +15,9 @@ from sdfast.models import load_model
 from sdfast.models.folder import Source
 
 
-def load_ours(source: Source, device: str, dtype: str) -> Side:
+def load_ours(source: Source, device: str, dtype: str, *, compiled: bool = False) -> Side:
     """Load a model as `sdfast gen` does."""
-    model = load_model(source, device=device, dtype=dtype)
+    model = load_model(source, device=device, dtype=dtype, compiled=compiled)
     return Side(partial(paint, model), model.dtype_name, str(model.device))
 
 

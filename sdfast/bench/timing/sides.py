@@ -21,7 +21,7 @@ def load_side(entry: Entry, device: str) -> Side:
     if entry.family == OURS:
         from sdfast.bench.timing.ours import load_ours
 
-        return load_ours(source, device, entry.dtype)
+        return load_ours(source, device, entry.dtype, compiled=entry.compiled)
     from sdfast.bench.timing.pipelines import load_pipeline
 
     return load_pipeline(source, device, read_settings(entry.family))

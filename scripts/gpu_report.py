@@ -1,0 +1,136 @@
+"""What a GPU paints and how fast, as benchmarks/MACHINE.json and benchmarks/MACHINE.md.
+
+    scripts/gpu_report                  # everything
+    scripts/gpu_report --no-compile     # without what has to be compiled, which takes most of it
+
+First the tests that hold CUDA's pictures against the CPU's, then each of BENCHES. The report is
+written anew after each, so what has been measured is kept when the time runs out. The exit code is
+1 if a test or a bench failed; the report says which.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HOUSE = Path(__file__).parent.parent
+
+
+class Bench(NamedTuple):
+    """A command of `sdfast bench`, and whether something has to be compiled for it."""
+
+    title: str
+    words: str
+    compiles: bool
+
+
+BENCHES = [
+    Bench(
+        "Stable Diffusion 1.5, 512x512, one picture and eight",
+        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --batch-size 1,8 --vs diffusers:bf16",
+        compiles=False,
+    ),
+    Bench(
+        "Stable Diffusion XL, 1024x1024, one picture",
+        "-m random:sdxl --size 1024x1024 -s 20 -r 5 -w 2 --vs diffusers:bf16",
+        compiles=False,
+    ),
+    Bench(
+        "Stable Diffusion 1.5, 512x512, compiled",
+        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --batch-size 1,8 --no-start --compile "
+        "--vs diffusers:bf16,compile",
+        compiles=True,
+    ),
+    Bench(
+        "Stable Diffusion XL, 1024x1024, compiled",
+        "-m random:sdxl --size 1024x1024 -s 20 -r 5 -w 2 --no-start --compile "
+        "--vs diffusers:bf16,compile",
+        compiles=True,
+    ),
+]
+"""Shapes are the true ones and weights random: times are as with trained ones."""
+
+
+class Report:
+    """What is known so far, and the two files that say it."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._stem = folder / name
+        self.found: dict[str, Any] = {"machine": name, "tests": None, "benches": []}
+        self._pages: list[str] = [f"# {name}\n"]
+
+    def add(self, page: str) -> None:
+        """A part of the page; both files are written anew."""
+        self._pages.append(page)
+        whole = json.dumps(self.found, indent=1, ensure_ascii=False) + "\n"
+        self._stem.with_suffix(".json").write_text(whole, encoding="utf-8")
+        self._stem.with_suffix(".md").write_text("\n".join(self._pages), encoding="utf-8")
+
+
+def tests(report: Report) -> bool:
+    """Run the tests that need a GPU."""
+    ended = subprocess.run([HOUSE / "scripts" / "test-gpu"], stdout=subprocess.PIPE, text=True)
+    last = (ended.stdout.strip().splitlines() or ["nothing"])[-1]
+    print(ended.stdout, file=sys.stderr)
+    report.found["tests"] = {"command": "scripts/test-gpu", "exit": ended.returncode, "said": last}
+    verdict = "passed" if ended.returncode == 0 else f"FAILED (exit {ended.returncode})"
+    report.add(
+        "## Pictures\n\nCUDA beside the CPU, every fast path beside the plain one, and no waiting "
+        f"in the walk: {verdict}.\n\n    scripts/test-gpu\n    {last}\n"
+    )
+    return ended.returncode == 0
+
+
+def measured(bench: Bench, device: str, report: Report) -> bool:
+    """Run one bench, and put what it exported into the report."""
+    words = [*bench.words.split(), "--device", device]
+    command = " ".join(["sdfast bench", *words])
+    print(command, file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        exports = Path(folder) / "bench.json", Path(folder) / "bench.md"
+        asked = ["--export-json", str(exports[0]), "--export-markdown", str(exports[1])]
+        ended = subprocess.run([sys.executable, "-m", "sdfast", "bench", *words, *asked])
+        if ended.returncode == 0:
+            said = json.loads(exports[0].read_text(encoding="utf-8"))
+            page = re.sub("^#", "##", exports[1].read_text(encoding="utf-8"), flags=re.MULTILINE)
+        else:
+            said, page = None, f"FAILED (exit {ended.returncode}): `{command}`\n"
+    report.found["benches"].append({"title": bench.title, "command": command, "said": said})
+    report.add(f"## {bench.title}\n\n{page}")
+    return ended.returncode == 0
+
+
+def machine(device: str) -> str:
+    """The device's name, as a file's."""
+    import torch
+
+    named = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return re.sub(r"[^a-z0-9]+", "-", named.lower()).strip("-")
+
+
+def main() -> int:
+    """Test, measure and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--no-compile", action="store_true", help="leave out what is compiled")
+    parser.add_argument("--no-tests", action="store_true", help="leave out the tests")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--bench", action="append", metavar="FLAGS", help="instead of BENCHES")
+    parser.add_argument("--to", type=Path, default=HOUSE / "benchmarks", help="the folder")
+    given = parser.parse_args()
+    own = [Bench(flags, flags, compiles=False) for flags in given.bench or []]
+    report = Report(machine(given.device), given.to)
+    fine = True if given.no_tests else tests(report)
+    for bench in own or BENCHES:
+        if not (given.no_compile and bench.compiles):
+            fine = measured(bench, given.device, report) and fine
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

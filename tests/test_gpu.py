@@ -1,0 +1,100 @@
+"""CUDA beside the CPU, and each fast path beside the plain one."""
+
+import pytest
+import torch
+
+from sdfast import generate
+from sdfast.bench.timing.ours import paint
+from sdfast.engine import _walk
+from sdfast.job import read_job
+from sdfast.models import load_model
+
+pytestmark = pytest.mark.gpu
+
+SD = {"model": "random:sd15", "size": "256x256", "steps": 8}
+
+
+def jobs(count=1, **keys):
+    asked = {"prompt": "a cat", "steps": 12, **keys}
+    return [read_job({**asked, "seed": seed}) for seed in range(1, count + 1)]
+
+
+def cosine(a, b):
+    return torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
+
+
+@pytest.fixture(scope="module")
+def on_cpu():
+    return load_model("tiny", device="cpu", dtype="fp32")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Half precision, and weights that come and go: no graph is recorded of it."""
+    return load_model("random:sd15", device="cuda", vram="offload")
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("sampler", ["dpm++", "ddim", "sde-dpm++"])
+def test_pictures_match_the_processors(on_cpu, dtype, sampler):
+    asked = jobs(sampler=sampler)
+    model = load_model("tiny", device="cuda", dtype=dtype)
+    least = 0.9999 if dtype == "fp32" else 0.999 if dtype == "fp16" else 0.99
+    for _ in range(2):  # recorded, and played again
+        assert cosine(paint(model, asked).latents, paint(on_cpu, asked).latents) > least
+
+
+@pytest.mark.parametrize("vram", ["full", "offload", "min"])
+@pytest.mark.parametrize("interval", [None, "0.2:0.8"])
+def test_each_use_of_the_memory_paints_the_same(on_cpu, vram, interval):
+    asked = jobs(guidance_interval=interval) if interval else jobs()
+    model = load_model("tiny", device="cuda", dtype="fp16", vram=vram)
+    assert cosine(paint(model, asked).latents, paint(on_cpu, asked).latents) > 0.999
+
+
+def test_graphs_match_plain_calls_in_the_true_shapes(plain):
+    asked = jobs(**SD)
+    recorded = load_model("random:sd15", device="cuda", vram="full")
+    for _ in range(2):
+        assert cosine(paint(recorded, asked).latents, paint(plain, asked).latents) > 0.999
+
+
+def test_compiled_calls_match_plain_ones_in_the_true_shapes(plain):
+    asked = jobs(**SD)
+    made = load_model("random:sd15", device="cuda", compiled=True)
+    made.prepare(made.complete(asked[0]))
+    assert cosine(paint(made, asked).latents, paint(plain, asked).latents) > 0.999
+
+
+def test_pictures_painted_together_match_those_alone():
+    model = load_model("tiny", device="cuda", dtype="fp16")
+    together = paint(model, jobs(4)).latents
+    alone = torch.cat([paint(model, [job]).latents for job in jobs(4)])
+    assert cosine(together, alone) > 0.999
+
+
+def test_the_walk_never_waits_for_the_gpu():
+    model = load_model("tiny", device="cuda", dtype="fp16")
+    (job,) = map(model.complete, jobs())
+    list(generate(model, job))  # records
+    encoded = [(model.encode(job.prompt), model.encode(job.negative))]
+    steps = _walk(model, [job], encoded)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        *_, x = steps
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert x.isfinite().all()
+
+
+def test_decoding_takes_less_memory_than_the_walk():
+    model = load_model("random:sd15", device="cuda")
+    (job,) = map(model.complete, jobs(model="random:sd15", size="512x512", steps=2))
+    encoded = [(model.encode(job.prompt), model.encode(job.negative))]
+    torch.cuda.reset_peak_memory_stats()
+    *_, x = _walk(model, [job], encoded)
+    walked = torch.cuda.max_memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    model.decode(x)
+    assert torch.cuda.max_memory_allocated() <= walked
