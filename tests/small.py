@@ -1,18 +1,22 @@
-"""A small Stable Diffusion 1.x with random weights, written to disk as a real one is.
+"""Small Stable Diffusion models with random weights, written to disk as real ones are.
 
 Built from diffusers' and transformers' own classes, so what is true of its files is true of the
 files on the Hub: five folders and a `model_index.json`.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
     PNDMScheduler,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -29,14 +33,55 @@ WORDS = 77
 
 
 def write_model(folder: Path, prediction: str = "epsilon") -> Path:
-    """The whole model, 64 by 64 pixels, in diffusers' layout; the same bytes each time."""
+    """A whole Stable Diffusion 1.x, 64 by 64 pixels; the same bytes each time."""
+    return _write(folder, StableDiffusionPipeline, _unet, _text_sizes(), _scheduler(prediction))
+
+
+def write_v2_model(folder: Path) -> Path:
+    """The same for 2.x, which predicts velocity, from no signal at all at its noisiest time."""
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        set_alpha_to_one=False,
+        clip_sample=False,
+        steps_offset=1,
+    )
+    sizes = _text_sizes(hidden_act="gelu", num_hidden_layers=3)
+    return _write(folder, StableDiffusionPipeline, _v2_unet, sizes, scheduler)
+
+
+def write_inpainting_model(folder: Path) -> Path:
+    """The same as 1.x for inpainting, whose UNet sees a mask and a picture with a hole as well."""
+    pipeline = StableDiffusionInpaintPipeline
+    return _write(folder, pipeline, _inpainting_unet, _text_sizes(), _scheduler("epsilon"))
+
+
+def _v2_unet() -> UNet2DConditionModel:
+    return _unet(attention_head_dim=(2, 4), use_linear_projection=True)
+
+
+def _inpainting_unet() -> UNet2DConditionModel:
+    return _unet(in_channels=9)
+
+
+def _write(
+    folder: Path,
+    kind: type[Any],
+    unet: Callable[[], UNet2DConditionModel],
+    text: CLIPTextConfig,
+    scheduler: Any,
+) -> Path:
     torch.manual_seed(0)
-    pipeline = StableDiffusionPipeline(
-        unet=_unet(),
+    pipeline = kind(
+        unet=unet(),
         vae=_vae(),
-        text_encoder=_text_encoder(),
+        text_encoder=CLIPTextModel(text).eval(),
         tokenizer=_tokenizer(folder / "tokenizer"),
-        scheduler=_scheduler(prediction),
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -45,12 +90,14 @@ def write_model(folder: Path, prediction: str = "epsilon") -> Path:
     return folder
 
 
-def write_xl_model(folder: Path) -> Path:
+def write_xl_model(folder: Path, *, inpaints: bool = False) -> Path:
     """The same for Stable Diffusion XL, whose UNet reads two text encoders, a whole and a size."""
     torch.manual_seed(0)
     second = _text_sizes(hidden_size=24, projection_dim=20, hidden_act="gelu")
-    pipeline = StableDiffusionXLPipeline(
+    kind: Any = StableDiffusionXLInpaintPipeline if inpaints else StableDiffusionXLPipeline
+    pipeline = kind(
         unet=_unet(
+            in_channels=9 if inpaints else 4,
             cross_attention_dim=16 + 24,
             transformer_layers_per_block=(2, 1),
             addition_embed_type="text_time",
@@ -59,7 +106,7 @@ def write_xl_model(folder: Path) -> Path:
             use_linear_projection=True,
         ),
         vae=_vae(),
-        text_encoder=_text_encoder(),
+        text_encoder=CLIPTextModel(_text_sizes()).eval(),
         text_encoder_2=CLIPTextModelWithProjection(second).eval(),
         tokenizer=_tokenizer(folder / "tokenizer"),
         tokenizer_2=_tokenizer(folder / "tokenizer_2"),
@@ -92,10 +139,6 @@ def _vae() -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 4,
         sample_size=64,
     )
-
-
-def _text_encoder() -> CLIPTextModel:
-    return CLIPTextModel(_text_sizes()).eval()
 
 
 def _text_sizes(**changes: Any) -> CLIPTextConfig:

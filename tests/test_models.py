@@ -12,7 +12,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
 )
-from small import write_model
+from small import write_v2_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sdfast.engine import generate, guided
@@ -49,12 +49,12 @@ SAMPLERS = {
 """A scheduler of diffusers, what to change in its config, and ours that walks alike."""
 
 
-@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+@pytest.fixture(scope="module", params=["1.x", "2.x"])
 def folder(request, small, tmp_path_factory):
-    """A model that predicts noise, and one that predicts velocity."""
-    if request.param == "epsilon":
+    """A model that predicts noise, and one that predicts velocity, from no signal at all on."""
+    if request.param == "1.x":
         return small
-    return write_model(tmp_path_factory.mktemp("models") / request.param, request.param)
+    return write_v2_model(tmp_path_factory.mktemp("models") / "v2")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,15 @@ def test_latents_are_those_of_diffusers(model, pipeline, name, guidance):
     job = Job(prompt="a red cat", negative="dogs", seed=5, guidance=guidance, sampler=sampler)
     wanted = theirs(pipeline, model, job, scheduler, changes)
     torch.testing.assert_close(ours(model, job), wanted, rtol=0, atol=1e-3)
+
+
+def test_a_walk_begins_at_the_noisiest_time_whatever_the_models_own_scheduler_does(folder):
+    model = load_model(str(folder), device="cpu")  # theirs would begin `leading` or `trailing`
+    asked, true = [], model.predict
+    model.predict = lambda x, t, context: asked.append(t) or true(x, t, context)
+    *_, finished = generate(model, Job(prompt="a cat", seed=1, sampler=Sampler(steps=3)))
+    assert asked == [999, 666, 333]
+    assert finished.image.size == SIZE
 
 
 def test_pictures_are_those_of_diffusers_but_for_the_rounding_of_a_pixel(model, pipeline):

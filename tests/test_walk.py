@@ -360,3 +360,25 @@ def test_a_step_between_two_orders_is_the_mean_of_both():
     )
     wanted = [third[0] / 2, (third[1] + second[0]) / 2, (third[2] + second[1]) / 2]
     assert row.go.weights == pytest.approx(wanted, rel=1e-9)
+
+
+@every_sampler
+def test_from_no_signal_at_all_a_velocity_leads_to_the_image(keys):
+    zero = NoiseSchedule.from_config({**STABLE_DIFFUSION, "rescale_betas_zero_snr": True})
+    image = torch.tensor(0.75, dtype=torch.float64)
+    times = []
+
+    def network(x, t):  # v = alpha noise - sigma image, of the noise that x must hold
+        times.append(t)
+        node = zero.at(t)
+        return node.alpha * (x - node.alpha * image) / node.sigma - node.sigma * image
+
+    x = solve(
+        network,
+        noise(1, 4, dtype=torch.float64),
+        Sampler(steps=12, **keys),
+        zero,
+        prediction="v_prediction",
+    )
+    assert times[0] == 999
+    torch.testing.assert_close(x, image.expand(1, 4), rtol=0, atol=1e-9)
