@@ -1,18 +1,21 @@
 """From a job to a picture, one event at a time."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from sdfast.canvas import Canvas, read_canvas
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import Job
 from sdfast.sampler import Sampler
-from sdfast.solver import NoiseSchedule, Prediction, classifier_free
+from sdfast.solver import NoiseSchedule, Prediction, classifier_free, inpainting, noised
 from sdfast.solver.guidance import Condition, joined
+from sdfast.solver.spacing import grid
 from sdfast.solver.walk import Network, trajectory
 
 
@@ -42,6 +45,8 @@ class Model(Protocol):
     def clock(self) -> Timer: ...
     def complete(self, job: Job) -> Job: ...
     def encode(self, prompt: str) -> Words: ...
+    def look(self, picture: Image) -> Tensor: ...
+    def hole(self, picture: Image, mask: Image) -> Tensor | None: ...
     def noise(self, seed: int, size: tuple[int, int]) -> Tensor: ...
     def predict(self, x: Tensor, t: float, context: Any) -> Tensor: ...
     def decode(self, x: Tensor) -> tuple[Image, bool]: ...
@@ -55,8 +60,9 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
 def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     """Make several pictures in one walk, which asks the network for all of them at once.
 
-    They must agree in all but prompt, negative prompt and seed. Each is the picture it would be
-    alone but for rounding, and has its own Encoded and Finished; steps are of all of them.
+    They must agree in all but prompt, negative prompt and seed: see `walk_of`. Each is the picture
+    it would be alone but for rounding, and has its own Encoded and Finished; steps are of all of
+    them.
     """
     jobs = [model.complete(job) for job in jobs]
     walks = {walk_of(job) for job in jobs}
@@ -70,9 +76,10 @@ def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
         yield from _painted(model, jobs)
 
 
-def walk_of(job: Job) -> tuple[object, Sampler, object, object]:
+def walk_of(job: Job) -> tuple[object, Sampler, object]:
     """What jobs must agree in to be painted together."""
-    return job.size, job.sampler, job.guidance, job.guidance_interval
+    begin = job.init, job.mask, job.strength
+    return job.size, job.sampler, (job.guidance, job.guidance_interval, begin)
 
 
 def _painted(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
@@ -83,33 +90,64 @@ def _painted(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
         plain = model.encode(job.negative) if job.guidance != 1 else None
         encoded.append((model.encode(job.prompt), plain))
         readings.append(mark())
+    first = jobs[0]
+    canvas = read_canvas(first)
+    ground = None if canvas is None else _seen(model, canvas)
+    readings.append(mark())
     for job, words in zip(jobs, encoded, strict=True):
         yield Encoded(job, " ... ".join(w.dropped for w in words if w and w.dropped))
 
-    first = jobs[0]
+    total = first.sampler.model_copy(update={"steps": first.walked}).calls
     marks = [mark()]
-    steps = _walk(model, jobs, encoded)
+    steps = _walk(model, jobs, encoded, ground)
     x = torch.empty(0)
     try:
         for index, x in enumerate(steps, start=1):  # noqa: B007  (the last x is the latents)
             marks.append(mark())
-            yield Stepped(index, first.sampler.calls)
+            yield Stepped(index, total)
     except FloatingPointError as error:
         raise _not_finite() from error
     if not bool(torch.isfinite(x).all()):
         raise _not_finite()
 
-    reading = model.clock.between(readings)
+    *reading, looking = model.clock.between(readings)
+    looking /= len(jobs)
     walked = tuple(seconds / len(jobs) for seconds in model.clock.between(marks))
     for job, encode, latents in zip(jobs, reading, torch.split(x, 1), strict=True):
         before = mark()
         image, again = model.decode(latents)
         (decode,) = model.clock.between([before, mark()])
-        yield Finished(job, image, Times(encode, walked, decode), again)
+        if canvas is not None:
+            image = canvas.pasted(image)
+        yield Finished(job, image, Times(encode + looking, walked, decode), again)
+
+
+class _Ground(NamedTuple):
+    """A canvas as the model sees it."""
+
+    image: Tensor
+    """Latents of the picture, [1, c, h, w]."""
+    repaint: Tensor | None
+    """Where the mask is white, or all is if there is none: bool, [1, 1, h, w]."""
+    hole: Tensor | None
+    """What an inpainting model is shown besides."""
+
+
+def _seen(model: Model, canvas: Canvas) -> _Ground:
+    image, mask = model.look(canvas.picture), canvas.repainted()
+    if mask is None:
+        return _Ground(image, None, None)
+    white = torch.tensor(np.array(mask))[None, None].to(image)
+    factor = white.shape[-1] // image.shape[-1]
+    repaint = torch.nn.functional.max_pool2d(white, factor) > 0
+    return _Ground(image, repaint, model.hole(canvas.picture, mask))
 
 
 def _walk(
-    model: Model, jobs: Sequence[Job], encoded: Sequence[tuple[Words, Words | None]]
+    model: Model,
+    jobs: Sequence[Job],
+    encoded: Sequence[tuple[Words, Words | None]],
+    ground: _Ground | None,
 ) -> Iterator[Tensor]:
     """Where all the latents stand after each network call. Raises JobError."""
     job = jobs[0]
@@ -119,7 +157,7 @@ def _walk(
     told = joined([prompted.states for prompted, _ in encoded])
     away = [plain.states for _, plain in encoded if plain is not None]
     network = classifier_free(
-        model.predict,
+        _ask(model, ground),
         told,
         joined(away) if away else None,
         job.guidance,
@@ -127,10 +165,44 @@ def _walk(
     )
     noise = torch.cat([model.noise(job.seed, size) for job in jobs])
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
+    walk = (job.sampler, model.schedule, model.prediction, generators, job.begin)
     try:
-        return trajectory(network, noise, job.sampler, model.schedule, model.prediction, generators)
+        if ground is not None:
+            network, noise = _over(ground, network, noise, job, model)
+        return trajectory(network, noise, *walk)
     except ValueError as error:  # the sampler names nodes that this schedule has not
         raise JobError(str(error)) from error
+
+
+def _ask(model: Model, ground: _Ground | None) -> Callable[[Tensor, float, Any], Tensor]:
+    """The model, an inpainting one shown its hole in each call."""
+    if ground is None or (hole := ground.hole) is None:
+        return model.predict
+    return lambda x, t, context: model.predict(
+        torch.cat([x, hole.expand(len(x), -1, -1, -1)], 1), t, context
+    )
+
+
+def _over(
+    ground: _Ground, network: Network, noise: Tensor, job: Job, model: Model
+) -> tuple[Network, Tensor]:
+    """The network and where the walk begins, over a picture instead of from noise alone.
+
+    At full strength nothing of what is repainted shines through. Raises ValueError for nodes that
+    the schedule has not.
+    """
+    image, repaint, hole = ground
+    planned = job.sampler.calls is not None and job.sampler.solver != "rk45"
+    start = grid(model.schedule, job.sampler)[job.begin] if planned else model.schedule.start
+    x = noised(image, noise, start)
+    if repaint is None:
+        return network, x
+    if hole is not None:
+        return network, noise if job.strength == 1 else x
+    if job.strength == 1:
+        x = torch.where(repaint, noise, x)
+    prediction = model.prediction
+    return inpainting(network, image, repaint, model.schedule, prediction=prediction), x
 
 
 def _times(

@@ -40,6 +40,7 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
         "Guidance interval": job.record.get("guidance_interval"),
         "Seed": job.seed,
         "Size": "{}x{}".format(*size),
+        "Denoising strength": None if job.init is None else f"{job.how_strong:g}",
         "Model": model,
         "RNG": "CPU",
         "Version": f"sdfast {version}",

@@ -6,9 +6,10 @@ Nothing here imports torch, so a command line can read, check and print a job lo
 loaded.
 """
 
+import math
 import random
 import re
-from typing import Annotated, Any, TypeVar, cast, get_args
+from typing import Annotated, Any, Self, TypeVar, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +18,7 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from sdfast.errors import JobError
@@ -81,6 +83,9 @@ Interval = Annotated[
 ]
 
 
+File = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
 class Job(Value):
     """One picture to make. The same job makes the same picture."""
 
@@ -98,6 +103,13 @@ class Job(Value):
     guidance_interval: Interval | None = None
     """Guide only on this part of the way, as shares of the schedule's time: 0 is all noise, 1 the
     image. Outside of it a step asks for the prompt alone, at half the cost (arXiv 2404.07724)."""
+    init: File | None = None
+    """A picture to begin from instead of from noise alone."""
+    mask: File | None = None
+    """A picture that is white where that one is to be repainted."""
+    strength: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How far from that picture to begin: 1 is at the very start, at noise; None is 0.75, and 1
+    with a mask."""
     sampler: Sampler = DEFAULT
 
     @field_validator("prompt")
@@ -106,6 +118,38 @@ class Job(Value):
         if not prompt.strip():
             raise ValueError("must not be empty")
         return prompt
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Self:
+        for key in ("mask", "strength"):
+            if self.init is None and getattr(self, key) is not None:
+                raise ValueError(f"{key} needs a picture to begin from: init")
+        if not self.walked:
+            raise ValueError(
+                f"strength {self.strength:g} of {self.sampler.steps} steps is no step at all"
+            )
+        if self.begin and (self.sampler.calls is None or self.sampler.solver == "rk45"):
+            raise ValueError("this sampler cannot begin in the middle; strength must be 1")
+        return self
+
+    @property
+    def walked(self) -> int:
+        """How many of the sampler's n steps are walked: the last int(n * strength), as diffusers.
+
+        AUTOMATIC1111's web UI walks one more.
+        """
+        return math.floor(self.sampler.steps * self.how_strong + 1e-9)
+
+    @property
+    def how_strong(self) -> float:
+        """The strength, or what it is where none was given."""
+        given = 1.0 if self.init is None or self.mask is not None else 0.75
+        return given if self.strength is None else self.strength
+
+    @property
+    def begin(self) -> int:
+        """The step that the walk begins with, counted from 0."""
+        return self.sampler.steps - self.walked
 
     @property
     def record(self) -> Record:
@@ -181,6 +225,7 @@ _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
     "timesteps": ("steps", "spacing", "rho", "corrections"),
     "final": ("corrections",),
     "model": ("corrections",),
+    "init": ("mask",),
 }
 """A key given by one layer drops these keys of the layers beneath, which were meant for another.
 

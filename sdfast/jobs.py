@@ -3,6 +3,7 @@
 Precedence, lowest first: the model's own, config file, preset, `--from`, flag.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -36,15 +37,21 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
         {"model": config.model}, load_preset(preset or config.preset or "default").record
     )
     if picture is None:
-        return Asked(layered(beneath, given))
+        return Asked(_placed(layered(beneath, given)))
     from sdfast.png import read_recipe
 
     recipe = read_recipe(Path(picture))
     return Asked(
-        layered(beneath, recipe.record, given),
+        _placed(layered(beneath, recipe.record, given)),
         tuple(recipe.unknown),
         "model" in recipe.record and given.get("model") is None,
     )
+
+
+def _placed(record: Record) -> Record:
+    """The record, its pictures by their whole paths: a worker may stay in another folder."""
+    paths = {k: record[k] for k in ("init", "mask") if isinstance(record.get(k), str)}
+    return record | {k: os.path.abspath(Path(v).expanduser()) for k, v in paths.items()}  # noqa: PTH100
 
 
 def read_prompts(words: Iterable[str]) -> Iterator[str]:

@@ -38,7 +38,9 @@ def recipe(job: Job, *, version: str, model: str | None, size: tuple[int, int]) 
     open stays open, so give it with the model's own guidance filled in.
     """
     public = None if model is None else _public(model)
-    told = job.model_copy(update={"model": public, "size": size})
+    files = {"init": job.init, "mask": job.mask}
+    named = {key: file and re.split(r"[/\\]", file)[-1] for key, file in files.items()}
+    told = job.model_copy(update={"model": public, "size": size, **named})
     ours = {"schema": SCHEMA, "version": version, "job": _spelled_out(told)}
     text = infotext.write(told, version=version, model=public, size=size)
     return {"parameters": text, "sdfast": json.dumps(ours)}

@@ -20,8 +20,9 @@ from sdfast.job import KEYS, Job, Record, read_job
 from sdfast.sampler import Sampler, Solver
 from sdfast.wording import nearest
 
-PRESET_KEYS = ("about", *(k for k in KEYS if k not in ("prompt", "seed")))
-"""What a preset may say: anything of a job but its prompt and seed."""
+_OF_ONE_PICTURE = ("prompt", "seed", "init", "mask", "strength")
+PRESET_KEYS = ("about", *(k for k in KEYS if k not in _OF_ONE_PICTURE))
+"""What a preset may say: anything of a job but what is about one picture."""
 
 _LARGEST = 64 * 1024
 _DEEPEST = 3

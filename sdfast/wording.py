@@ -101,6 +101,7 @@ _RANGES = {
     "guidance": "from 0 to 100",
     "eta": "from 0 to 2",
     "thresholding": "from 0.5 to 1",
+    "strength": "from 0 to 1",
     "tolerance": "from 0.000001 to 1",
     "timesteps": "1 to 1000 times of at least 0",
     "corrections": "one row a step, of 2 to 6 numbers",

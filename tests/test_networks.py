@@ -22,7 +22,7 @@ from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.find import RANDOM, find, is_cached
-from sdfast.models.networks import Config, Decoder, TextEncoder, UNet, fill, layers
+from sdfast.models.networks import Config, Decoder, Encoder, TextEncoder, UNet, fill, layers
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer
 from sdfast.solver.walk import trajectory
 
@@ -117,6 +117,31 @@ def test_a_decoder_paints_what_diffusers_paints(changes, tmp_path):
     )
     network, z = ours(Decoder, theirs, tmp_path), torch.randn(1, 4, 8, 5)
     torch.testing.assert_close(network(z), theirs.decode(z).sample, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 40), (24, 8)])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"use_quant_conv": False, "mid_block_add_attention": False, "shift_factor": 0.1}],
+)
+@torch.inference_mode()
+def test_an_encoder_sees_what_diffusers_sees(changes, size, tmp_path):
+    torch.manual_seed(0)
+    theirs = strewn(
+        AutoencoderKL(
+            block_out_channels=(8, 16, 8, 16),
+            norm_num_groups=4,
+            layers_per_block=2,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            **changes,
+        )
+    )
+    network, pixels = ours(Encoder, theirs, tmp_path), torch.rand(2, 3, *size) * 2 - 1
+    seen, got = theirs.encode(pixels).latent_dist, network(pixels)
+    for wanted in (seen.mean, seen.mode()):
+        scaled = (wanted - (theirs.config.shift_factor or 0)) * theirs.config.scaling_factor
+        torch.testing.assert_close(got, scaled, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])

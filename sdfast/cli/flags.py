@@ -81,6 +81,28 @@ Size = Annotated[
     str | None,
     typer.Option("--size", metavar="WxH", help="Pixels, in multiples of 8. [the model's]"),
 ]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        metavar="PICTURE",
+        help="Begin from that picture; painted in its size unless --size says another.",
+    ),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option("--mask", metavar="PICTURE", help="Repaint only where that picture is white."),
+]
+Strength = Annotated[
+    Any,
+    typer.Option(
+        "--strength",
+        parser=number,
+        metavar="0..1",
+        help="How far to leave the picture of --init: that share of the steps is walked. "
+        "[0.75; with a mask 1]",
+    ),
+]
 ModelName = Annotated[
     str | None,
     typer.Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,9 @@ def gen(
         ),
     ] = None,
     size: flags.Size = None,
+    init: flags.Init = None,
+    mask: flags.Mask = None,
+    strength: flags.Strength = None,
     model: flags.ModelName = None,
     source: Annotated[
         str | None,
@@ -115,6 +119,9 @@ def gen(
         "method": method,
         "spacing": spacing,
         "size": size,
+        "init": init,
+        "mask": mask,
+        "strength": strength,
         "model": model,
     }
     config = load_config()
@@ -291,4 +298,13 @@ def headline(name: str, dtype: str, device: str, job: Job) -> str:
     width, height = job.size or (0, 0)
     adaptive = job.sampler.method == "adaptive"
     walk = kind if adaptive else f"{kind} {spacing}, {job.sampler.steps} steps"
-    return f"{name} {dtype} on {device}, {walk}, guidance {job.guidance:g}, {width}x{height}"
+    line = f"{name} {dtype} on {device}, {walk}, guidance {job.guidance:g}, {width}x{height}"
+    return line if job.init is None else f"{line} {_over(job)}"
+
+
+def _over(job: Job) -> str:
+    from sdfast.canvas import file_size
+
+    assert job.init is not None
+    own = "{}x{}".format(*file_size(job.init))
+    return f"over {os.path.basename(job.init)} ({own}) in the last {job.walked} steps"  # noqa: PTH119

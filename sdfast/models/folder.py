@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from sdfast.canvas import own_size
 from sdfast.errors import JobError, ModelError
 from sdfast.job import Job, read_job
 
@@ -21,8 +22,10 @@ PARTS = (*_PARTS, "text_encoder_2", "tokenizer_2")
 _KINDS = {
     "StableDiffusionPipeline": _PARTS,
     "StableDiffusionImg2ImgPipeline": _PARTS,
+    "StableDiffusionInpaintPipeline": _PARTS,
     "StableDiffusionXLPipeline": PARTS,
     "StableDiffusionXLImg2ImgPipeline": PARTS,
+    "StableDiffusionXLInpaintPipeline": PARTS,
 }
 """The pipelines that are painted, and the folders of each."""
 
@@ -94,8 +97,14 @@ class Source:
         return [word for word in dict.fromkeys(said) if self.words and word not in known]
 
     def complete(self, job: Job) -> Job:
-        """The job with what it leaves open filled in as the model would have it."""
-        own = {"model": self.name, "size": self.size, "guidance": self.guidance}
+        """The job with what it leaves open filled in as the model would have it.
+
+        Raises JobError for a picture to begin from that is none.
+        """
+        own: dict[str, object] = {"model": self.name, "size": self.size, "guidance": self.guidance}
+        if job.init is not None:
+            own["size"] = own_size(job)
+            own["strength"] = job.how_strong
         return job.model_copy(update={k: v for k, v in own.items() if getattr(job, k) is None})
 
 

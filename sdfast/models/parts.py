@@ -12,6 +12,7 @@ from sdfast.models.folder import Source
 from sdfast.models.networks import (
     Config,
     Decoder,
+    Encoder,
     Meaning,
     TensorError,
     TextEncoder,
@@ -58,6 +59,10 @@ def bare_unet(source: Source) -> UNet:
 
 def decoder(source: Source, place: Place) -> Decoder:
     return filled(source, "vae", _built(source, "vae", Decoder), place)
+
+
+def encoder(source: Source, place: Place) -> Encoder:
+    return filled(source, "vae", _built(source, "vae", Encoder), place)
 
 
 def texts(source: Source, place: Place) -> list[Text]:
@@ -116,10 +121,16 @@ def filled(
 
 
 def fit(source: Source, unet: UNet, vae: Decoder, encoders: list[Text]) -> None:
-    """Raise ModelError unless the networks speak to each other in channels of one number."""
+    """Raise ModelError unless the networks speak to each other in channels of one number.
+
+    An inpainting UNet reads latents twice, and a mask.
+    """
     width = sum(text.encoder.width for text in encoders)
+    latents = unet.says
+    if unet.channels not in (latents, 2 * latents + 1):
+        raise ModelError(f"`{source.name}`: unet reads {unet.channels} channels and says {latents}")
     for said, wanted, part in (
-        (vae.channels, unet.channels, "vae"),
+        (vae.channels, latents, "vae"),
         (width, unet.words, "text_encoder"),
     ):
         if said != wanted:

@@ -25,6 +25,7 @@ from sdfast.models.graphs import Graphs, recorder
 from sdfast.models.malloc import keep_memory
 from sdfast.models.networks import Decoder, Told
 from sdfast.models.parts import Place, Read, Text, bare_unet, decoder, filled, fit, texts, weigh
+from sdfast.models.sight import Sight
 from sdfast.models.vram import Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import joined
@@ -75,6 +76,7 @@ class StableDiffusion:
         self.schedule, self.prediction = _schedule(source)
         self._texts = texts(source, place)
         self._vae = decoder(source, place)
+        self._sight = Sight(source, place, self._vae.factor)
         fit(source, unet, self._vae, self._texts)
         self._unet = filled(source, "unet", unet, place, stream=vram == "min")
         ask = compile_unet(self._unet, self.device) if compiled else self._unet
@@ -94,7 +96,7 @@ class StableDiffusion:
         """
         width, height = size
         factor = self._vae.factor
-        shape = (1, self._unet.channels, height // factor, width // factor)
+        shape = (1, self._unet.says, height // factor, width // factor)
         generator = torch.Generator("cpu").manual_seed(seed)
         with memory_errors(self.device, "drawing noise"):
             return torch.randn(shape, generator=generator).to(self.device)
@@ -123,13 +125,30 @@ class StableDiffusion:
         return text(prompt, self.device)
 
     @torch.inference_mode()
+    def look(self, picture: Image.Image) -> Tensor:
+        """The latents of an RGB picture, [1, channels, height / 8, width / 8]: their mean."""
+        return self._sight.look(picture)
+
+    @torch.inference_mode()
+    def hole(self, picture: Image.Image, mask: Image.Image) -> Tensor | None:
+        """What an inpainting UNet reads besides its latents, [1, 1 + channels, h / 8, w / 8].
+
+        None for another UNet. The mask is white where to paint, and else black.
+        """
+        paints = self._unet.channels > self._unet.says
+        return self._sight.hole(picture, mask) if paints else None
+
+    @torch.inference_mode()
     def predict(self, x: Tensor, t: float, context: Tensor | WordsAndWhole) -> Tensor:
         """What the UNet says of latents [n, c, h, w] at time t, in float32.
 
-        What does not change from call to call is kept with a context, which is known by being the
-        same object: it must not be written to.
+        An inpainting UNet reads `hole` behind the latents, and without it paints everything. What
+        does not change from call to call is kept with a context, which is known by being the same
+        object: it must not be written to.
         """
         with memory_errors(self.device, "painting"):
+            if x.shape[1] < self._unet.channels:
+                x = torch.cat([x, self._sight.all_hole(x)], 1)
             self._stage.call(self._unet)
             told = self._read(context, (x.shape[-2], x.shape[-1]))
             time = torch.full((1,), t, dtype=torch.float32, device=self.device)

@@ -1,6 +1,7 @@
 """The mathematics of sampling: schedules, spacings, plans and walks."""
 
 from sdfast.solver.guidance import classifier, classifier_free
+from sdfast.solver.inpaint import inpainting
 from sdfast.solver.predict import Prediction, Target
 from sdfast.solver.schedule import NoiseSchedule
 from sdfast.solver.walk import invert, noised, solve
@@ -11,6 +12,7 @@ __all__ = [
     "Target",
     "classifier",
     "classifier_free",
+    "inpainting",
     "invert",
     "noised",
     "solve",

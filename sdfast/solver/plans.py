@@ -56,8 +56,11 @@ def _trusted(lengths: Sequence[float], order: int) -> Shares:
 
 
 def _reference_orders(steps: int, sampler: Sampler) -> list[int]:
-    """diffusers' rule: first order to no noise, and the end slowed down below 15 steps."""
-    slow = steps < 15
+    """diffusers' rule: first order to no noise, and the end slowed down below 15 steps.
+
+    A walk begun in the middle counts the steps of the whole.
+    """
+    slow = max(steps, sampler.steps) < 15
     last = 1 if slow or sampler.final == "zero" else sampler.order
     by_end = {1: last, 2: 2 if slow else sampler.order}
     return [min(sampler.order, i + 1, by_end.get(steps - i, 3)) for i in range(steps)]

@@ -8,11 +8,12 @@ from sdfast.models.networks.clip import Meaning, TextEncoder
 from sdfast.models.networks.config import Config
 from sdfast.models.networks.load import TensorError, fill, randomize
 from sdfast.models.networks.unet import Told, UNet
-from sdfast.models.networks.vae import Decoder
+from sdfast.models.networks.vae import Decoder, Encoder
 
 __all__ = [
     "Config",
     "Decoder",
+    "Encoder",
     "Meaning",
     "TensorError",
     "TextEncoder",

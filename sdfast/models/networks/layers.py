@@ -38,9 +38,11 @@ def _onednn() -> Any:
     return ops
 
 
-def _conv(kernel: int, stride: int) -> tuple[list[int], list[int], list[int], int]:
+def _conv(
+    kernel: int, stride: int, padding: int | None = None
+) -> tuple[list[int], list[int], list[int], int]:
     """Padding, stride, dilation and groups of a convolution that keeps the size at stride 1."""
-    return [kernel // 2] * 2, [stride] * 2, [1, 1], 1
+    return [kernel // 2 if padding is None else padding] * 2, [stride] * 2, [1, 1], 1
 
 
 def _packs(weight: Tensor) -> bool:
@@ -88,11 +90,18 @@ class Linear(nn.Module):
 class Conv(nn.Module):
     """A convolution that keeps the size at stride 1, and then the sum with another tensor."""
 
-    def __init__(self, inside: int, outside: int, kernel: int = 3, stride: int = 1) -> None:
+    def __init__(
+        self,
+        inside: int,
+        outside: int,
+        kernel: int = 3,
+        stride: int = 1,
+        padding: int | None = None,
+    ) -> None:
         super().__init__()
         self.weight = blank(outside, inside, kernel, kernel)
         self.bias = blank(outside)
-        self._how = _conv(kernel, stride)
+        self._how = _conv(kernel, stride, padding)
         self._steady = outside >= 256 and outside % 64 == 0
         self._packed: dict[torch.Size | None, Tensor] | None = None
 

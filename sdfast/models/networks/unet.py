@@ -175,7 +175,7 @@ class UNet(nn.Module):
         self.words = words[0]
         self.channels = config.count("in_channels", 4)
         self.side = config.count("sample_size", 64)
-        outside = config.count("out_channels", 4)
+        self.says = config.count("out_channels", 4)
         into, out = (config.count(f"conv_{end}_kernel", 3, most=15) for end in ("in", "out"))
         time = config.count("time_embedding_dim", 4 * widths[0])
         self._flip = config.flag("flip_sin_to_cos", True)
@@ -213,7 +213,7 @@ class UNet(nn.Module):
             self.up_blocks.append(_Up(level[at], insides, attends, last=at == 0))
             below = widths[at]
         self.conv_norm_out = GroupNorm(groups, widths[0], eps)
-        self.conv_out = Conv(widths[0], outside, out)
+        self.conv_out = Conv(widths[0], self.says, out)
 
     @property
     def wants_more(self) -> bool:

@@ -1,4 +1,7 @@
-"""The decoder half of the autoencoder: latents become pixels, eight times as wide and high."""
+"""The autoencoder: pixels become latents, an eighth as wide and high, and latents become pixels.
+
+Two networks that share nothing but their shape, so that each is loaded where it is needed.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,23 +61,82 @@ class _Up(nn.Module):
         return self.upsamplers[0](x) if hasattr(self, "upsamplers") else x
 
 
-class _Layers(nn.Module):
-    def __init__(
-        self,
-        latent: int,
-        widths: list[int],
-        pixels: int,
-        groups: int,
-        layers: int,
-        *,
-        attends: bool,
-    ) -> None:
+class _Halve(nn.Module):
+    """Half as wide and high; beyond the right and the lower edge lie zeros."""
+
+    def __init__(self, width: int) -> None:
         super().__init__()
-        top = widths[::-1]
-        self.conv_in = Conv(latent, top[0])
-        self.mid_block = _Middle(top[0], groups, attends=attends)
+        self.conv = Conv(width, width, stride=2, padding=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class _Down(nn.Module):
+    def __init__(self, inside: int, width: int, groups: int, layers: int, *, last: bool) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            ResBlock(inside if i == 0 else width, width, groups, _EPS) for i in range(layers)
+        )
+        if not last:
+            self.downsamplers = nn.ModuleList([_Halve(width)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.resnets:
+            x = block(x)
+        return self.downsamplers[0](x) if hasattr(self, "downsamplers") else x
+
+
+class _Shape:
+    """What an autoencoder's config says of both its halves."""
+
+    def __init__(self, config: Config, half: str) -> None:
+        config.only(_ONLY)
+        self.widths = config.widths()
+        self.groups = config.count("norm_num_groups", 32)
+        config.divides("norm_num_groups", self.groups, *self.widths)
+        kind = f"{half}EncoderBlock2D" if half == "Down" else f"{half}DecoderBlock2D"
+        config.kinds(f"{half.lower()}_block_types", len(self.widths), (kind,))
+        self.layers = config.count("layers_per_block", 1, most=64)
+        self.attends = config.flag("mid_block_add_attention", True)
+        self.channels = config.count("latent_channels", 4)
+        self.scale = config.number("scaling_factor", 0.18215)
+        self.shift = config.number("shift_factor", 0)
+
+    @property
+    def factor(self) -> int:
+        """Pixels beside each other that become one latent."""
+        return 2 ** (len(self.widths) - 1)
+
+
+class _Encoding(nn.Module):
+    def __init__(self, shape: _Shape, pixels: int) -> None:
+        super().__init__()
+        widths, groups = shape.widths, shape.groups
+        self.conv_in = Conv(pixels, widths[0])
+        self.down_blocks = nn.ModuleList(
+            _Down(inside, width, groups, shape.layers, last=i == len(widths) - 1)
+            for i, (inside, width) in enumerate(zip([widths[0], *widths], widths, strict=False))
+        )
+        self.mid_block = _Middle(widths[-1], groups, attends=shape.attends)
+        self.conv_norm_out = GroupNorm(groups, widths[-1], _EPS)
+        self.conv_out = Conv(widths[-1], 2 * shape.channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for block in self.down_blocks:
+            x = block(x)
+        return self.conv_out(silu(self.conv_norm_out(self.mid_block(x))))
+
+
+class _Decoding(nn.Module):
+    def __init__(self, shape: _Shape, pixels: int) -> None:
+        super().__init__()
+        top, groups = shape.widths[::-1], shape.groups
+        self.conv_in = Conv(shape.channels, top[0])
+        self.mid_block = _Middle(top[0], groups, attends=shape.attends)
         self.up_blocks = nn.ModuleList(
-            _Up(inside, width, groups, layers, last=i == len(top) - 1)
+            _Up(inside, width, groups, shape.layers + 1, last=i == len(top) - 1)
             for i, (inside, width) in enumerate(zip([top[0], *top], top, strict=False))
         )
         self.conv_norm_out = GroupNorm(groups, top[-1], _EPS)
@@ -87,30 +149,39 @@ class _Layers(nn.Module):
         return self.conv_out(silu(self.conv_norm_out(x)))
 
 
+class Encoder(nn.Module):
+    """diffusers' AutoencoderKL as far as it encodes, to latents as the UNet has them."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self._shape = shape = _Shape(config, "Down")
+        pixels = config.count("in_channels", 3)
+        self.encoder = _Encoding(shape, pixels)
+        if config.flag("use_quant_conv", True):
+            self.quant_conv = Linear(2 * shape.channels, 2 * shape.channels)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Scaled latents of pixels from -1 to 1: the mean, and so the mode, of what they may be."""
+        z = self.encoder(pixels)
+        if hasattr(self, "quant_conv"):  # of one pixel each: a linear map
+            z = as_pixels(self.quant_conv(as_words(z)), z)
+        return (z[:, : self._shape.channels].float() - self._shape.shift) * self._shape.scale
+
+
 class Decoder(nn.Module):
     """diffusers' AutoencoderKL as far as it decodes, from latents as the UNet has them."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        config.only(_ONLY)
-        widths = config.widths()
-        groups = config.count("norm_num_groups", 32)
-        config.divides("norm_num_groups", groups, *widths)
-        config.kinds("up_block_types", len(widths), ("UpDecoderBlock2D",))
-        layers = config.count("layers_per_block", 1, most=64) + 1
-        attends = config.flag("mid_block_add_attention", True)
-        self.channels = config.count("latent_channels", 4)
-        self.factor = 2 ** (len(widths) - 1)
-        self._scale = config.number("scaling_factor", 0.18215)
-        self._shift = config.number("shift_factor", 0)
+        self._shape = shape = _Shape(config, "Up")
+        self.channels, self.factor = shape.channels, shape.factor
         if config.flag("use_post_quant_conv", True):
             self.post_quant_conv = Linear(self.channels, self.channels)
-        pixels = config.count("out_channels", 3)
-        self.decoder = _Layers(self.channels, widths, pixels, groups, layers, attends=attends)
+        self.decoder = _Decoding(shape, config.count("out_channels", 3))
 
     def unscaled(self, x: Tensor) -> Tensor:
         """Latents as the autoencoder wrote them."""
-        return x / self._scale + self._shift
+        return x / self._shape.scale + self._shape.shift
 
     def forward(self, z: Tensor) -> Tensor:
         """Pixels from -1 to 1, [n, 3, h, w], of unscaled latents."""
