@@ -168,8 +168,9 @@ def _entries(rows: Sequence[Row], folders: dict[str, Path], *, compiled: bool) -
 
 
 def _events(entries: Sequence[Entry], asked: Question, runs: int, warmup: int) -> Iterator[Event]:
+    from sdfast.bench.timing.apart import Apart
     from sdfast.bench.timing.cold import processes
-    from sdfast.bench.timing.laps import pictures, started
+    from sdfast.bench.timing.laps import Here, pictures, started
     from sdfast.bench.timing.sides import check_room, load_side
     from sdfast.bench.timing.start import measure_start
 
@@ -179,7 +180,13 @@ def _events(entries: Sequence[Entry], asked: Question, runs: int, warmup: int) -
     check_room(entries, asked.device)
     if asked.start:
         yield from started(entries, lambda entry: measure_start(entry, asked.device))
-    yield from pictures(entries, lambda entry: load_side(entry, asked.device), runs, warmup)
+    alone = len({entry.side for entry in entries}) == 1
+    yield from pictures(
+        entries,
+        lambda entry: Here(load_side(entry, asked.device)) if alone else Apart(entry, asked.device),
+        runs,
+        warmup,
+    )
 
 
 def _gathered(

@@ -9,9 +9,10 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL.Image import Image
@@ -136,20 +137,53 @@ def race(entries: Sequence[Entry], turn: Turn, runs: int, warmup: int) -> Iterat
             yield Compared(ours, theirs, *nearness(last[ours], last[theirs]))
 
 
+class Studio(Protocol):
+    """Where a side's turns are painted and timed."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    def lap(self, entry: Entry, place: Path) -> tuple[Lap, Painted]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """A side in this process."""
+
+    side: Side
+
+    @property
+    def dtype(self) -> str:
+        return self.side.dtype
+
+    @property
+    def device(self) -> str:
+        return self.side.device
+
+    def lap(self, entry: Entry, place: Path) -> tuple[Lap, Painted]:
+        return lap(entry, self.side, place)
+
+    def close(self) -> None:
+        pass
+
+
 def pictures(
-    entries: Sequence[Entry], load_side: Callable[[Entry], Side], runs: int, warmup: int
+    entries: Sequence[Entry], load: Callable[[Entry], Studio], runs: int, warmup: int
 ) -> Iterator[Event]:
-    """Load every side into this process and let them paint in turns, writing to a folder that is
-    gone afterwards."""
-    sides: dict[tuple[str, str, str, bool], Side] = {}
-    for entry in entries:
-        if entry.side not in sides:
-            yield Doing("loading", entry)
-            sides[entry.side] = load_side(entry)
-        yield Loaded(entry, sides[entry.side].dtype, sides[entry.side].device)
-    with tempfile.TemporaryDirectory(prefix="sdfast-bench-") as folder:
+    """Load every side and let them paint in turns, writing to a folder that is gone afterwards."""
+    studios: dict[tuple[str, str, str, bool], Studio] = {}
+    with ExitStack() as stack:
+        for entry in entries:
+            if entry.side not in studios:
+                yield Doing("loading", entry)
+                studios[entry.side] = studio = load(entry)
+                stack.callback(studio.close)
+            yield Loaded(entry, studios[entry.side].dtype, studios[entry.side].device)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sdfast-bench-"))
         place = Path(folder) / "picture.png"
-        yield from race(entries, lambda entry: lap(entry, sides[entry.side], place), runs, warmup)
+        yield from race(entries, lambda entry: studios[entry.side].lap(entry, place), runs, warmup)
 
 
 def started(

@@ -1,0 +1,67 @@
+"""A side in a process of its own, so that it shares no import, no thread and no allocator."""
+
+import multiprocessing
+import pickle
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from sdfast.bench.timing.entries import Entry
+from sdfast.bench.timing.laps import Lap, Painted, lap
+from sdfast.errors import DeviceError, SdfastError
+
+
+class Apart:
+    """A side that another process has loaded, and that paints when it is asked to."""
+
+    def __init__(self, entry: Entry, device: str) -> None:
+        """Raises what loading raises."""
+        context = multiprocessing.get_context("spawn")  # CUDA outlives no fork
+        self._line, theirs = context.Pipe()
+        words = (theirs, entry, device)
+        self._process = context.Process(target=_serve, args=words, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._label = entry.label
+        self.dtype, self.device = self._heard()
+
+    def lap(self, entry: Entry, place: Path) -> tuple[Lap, Painted]:
+        """A turn of a row, timed where it is painted."""
+        self._line.send((entry, place))
+        return self._heard()
+
+    def _heard(self) -> Any:
+        try:
+            said = pickle.loads(self._line.recv_bytes())
+        except (EOFError, OSError) as error:
+            self._process.join()
+            raise DeviceError(
+                f"the process of {self._label} was ended", "is memory too small?"
+            ) from error
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def close(self) -> None:
+        """End the process."""
+        self._line.close()
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(line: "Connection[Any, tuple[Entry, Path]]", entry: Entry, device: str) -> None:
+    """Load, and paint what comes until nobody is there to ask."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who stops is decided by the one who asks
+    from sdfast.bench.timing.sides import load_side
+
+    try:
+        side = load_side(entry, device)
+        line.send_bytes(pickle.dumps((side.dtype, side.device)))
+        while True:
+            asked, place = line.recv()
+            line.send_bytes(pickle.dumps(lap(asked, side, place)))
+    except EOFError:
+        return
+    except SdfastError as error:
+        line.send_bytes(pickle.dumps(error))
