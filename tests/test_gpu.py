@@ -78,7 +78,7 @@ def test_the_walk_never_waits_for_the_gpu():
     (job,) = map(model.complete, jobs())
     list(generate(model, job))  # records
     encoded = [(model.encode(job.prompt), model.encode(job.negative))]
-    steps = _walk(model, [job], encoded)
+    steps = _walk(model, [job], encoded, None)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -93,7 +93,7 @@ def test_decoding_takes_less_memory_than_the_walk():
     (job,) = map(model.complete, jobs(model="random:sd15", size="512x512", steps=2))
     encoded = [(model.encode(job.prompt), model.encode(job.negative))]
     torch.cuda.reset_peak_memory_stats()
-    *_, x = _walk(model, [job], encoded)
+    *_, x = _walk(model, [job], encoded, None)
     walked = torch.cuda.max_memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     model.decode(x)
