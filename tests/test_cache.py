@@ -109,7 +109,7 @@ LEFT = {
 def test_a_whole_model_in_the_cache_is_found_without_the_network(put):
     folder = put("some/model")
     assert is_cached("some/model")
-    assert find("some/model", offline=True).folder == folder
+    assert find("some/model", offline=True).path == folder
 
 
 @pytest.mark.parametrize("missing", LEFT)
@@ -134,7 +134,7 @@ def test_pulling_mends_what_an_interrupted_download_left(put, hub):
     kept = (folder / "vae" / "config.json").stat().st_mtime_ns
     pulled = online(hub, "models", "pull", "some/model")
     assert pulled.stdout == f"{folder}\n", pulled.stderr
-    assert find("some/model", offline=True).folder == folder
+    assert find("some/model", offline=True).path == folder
     assert (folder / "vae" / "config.json").stat().st_mtime_ns == kept
 
 
@@ -184,11 +184,11 @@ def test_an_alias_of_a_folder_is_found_from_everywhere(small, monkeypatch, tmp_p
     monkeypatch.chdir(small.parent)
     assert sdfast(monkeypatch, "models", "alias", "mine", small.name) == 0
     monkeypatch.chdir(tmp_path)
-    assert find("mine", load_config().aliases).folder == small
+    assert find("mine", load_config().aliases).path == small
 
 
 @pytest.mark.parametrize("target", ["sd51", "no-such-folder", "/no/such/folder", "", "a\0b"])
 def test_an_alias_of_nothing_is_refused(monkeypatch, capsys, target):
     assert sdfast(monkeypatch, "models", "alias", "mine", target) == 3
-    assert "is neither a Hub id nor a folder" in capsys.readouterr().err
+    assert "is neither a Hub id nor a path" in capsys.readouterr().err
     assert load_config().aliases == {}

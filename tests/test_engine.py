@@ -2,6 +2,7 @@
 
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from sdfast.engine import generate, generate_together
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Finished, Stepped
 from sdfast.job import Job, Sampler
-from sdfast.models.folder import Source
+from sdfast.models.source import Source
 from sdfast.solver import NoiseSchedule, Prediction
 
 
@@ -44,7 +45,7 @@ class Grey:
         self.asked = []
 
     def complete(self, job):
-        return Source("grey", None, None, {}, (64, 64), 7.5).complete(job)
+        return Source("grey", Path(), {}, (), {}, (64, 64), 7.5).complete(job)
 
     def encode(self, prompt):
         return Words(prompt)

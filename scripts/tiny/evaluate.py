@@ -222,7 +222,7 @@ def main() -> int:
 
     try:
         rows = row_names(given.rows)
-        lesson, steps = taught(find(given.model).folder)
+        lesson, steps = taught(find(given.model).path)
         model = load_model(given.model, device=given.device)
     except SdfastError as error:
         parser.error(str(error))

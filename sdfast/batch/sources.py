@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.models.find import find, is_cached
-from sdfast.models.folder import Source
+from sdfast.models.source import Source
 
 _MOST = 64
 

@@ -106,7 +106,10 @@ Strength = Annotated[
 ModelName = Annotated[
     str | None,
     typer.Option(
-        "-m", "--model", metavar="NAME|ID|FOLDER", help="tiny, an alias, a Hub id or a folder."
+        "-m",
+        "--model",
+        metavar="NAME|ID|PATH",
+        help="tiny, an alias, a Hub id, a folder or a file.",
     ),
 ]
 Device = Annotated[

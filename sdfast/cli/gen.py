@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sdfast.config import Config
     from sdfast.events import Encoded, Event, Finished
     from sdfast.job import Job, Sampler
-    from sdfast.models.folder import Source
+    from sdfast.models.source import Source
     from sdfast.warm.client import Turn
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdfast.config import Config
-    from sdfast.models.folder import Source
+    from sdfast.models.source import Source
 
 
 def find_model(

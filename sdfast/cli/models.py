@@ -51,7 +51,7 @@ def pull(name: Name) -> None:
     repo = target_of(name, load_config().aliases)
     if repo == "tiny":
         raise UsageError("`tiny` is built in; there is nothing to pull")
-    print(open_folder(repo, fetch(repo)).folder)
+    print(open_folder(repo, fetch(repo)).path)
 
 
 @app.command("rm", help="Remove a model from the cache; asks first.")

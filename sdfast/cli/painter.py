@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from sdfast.job import Job
-    from sdfast.models.folder import Source
+    from sdfast.models.source import Source
     from sdfast.warm.client import Turn
 
 
@@ -100,7 +100,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         device=str(model.device),
         dtype=model.dtype_name,
         load=load,
-        about=f"loaded from {found.folder} in {load:.2f} s",
+        about=f"loaded from {found.path} in {load:.2f} s",
         ask=lambda job: nullcontext(Turn(0, generate(model, job))),
         prepare=model.prepare if wanted.compiled else None,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sdfast.models.find import find
-from sdfast.models.folder import Source
+from sdfast.models.source import Source
 
 if TYPE_CHECKING:
     from sdfast.models.stable_diffusion import StableDiffusion
@@ -24,7 +24,7 @@ def load_model(
 ) -> StableDiffusion:
     """A model on its device, ready to be asked.
 
-    model    `tiny`, an alias, a Hugging Face Hub id or a folder in diffusers' layout
+    model    `tiny`, an alias, a Hugging Face Hub id, a folder in diffusers' layout or a file
     device   `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
     dtype    `auto`, `fp32`, `fp16`, `bf16`
     vram     how CUDA's memory is used: `auto`, `full`, `offload` (one network at a time is there),

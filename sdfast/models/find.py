@@ -1,24 +1,27 @@
 """Where a model's files are, and whether they are whole, before anything heavy is loaded.
 
 A model is `tiny` (it comes with the package), an alias, a Hugging Face Hub id, a folder in
-diffusers' layout, or `random:sd15` and its like, which have shapes alone. What is in the cache is
-used without asking the network; what is not is fetched only when it was asked for by name. Nothing
-here imports torch.
+diffusers' layout, a single file in the original one, or `random:sd15` and its like, which have
+shapes alone. What is in the cache is used without asking the network; what is not is fetched only
+when it was asked for by name. Nothing here imports torch.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from sdfast.errors import ModelError
-from sdfast.models.folder import PARTS, Source, check_files, open_folder, open_shape
+from sdfast.models.folder import PARTS, check_files, open_folder, open_shape
+from sdfast.models.single import SHAPES, open_file
+from sdfast.models.source import Source
 from sdfast.wording import nearest, quoted
 
 TINY = Path(__file__).parent / "tiny"
 
-RANDOM = {f"random:{path.name}": path for path in sorted(TINY.with_name("shapes").iterdir())}
+RANDOM = {f"random:{path.name}": path for path in sorted(SHAPES.iterdir())}
 """The true shapes with weights that mean nothing: for timing only."""
 
 ALIASES: dict[str, str] = {
@@ -43,11 +46,7 @@ def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool =
     if path and path.is_dir():
         return open_folder(name, path)
     if path:
-        raise ModelError(
-            f"`{target}` is a file; a model is a folder in diffusers' layout",
-            "single checkpoint files are not read yet; diffusers converts them with "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(...)",
-        )
+        return open_file(name, path, partial(pull, offline=offline))
     if not _HUB_ID.fullmatch(target):
         raise ModelError(f"there is no model {quoted(name)}", _near(name, aliases))
     return open_folder(name, cached(target) or pull(target, offline=offline))
@@ -67,7 +66,7 @@ def short_names(aliases: Mapping[str, str] | None = None) -> list[str]:
 
 
 def target_of(name: str, aliases: Mapping[str, str] | None = None) -> str:
-    """What a name stands for: `tiny`, a Hub id, a folder; an unknown name stands for itself.
+    """What a name stands for: `tiny`, a Hub id, a path; an unknown name stands for itself.
 
     A person's own alias may stand for a built-in one; `tiny` is always `tiny`.
     """
@@ -78,15 +77,15 @@ def target_of(name: str, aliases: Mapping[str, str] | None = None) -> str:
 def lasting_target(name: str, aliases: Mapping[str, str] | None = None) -> str:
     """What a name stands for, in words that still say it tomorrow and from another folder.
 
-    Raises ModelError unless that is `tiny`, a folder or a Hub id, be it in the cache or not.
+    Raises ModelError unless that is `tiny`, a path or a Hub id, be it in the cache or not.
     """
     target = target_of(name, aliases)
     path = _on_disk(target)
-    if path and path.is_dir() and target != "tiny":
+    if path and target != "tiny":
         return str(path.absolute())
-    if target == "tiny" or target in RANDOM or (not path and _HUB_ID.fullmatch(target)):
+    if target == "tiny" or target in RANDOM or _HUB_ID.fullmatch(target):
         return target
-    raise ModelError(f"{quoted(target)} is neither a Hub id nor a folder", _near(name, aliases))
+    raise ModelError(f"{quoted(target)} is neither a Hub id nor a path", _near(name, aliases))
 
 
 def _near(name: str, aliases: Mapping[str, str] | None) -> str:
@@ -129,11 +128,11 @@ def cached(repo: str) -> Path | None:
     return folder
 
 
-def pull(repo: str, *, offline: bool = False) -> Path:
+def pull(repo: str, files: Sequence[str] = (), *, offline: bool = False) -> Path:
     """Fetch a Hub repository's safetensors into the cache, in half precision where it has it.
 
-    What is there already is not fetched again. Raises ModelError when offline, or if
-    the repository is gone, gated or unreachable.
+    With `files`, patterns of names, those instead. What is there already is not fetched again.
+    Raises ModelError when offline, or if the repository is gone, gated or unreachable.
     """
     import huggingface_hub
     from huggingface_hub.errors import (
@@ -150,7 +149,7 @@ def pull(repo: str, *, offline: bool = False) -> Path:
         hub = cast("Any", huggingface_hub.HfApi())
         listed = cast("list[Any]", hub.model_info(repo, timeout=20).siblings or [])
         names = [str(file.rfilename) for file in listed]
-        return Path(hub.snapshot_download(repo, allow_patterns=_needed(names)))
+        return Path(hub.snapshot_download(repo, allow_patterns=list(files) or _needed(names)))
     except GatedRepoError as error:
         raise ModelError(
             f"`{repo}` is gated: its owner asks you to accept terms first",

@@ -1,6 +1,7 @@
 """The networks of a model, out of its files and onto its device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -8,7 +9,6 @@ from torch import nn
 
 from sdfast.errors import DeviceError, ModelError
 from sdfast.models.device import memory_errors
-from sdfast.models.folder import Source
 from sdfast.models.networks import (
     Config,
     Decoder,
@@ -17,9 +17,11 @@ from sdfast.models.networks import (
     TensorError,
     TextEncoder,
     UNet,
+    check,
     fill,
     randomize,
 )
+from sdfast.models.source import Source, Vocabulary
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer, Reader
 from sdfast.models.vram import Stage
 
@@ -57,6 +59,17 @@ def bare_unet(source: Source) -> UNet:
     return _built(source, "unet", UNet)
 
 
+def check_parts(source: Source) -> None:
+    """Raise ModelError unless each network's weights are all there. None are read for it."""
+    if source.random:
+        return
+    bare: dict[str, nn.Module] = {"unet": bare_unet(source), "vae": _built(source, "vae", Decoder)}
+    for part in (*bare, *source.texts):
+        network = bare.get(part) or _bare_text(source, part)
+        with _told(source, part):
+            check(network, source.parts[part].files, source.parts[part].layout)
+
+
 def decoder(source: Source, place: Place) -> Decoder:
     return filled(source, "vae", _built(source, "vae", Decoder), place)
 
@@ -68,28 +81,23 @@ def encoder(source: Source, place: Place) -> Encoder:
 def texts(source: Source, place: Place) -> list[Text]:
     """What reads the prompt: one encoder, in XL two."""
     found: list[Text] = []
-    for end in _ends(source):
-        bare = _bare_text(source, end)
-        reader = AnyWords(bare.known) if source.random else _tokenizer(source, end, bare.known)
-        found.append(Text(reader, filled(source, f"text_encoder{end}", bare, place)))
+    for part, words in zip(source.texts, source.vocabularies, strict=True):
+        bare = _bare_text(source, part)
+        reader = AnyWords(bare.known) if source.random else _tokenizer(source, words, bare.known)
+        found.append(Text(reader, filled(source, part, bare, place)))
     return found
 
 
 def weigh(source: Source, dtype: torch.dtype) -> list[int]:
     """Bytes of each network's weights, of which none is loaded."""
     vae = _built(source, "vae", Decoder)
-    networks = [bare_unet(source), vae, *(_bare_text(source, end) for end in _ends(source))]
+    networks = [bare_unet(source), vae, *(_bare_text(source, part) for part in source.texts)]
     return [sum(p.numel() for p in n.parameters()) * dtype.itemsize for n in networks]
 
 
-def _ends(source: Source) -> tuple[str, ...]:
-    """What the folders of the text encoders end in."""
-    return ("", "_2") if source.xl else ("",)
-
-
-def _bare_text(source: Source, end: str) -> TextEncoder:
-    part = f"text_encoder{end}"
-    return _built(source, part, lambda config: TextEncoder(config, projects=bool(end)))
+def _bare_text(source: Source, part: str) -> TextEncoder:
+    projects = part == "text_encoder_2"
+    return _built(source, part, lambda config: TextEncoder(config, projects=projects))
 
 
 def filled(
@@ -99,25 +107,31 @@ def filled(
 
     stream   its large weights come one layer at a time
 
-    Raises ModelError for what the check of the folder cannot see.
+    Raises ModelError for what the check of the files cannot see.
     """
-    stage = place.stage
+    stage, where = place.stage, source.parts[part]
     device = torch.device("cpu") if stage else place.device
+    with _told(source, part), memory_errors(device, f"loading `{source.name}`"):
+        if source.random:
+            randomize(network, device, place.dtype, lay_out=stage is None)
+        else:
+            fill(network, where.files, device, place.dtype, where.layout, lay_out=stage is None)
+        if stage:
+            (stage.stream if stream else stage.add)(network)
+    return network.eval()
+
+
+@contextmanager
+def _told(source: Source, part: str) -> Generator[None]:
+    """In here, what is wrong with the weights is a ModelError that names the part."""
     try:
-        with memory_errors(device, f"loading `{source.name}`"):
-            if source.random:
-                randomize(network, device, place.dtype, lay_out=stage is None)
-            else:
-                fill(network, source.weights(part), device, place.dtype, lay_out=stage is None)
-            if stage:
-                (stage.stream if stream else stage.add)(network)
+        yield
     except DeviceError:
         raise
     except TensorError as error:
         raise ModelError(f"`{source.name}`: {part} {error}") from error
     except Exception as error:  # whatever a hostile file raises, it is bad
         raise _unloadable(source, part, error) from error
-    return network.eval()
 
 
 def fit(source: Source, unet: UNet, vae: Decoder, encoders: list[Text]) -> None:
@@ -150,10 +164,10 @@ def _built(source: Source, part: str, kind: Callable[[Config], Network]) -> Netw
         raise _unloadable(source, part, error) from error
 
 
-def _tokenizer(source: Source, end: str, known: int) -> ClipTokenizer:
+def _tokenizer(source: Source, words: Vocabulary, known: int) -> ClipTokenizer:
     """The tokenizer, if it speaks in tokens that the text encoder knows, below `known`."""
     try:
-        tokenizer = ClipTokenizer(source.folder / f"tokenizer{end}")
+        tokenizer = ClipTokenizer(words.folder, words.pad)
         tokenizer.read("a", 77)
     except Exception as error:  # a broken vocabulary raises whatever its parser raises
         raise ModelError(

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sdfast.errors import ModelError
 from sdfast.models.device import memory_errors
-from sdfast.models.folder import Source
 from sdfast.models.networks import Encoder
 from sdfast.models.parts import Place, encoder
+from sdfast.models.source import Source
 
 
 class Sight:

@@ -3,6 +3,7 @@
 1.x, 2.x and XL differ in what the UNet is told of a prompt, and in nothing else here.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -20,12 +21,23 @@ from sdfast.models.device import (
     pick_dtype,
     use_cores,
 )
-from sdfast.models.folder import Source
 from sdfast.models.graphs import Graphs, recorder
 from sdfast.models.malloc import keep_memory
 from sdfast.models.networks import Decoder, Told
-from sdfast.models.parts import Place, Read, Text, bare_unet, decoder, filled, fit, texts, weigh
+from sdfast.models.parts import (
+    Place,
+    Read,
+    Text,
+    bare_unet,
+    check_parts,
+    decoder,
+    filled,
+    fit,
+    texts,
+    weigh,
+)
 from sdfast.models.sight import Sight
+from sdfast.models.source import Source
 from sdfast.models.vram import Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import joined
@@ -73,17 +85,20 @@ class StableDiffusion:
         self._stage = Stage(self.device)
         place = Place(self.device, self.dtype, None if vram == "full" else self._stage)
         self.clock = Clock(self.device)
-        self.schedule, self.prediction = _schedule(source)
+        self.schedule, prediction = _schedule(source)
+        check_parts(source)
         self._texts = texts(source, place)
         self._vae = decoder(source, place)
         self._sight = Sight(source, place, self._vae.factor)
         fit(source, unet, self._vae, self._texts)
         self._unet = filled(source, "unet", unet, place, stream=vram == "min")
+        self._told: list[_Asked] = []
+        self._source = source
+        self._ask: Callable[..., Tensor] = self._unet
+        self.prediction = prediction or self._asked_what_it_predicts()
         ask = compile_unet(self._unet, self.device) if compiled else self._unet
         recorded = self.device.type == "cuda" and vram == "full"
         self._ask = Graphs(ask, recorder(self.device)) if recorded else ask
-        self._told: list[_Asked] = []
-        self._source = source
 
     def complete(self, job: Job) -> Job:
         """The job with what it leaves open filled in as the model would have it."""
@@ -170,6 +185,17 @@ class StableDiffusion:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    def _asked_what_it_predicts(self) -> Prediction:
+        """Noise or velocity, of a UNet whose files do not say.
+
+        Shown nothing but noise, one that predicts noise says it back; the velocity then is the
+        image's, which has little to do with the noise (arXiv 2202.00512, eq. 8 at alpha near 0).
+        """
+        x = self.noise(0, (128, 128))
+        said = self.predict(x, self.schedule.first, self.encode("").states)
+        alike = torch.cosine_similarity(said.flatten(), x.flatten(), dim=0)
+        return Prediction.NOISE if float(alike) > 0.5 else Prediction.VELOCITY
+
     def _read(self, context: Tensor | WordsAndWhole, size: tuple[int, int]) -> Told:
         """The context as the UNet's layers see it, of this call or an earlier one."""
         for asked in self._told:
@@ -218,9 +244,11 @@ class _Asked(NamedTuple):
     told: Told
 
 
-def _schedule(source: Source) -> tuple[NoiseSchedule, Prediction]:
+def _schedule(source: Source) -> tuple[NoiseSchedule, Prediction | None]:
+    """The schedule, and what the UNet predicts, where that is known."""
     try:
         said = str(source.schedule.get("prediction_type", "epsilon"))
-        return NoiseSchedule.from_config(source.schedule), Prediction(said)
+        schedule = NoiseSchedule.from_config(source.schedule)
+        return schedule, None if said == "unknown" else Prediction(said)
     except (ValueError, TypeError, OverflowError) as error:
         raise ModelError(f"`{source.name}`: scheduler_config.json: {error}") from error

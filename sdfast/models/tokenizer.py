@@ -35,9 +35,12 @@ class Reader(Protocol):
 
 
 class ClipTokenizer:
-    """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`; whatever is wrong there raises."""
+    """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`; whatever is wrong there raises.
 
-    def __init__(self, folder: Path) -> None:
+    `pad` is the number that fills up a text, where another is meant than the files say.
+    """
+
+    def __init__(self, folder: Path, pad: int | None = None) -> None:
         config = _json(folder / "tokenizer_config.json")
         limit = config.get("model_max_length")
         self._limit = limit if isinstance(limit, int) and limit > 2 else None
@@ -63,6 +66,8 @@ class ClipTokenizer:
         self._begin, self._end, self._pad = (
             self.vocabulary[named[key].content] for key in ("bos_token", "eos_token", "pad_token")
         )
+        if pad is not None:
+            self._pad = pad
 
     def read(self, text: str, places: int) -> Tokens:
         room = min(places, self._limit or places) - 2

@@ -9,7 +9,7 @@ import time
 from typing import IO, NamedTuple
 
 from sdfast.errors import DeviceError
-from sdfast.models.folder import Source
+from sdfast.models.source import Source
 from sdfast.warm import wire
 from sdfast.warm.client import AbsentError, GoneError, greeting
 from sdfast.warm.greeting import Greeting, read_greeting

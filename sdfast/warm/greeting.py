@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sdfast import __version__
-from sdfast.models.folder import Source
+from sdfast.models.source import Source
 from sdfast.warm.wire import VERSION, GarbledError
 
 _VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -58,7 +58,7 @@ class Greeting:
 
     def unlike(self, found: Source, device: str, dtype: str) -> str:
         """Why this is not what is asked for, in words; empty if it is."""
-        mine, folder = variables(), str(found.folder.resolve())
+        mine, folder = variables(), str(found.path.resolve())
         other = [name for name in _VARIABLES if mine.get(name) != self.variables.get(name)]
         alike = {
             "it runs another version of sdfast": self.code == this_code(),
@@ -83,7 +83,7 @@ def holding(
         version=__version__,
         code=this_code(),
         model=found.name,
-        folder=str(found.folder.resolve()),
+        folder=str(found.path.resolve()),
         stamp=files,
         wanted_device=wanted[0],
         wanted_dtype=wanted[1],
@@ -130,7 +130,14 @@ def this_code() -> str:
 def stamp(found: Source) -> str:
     """A digest that changes with the model: what is known of it, its files' sizes and times."""
     known = {f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "name"}
-    return _digest([known, *_files(found.folder, "*")])
+    return _digest([known, *(file for path in _paths(found) for file in _files(path, "*"))])
+
+
+def _paths(found: Source) -> list[Path]:
+    """The model's folder or file, and what of it lies elsewhere."""
+    apart = [file for part in found.parts.values() for file in part.files]
+    apart += [words.folder for words in found.vocabularies]
+    return [found.path, *(path for path in apart if not path.is_relative_to(found.path))]
 
 
 def _files(folder: Path, pattern: str) -> list[tuple[str, int, int]]:

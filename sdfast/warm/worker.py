@@ -129,7 +129,6 @@ def _load(name: str, device: str, dtype: str, idle: float) -> tuple[Paint, Greet
     from sdfast.models.find import find
 
     found = find(name, load_config().aliases, offline=True)
-    found = replace(found, folder=found.folder.absolute())  # the worker stays in no folder
     files = stamp(found)
     from sdfast.engine import generate
     from sdfast.models import load_model

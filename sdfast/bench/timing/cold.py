@@ -15,7 +15,7 @@ from sdfast.bench.timing.laps import Event, Lap, others, race, spent
 from sdfast.bench.timing.processes import run
 from sdfast.job import sampler_record
 from sdfast.models.find import find
-from sdfast.models.folder import Source
+from sdfast.models.source import Source
 from sdfast.presets import as_yaml
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -104,7 +104,7 @@ def script(entry: Entry, source: Source, device: str, out: Path) -> str:
     width, height = job.size or (0, 0)
     return _SCRIPT.format(
         kind="StableDiffusionXLPipeline" if source.xl else "StableDiffusionPipeline",
-        folder=str(source.folder),
+        folder=str(source.path),
         variant=source.variant,
         dtype=f"torch.{_DTYPES[settings.dtype]}",
         device=repr(device),

@@ -12,7 +12,7 @@ from sdfast.engine import Model, generate_together
 from sdfast.events import Finished, Times
 from sdfast.job import Job
 from sdfast.models import load_model
-from sdfast.models.folder import Source
+from sdfast.models.source import Source
 
 
 def load_ours(source: Source, device: str, dtype: str, *, compiled: bool = False) -> Side:

@@ -20,7 +20,7 @@ from sdfast.events import Times
 from sdfast.interop import SdfastScheduler
 from sdfast.job import Job, sampler_record
 from sdfast.models.device import DTYPES, Clock, memory_errors, pick_device
-from sdfast.models.folder import Source
+from sdfast.models.source import Source
 
 
 @quiet()
@@ -44,7 +44,7 @@ def _from_pretrained(source: Source, dtype: torch.dtype) -> Any:
     more: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
     try:
         return kind.from_pretrained(
-            source.folder,
+            source.path,
             variant=source.variant,
             torch_dtype=dtype,
             use_safetensors=True,

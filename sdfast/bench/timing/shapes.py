@@ -15,7 +15,7 @@ import torch
 
 from sdfast.bench.timing.quiet import quiet
 from sdfast.models.find import find
-from sdfast.models.folder import Source
+from sdfast.models.source import Source
 
 _START, _END, _LIMIT = "<|startoftext|>", "<|endoftext|>", 77
 

@@ -41,8 +41,8 @@ def check_room(entries: Sequence[Entry], device: str) -> None:
 
 def _filled(entry: Entry, device: str) -> int:
     """Bytes of a side's weights."""
-    folder = find(entry.model, offline=True).folder
-    count = sum(_parameters(path) for path in folder.glob("*/*.safetensors"))
+    parts = find(entry.model, offline=True).parts.values()
+    count = sum(_parameters(path) for path in {file for part in parts for file in part.files})
     if entry.family == OURS:
         return count * pick_dtype(entry.dtype, torch.device(device), count).itemsize
     return count * DTYPES[read_settings(entry.family).dtype].itemsize

@@ -4,7 +4,8 @@ A network is built without memory for its weights. Files are mapped, not read; e
 straight to its device in its precision, and what layers compute together is laid together.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -13,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from sdfast.models.layout import TODAY, Layout
 from sdfast.models.networks.layers import Conv, Linear
 
 _JOINED: dict[str, tuple[str, ...]] = {
@@ -24,9 +26,6 @@ _JOINED: dict[str, tuple[str, ...]] = {
 
 _HALVES = {"net.0.value": ("net.0.proj", 0), "net.0.gate": ("net.0.proj", 1)}
 """What are two products here and one in the files."""
-
-_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Attention's names in autoencoders written before 2023."""
 
 
 class _File(Protocol):
@@ -40,7 +39,7 @@ class _File(Protocol):
 
 
 class TensorError(ValueError):
-    """The weights are not those of the network: a tensor is absent or of another shape."""
+    """The weights are not those of the network: a tensor is absent, of another shape, or broken."""
 
 
 class _Recipe(NamedTuple):
@@ -60,11 +59,76 @@ class _Recipe(NamedTuple):
         return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
 
 
+class _Tensors:
+    """Tensors by today's names, in mapped files: each is read when it is asked for."""
+
+    def __init__(self, stack: ExitStack, files: Iterable[Path], layout: Layout) -> None:
+        self._found: dict[str, tuple[_File, str]] = {}
+        for path in files:
+            file = stack.enter_context(cast("_File", safe_open(path, framework="pt")))
+            for name in file.keys():  # noqa: SIM118
+                today = layout.renamed(name)
+                if today is not None:
+                    self._found[today] = file, name
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._found or f"{name}.T" in self._found
+
+    def shape(self, name: str) -> list[int]:
+        if name not in self._found:
+            return self.shape(f"{name}.T")[::-1]
+        file, key = self._found[name]
+        return list(file.get_slice(key).get_shape())
+
+    def read(self, name: str) -> Tensor:
+        """The tensor as it lies there. Raises TensorError if it holds what is no finite number."""
+        if name not in self._found:
+            return self.read(f"{name}.T").T
+        file, key = self._found[name]
+        tensor = file.get_tensor(key)
+        if not _is_finite(tensor):
+            raise TensorError(f"has numbers that are not finite, the first in `{key}`")
+        return tensor
+
+    def recipe(self, name: str) -> _Recipe:
+        """Where a weight of ours comes from."""
+        if name in self:
+            return _Recipe((name,))
+        for ours, theirs in _JOINED.items():
+            if f".{ours}." in name:
+                return _Recipe(tuple(name.replace(ours, part) for part in theirs))
+        for ours, (whole, half) in _HALVES.items():
+            if f".{ours}." in name:
+                return _Recipe((name.replace(ours, whole),), half)
+        return _Recipe((name,))
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all of the numbers are.
+
+    A sum that is finite has only such terms, and takes a hundredth of the time of asking each; one
+    that is not may have overflowed.
+    """
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return bool(tensor.to(torch.float32).isfinite().all())
+    return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
+
+
+def check(network: nn.Module, files: Iterable[Path], layout: Layout = TODAY) -> None:
+    """Raise TensorError, naming the first tensor at fault, unless all are there in their shapes.
+
+    The tensors themselves are not read.
+    """
+    with ExitStack() as stack:
+        _compare(_Tensors(stack, files, layout), network)
+
+
 def fill(
     network: nn.Module,
     files: Iterable[Path],
     device: torch.device,
     dtype: torch.dtype,
+    layout: Layout = TODAY,
     *,
     lay_out: bool = True,
 ) -> None:
@@ -73,18 +137,13 @@ def fill(
     Without `lay_out` they stay movable: as a CPU lays them out, no other device can read them.
     """
     with ExitStack() as stack:
-        found: dict[str, tuple[_File, str]] = {}
-        for path in files:
-            file = stack.enter_context(cast("_File", safe_open(path, framework="pt")))
-            found |= {_today(name): (file, name) for name in file.keys()}  # noqa: SIM118
-        wanted = {name: weight.shape for name, weight in network.named_parameters()}
-        recipes = {name: _recipe(name) for name in wanted}
-        _compare(found, wanted, recipes)
+        tensors = _Tensors(stack, files, layout)
+        _compare(tensors, network)
 
         def weight(name: str, shape: torch.Size) -> Tensor:
-            recipe = recipes[name]
-            raw = [found[n][0].get_tensor(found[n][1]) for n in recipe.names]
-            return recipe.cook([t.view(recipe.shape(shape)).to(dtype=dtype) for t in raw])
+            recipe = tensors.recipe(name)
+            raw = [tensors.read(n) for n in recipe.names]
+            return recipe.cook([t.reshape(recipe.shape(shape)).to(dtype=dtype) for t in raw])
 
         _give(network, weight, device, lay_out=lay_out)
 
@@ -130,39 +189,17 @@ def _give(
                 setattr(layer, name, nn.Parameter(given.clone(), requires_grad=False))
 
 
-def _today(name: str) -> str:
-    """A tensor's name as libraries write it today."""
-    name = name.removeprefix("text_model.")
-    if ".attentions.0." in name and name.count(".") < 6:
-        *path, layer, kind = name.split(".")
-        return ".".join([*path, _OLD.get(layer, layer), kind])
-    return name
-
-
-def _recipe(name: str) -> _Recipe:
-    for ours, theirs in _JOINED.items():
-        if f".{ours}." in name:
-            return _Recipe(tuple(name.replace(ours, part) for part in theirs))
-    for ours, (whole, half) in _HALVES.items():
-        if f".{ours}." in name:
-            return _Recipe((name.replace(ours, whole),), half)
-    return _Recipe((name,))
-
-
-def _compare(
-    found: Mapping[str, tuple[_File, str]],
-    wanted: Mapping[str, torch.Size],
-    recipes: Mapping[str, _Recipe],
-) -> None:
-    missing = sorted(n for recipe in recipes.values() for n in recipe.names if n not in found)
+def _compare(tensors: _Tensors, network: nn.Module) -> None:
+    wanted = {name: weight.shape for name, weight in network.named_parameters()}
+    recipes = {name: tensors.recipe(name) for name in wanted}
+    missing = sorted(n for recipe in recipes.values() for n in recipe.names if n not in tensors)
     if missing:
         raise TensorError(f"lacks tensors, the first `{missing[0]}`")
 
     def wrong() -> Iterator[str]:
         for name, shape in wanted.items():
             for part in recipes[name].names:
-                file, key = found[part]
-                has = list(file.get_slice(key).get_shape())
+                has = tensors.shape(part)
                 if len(has) == 4 and len(shape) == 2 and has[2:] == [1, 1]:
                     has = has[:2]  # a linear map, written as a convolution
                 if has != recipes[name].shape(shape):

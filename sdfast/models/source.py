@@ -1,0 +1,125 @@
+"""What a model is made of, wherever its files lie: a folder, a single file, or shapes alone.
+
+A `Source` is checked and says where each network's tensors are found and by which names. Whoever
+loads or asks it never learns which kind it is.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sdfast.canvas import own_size
+from sdfast.errors import JobError, ModelError
+from sdfast.job import Job, read_job
+from sdfast.models.layout import TODAY, Layout
+
+_LITTLE_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """a an the and or of in on at by to for from with without is are be it its my your his her
+        our their this that these those some very into over under near as""",
+    )
+)
+"""Words that name nothing one could fail to draw."""
+
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+"""The files of a tokenizer, as transformers 5 writes it and as those before did."""
+
+
+class Part(NamedTuple):
+    """One of the networks: how it is built, and the safetensors that its weights are read from."""
+
+    config: Mapping[str, Any]
+    files: tuple[Path, ...] = ()
+    layout: Layout = TODAY
+    """How the tensors are called there."""
+
+
+class Vocabulary(NamedTuple):
+    """A folder that holds a tokenizer."""
+
+    folder: Path
+    pad: int | None = None
+    """The token that fills up a prompt, where the files may say another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model on disk, checked and ready to be loaded."""
+
+    name: str
+    path: Path
+    """The folder or the file, absolute."""
+    parts: Mapping[str, Part]
+    """The networks: `unet`, `vae`, `text_encoder`, and for XL `text_encoder_2`."""
+    vocabularies: tuple[Vocabulary, ...]
+    """A tokenizer for each text encoder."""
+    schedule: Mapping[str, Any]
+    """The scheduler's config. A `prediction_type` of `unknown` is to be asked of the UNet."""
+    size: tuple[int, int]
+    """Width and height that the model was trained on, in pixels."""
+    guidance: float
+    variant: str | None = None
+    """`fp16` where a folder's files carry it in their names."""
+    things: int = 0
+    """How many things a model can draw that knows its own bounds."""
+    words: frozenset[str] = frozenset()
+    """The words such a model was taught."""
+    random: bool = False
+    """Its weights are random: it has true shapes, takes true time and paints noise."""
+    blank_is_zero: bool = False
+    """An empty prompt is told as nothing at all, zeros, and not as what the words mean."""
+
+    @property
+    def xl(self) -> bool:
+        """Whether it reads the prompt twice, as XL does."""
+        return "text_encoder_2" in self.parts
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The names of the text encoders."""
+        return tuple(part for part in self.parts if part.startswith("text_encoder"))
+
+    def config(self, part: str) -> Mapping[str, Any]:
+        """The config of one of the networks."""
+        return self.parts[part].config
+
+    def strange_words(self, prompts: Iterable[str]) -> list[str]:
+        """The words that mean nothing to a model which knows its own bounds."""
+        said = re.findall(r"[^\W\d_]{2,}", " ".join(prompts).lower())
+        known = self.words | _LITTLE_WORDS
+        return [word for word in dict.fromkeys(said) if self.words and word not in known]
+
+    def complete(self, job: Job) -> Job:
+        """The job with what it leaves open filled in as the model would have it.
+
+        Raises JobError for a picture to begin from that is none.
+        """
+        own: dict[str, object] = {"model": self.name, "size": self.size, "guidance": self.guidance}
+        if job.init is not None:
+            own["size"] = own_size(job)
+            own["strength"] = job.how_strong
+        return job.model_copy(update={k: v for k, v in own.items() if getattr(job, k) is None})
+
+
+def trained_size(name: str, parts: Mapping[str, Part]) -> tuple[int, int]:
+    """The pixels that networks of these configs were trained on. Raises ModelError."""
+    try:
+        halvings = len(parts["vae"].config["block_out_channels"]) - 1
+        side = int(parts["unet"].config["sample_size"]) * 2**halvings
+        read_job({"prompt": "any", "size": (side, side)})
+    except (KeyError, TypeError, ValueError, OverflowError, JobError) as error:
+        raise ModelError(f"`{name}`: its configs give no size: {error}") from error
+    return side, side
+
+
+def own_guidance(name: str, said: Mapping[str, Any], *, xl: bool) -> float:
+    """How strongly to follow the prompt, unless told otherwise. Raises ModelError."""
+    try:
+        guidance = float(said.get("guidance", 5.0 if xl else 7.5))
+        read_job({"prompt": "any", "guidance": guidance})
+    except (TypeError, ValueError, OverflowError, JobError) as error:
+        raise ModelError(f"`{name}`: its configs give no guidance: {error}") from error
+    return guidance

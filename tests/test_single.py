@@ -1,0 +1,354 @@
+"""A model in one file of the original layout: recognised, renamed, painting the same picture."""
+
+import json
+import pickle
+import shutil
+import socket
+import struct
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
+from original import FAMILIES, true_shapes, write_both
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sdfast import Job, Sampler, generate
+from sdfast.engine import guided
+from sdfast.errors import ModelError
+from sdfast.models import load_model
+from sdfast.models.find import find
+from sdfast.models.parts import check_parts
+from sdfast.models.single import SHAPES
+from sdfast.solver import Prediction
+from sdfast.solver.walk import trajectory
+
+PAINTED = ("sd15", "sd21", "sdxl")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    made = {}
+
+    def both(family):
+        if family not in made:
+            made[family] = write_both(tmp_path_factory.mktemp(family), family)
+        return made[family]
+
+    return both
+
+
+@pytest.fixture
+def file(models, tmp_path):
+    """A copy of the small 1.x file beside a tokenizer, to be broken."""
+    both = models("sd15")
+    shutil.copytree(both.file.parent / "tokenizer", tmp_path / "tokenizer")
+    return shutil.copy(both.file, tmp_path / "broken.safetensors")
+
+
+def changed(path, **tensors):
+    """The file with other tensors under these names; None takes one out."""
+    kept = load_file(path) | tensors
+    save_file({k: v for k, v in kept.items() if v is not None}, path, {"format": "pt"})
+
+
+def refused(path, do=load_model):
+    """What is said of a file that cannot be used: one line that names it, exit code 3, at once."""
+    begun = time.monotonic()
+    with pytest.raises(ModelError) as caught:
+        do(str(path))
+    assert time.monotonic() - begun < 5
+    assert caught.value.exit_code == 3
+    said = str(caught.value)
+    assert said.isprintable()
+    assert path.name in said
+    return said
+
+
+def loaded(both, family):
+    """The model of the folder and that of the file; what 2.x predicts is told to both."""
+    models = [load_model(str(path), device="cpu") for path in both]
+    models[1].prediction = models[0].prediction
+    return models
+
+
+@pytest.mark.parametrize("family", PAINTED)
+def test_one_file_paints_to_the_bit_what_the_folder_paints(models, family):
+    job = Job(prompt="a red cat", seed=3, size=(64, 64), guidance=5, sampler=Sampler(steps=3))
+    folder, file = (
+        list(generate(model, job))[-1].image for model in loaded(models(family), family)
+    )
+    assert folder.tobytes() == file.tobytes()
+
+
+@pytest.mark.parametrize("family", ["sdxl", "inpainting"])
+def test_one_file_sees_in_a_picture_what_the_folder_sees(models, family, tmp_path):
+    grid = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(grid).save(tmp_path / "seen.png")
+    asked = {"init": str(tmp_path / "seen.png"), "seed": 3, "guidance": 2}
+    job = Job(prompt="a red cat", size=(64, 64), sampler=Sampler(steps=4), **asked)
+    folder, file = (
+        list(generate(model, job))[-1].image for model in loaded(models(family), family)
+    )
+    assert folder.tobytes() == file.tobytes()
+
+
+@pytest.mark.parametrize("family", PAINTED)
+def test_one_file_ends_where_diffusers_from_single_file_ends(models, family):
+    both = models(family)
+    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    more = {"add_watermarker": False} if family == "sdxl" else {"safety_checker": None}
+    pipeline = kind.from_single_file(
+        str(both.file), config=str(both.folder), local_files_only=True, **more
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
+        pipeline.scheduler.config, timestep_spacing="linspace"
+    )
+    model = loaded(both, family)[1]
+    noise = model.noise(3, (64, 64))
+    wanted = pipeline(
+        "a red cat",
+        negative_prompt="dogs",
+        width=64,
+        height=64,
+        latents=noise,
+        num_inference_steps=6,
+        guidance_scale=5,
+        output_type="latent",
+    ).images
+    network = guided(model, model.encode("a red cat"), model.encode("dogs"), 5)
+    sampler = Sampler(steps=6, weights="reference", spacing="linspace")
+    *_, x = trajectory(network, noise, sampler, model.schedule, model.prediction)
+    torch.testing.assert_close(x, wanted, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_file_is_recognised_whatever_it_is_called_and_without_a_network(
+    models, family, tmp_path, monkeypatch
+):
+    def offline(*_, **__):
+        raise AssertionError("asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", offline)
+    both = models(family)
+    shutil.copytree(both.file.parent / "tokenizer", tmp_path / "tokenizer")
+    named_wrongly = shutil.copy(both.file, tmp_path / "sd3-flux-refiner.safetensors")
+    source = find(str(named_wrongly))
+    assert source.xl == (family == "sdxl")
+    assert source.config("unet")["in_channels"] == (9 if family == "inpainting" else 4)
+    assert load_model(source, device="cpu").name == str(named_wrongly)
+
+
+@pytest.mark.parametrize("family", PAINTED)
+def test_of_a_true_file_the_shapes_tell_the_very_configs_of_the_family(family, tmp_path, small):
+    path = tmp_path / "true.safetensors"
+    sparse(path, true_shapes(family))
+    shutil.copytree(small / "tokenizer", tmp_path / "tokenizer")
+    source = find(str(path))
+    check_parts(source)
+    for part in source.parts:
+        shipped = json.loads((SHAPES / family / part / "config.json").read_text())
+        assert dict(source.config(part)) == shipped, part
+    assert source.size == ({"sd15": 512, "sd21": 768, "sdxl": 1024}[family],) * 2
+
+
+def sparse(path, shapes, about=None):
+    """A file of half-precision zeros, which takes no room on the disk."""
+    header, end = {"__metadata__": about or {"format": "pt"}}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * torch.Size(shape).numel()
+        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+
+
+# what 2.x predicts
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"), [("v", Prediction.VELOCITY), ("epsilon", Prediction.NOISE)]
+)
+def test_what_the_file_says_of_itself_is_believed(models, tmp_path, said, wanted):
+    both = models("sd21")
+    path = tmp_path / "said.safetensors"
+    about = {"modelspec.prediction_type": said, "modelspec.resolution": "64x128"}
+    save_file(load_file(both.file), path, about)
+    shutil.copytree(both.file.parent / "tokenizer", tmp_path / "tokenizer")
+    model = load_model(str(path), device="cpu")
+    assert model.prediction == wanted
+    assert model.complete(Job(prompt="fog")).size == (64, 128)
+
+
+def test_a_trained_unet_tells_what_it_predicts():
+    """`tiny` has learnt its prediction; asked as a file of 2.x is, it must say the same."""
+    from dataclasses import replace
+
+    tiny = find("tiny")
+    wanted = load_model(tiny, device="cpu").prediction
+    open_question = replace(tiny, schedule=dict(tiny.schedule) | {"prediction_type": "unknown"})
+    assert load_model(open_question, device="cpu").prediction == wanted
+
+
+def test_a_unet_that_does_not_say_its_noise_back_predicts_velocity(models):
+    assert load_model(str(models("sd21").file), device="cpu").prediction == Prediction.VELOCITY
+
+
+# the tokenizer
+
+
+def test_a_file_without_a_tokenizer_says_offline_where_to_put_one(models, tmp_path):
+    path = shutil.copy(models("sd15").file, tmp_path / "alone.safetensors")
+    with pytest.raises(ModelError, match="has no tokenizer beside it: offline") as caught:
+        find(str(path))
+    assert "`tokenizer`" in caught.value.hint
+
+
+def test_any_cached_models_tokenizer_serves(models, tmp_path, monkeypatch):
+    both = models("sd15")
+    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / "abc"
+    shutil.copytree(both.folder, snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "away").mkdir()
+    path = shutil.copy(both.file, tmp_path / "away" / "alone.safetensors")
+    assert find(str(path)).vocabularies[0].folder == snapshot / "tokenizer"
+
+
+# what is no such file
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        "model.diffusion_model.middle_block.1.proj_in.weight",
+        "first_stage_model.decoder.mid.attn_1.q.bias",
+        "cond_stage_model.transformer.text_model.final_layer_norm.weight",
+    ],
+)
+def test_a_missing_tensor_is_told_and_so_is_one_of_another_shape(file, tensor):
+    changed(file, **{tensor: torch.zeros(7)})
+    assert "wrong shape" in refused(file)
+    changed(file, **{tensor: None})
+    assert "lacks tensors" in refused(file)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_numbers_that_are_not_finite_are_told_with_their_tensor(file, part, number):
+    names = {
+        "unet": "model.diffusion_model.output_blocks.3.1.proj_out.weight",
+        "vae": "first_stage_model.decoder.up.2.block.1.conv2.weight",
+        "text_encoder": "cond_stage_model.transformer.text_model.encoder.layers.1.mlp.fc2.bias",
+    }
+    tensor = load_file(file)[names[part]]
+    tensor.view(-1)[-1] = number
+    changed(file, **{names[part]: tensor.half()})
+    said = refused(file)
+    assert "not finite" in said
+    assert names[part] in said
+
+
+def test_a_sum_that_overflows_half_precision_is_no_broken_weight(file):
+    name = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
+    changed(file, **{name: torch.full_like(load_file(file)[name], 60_000).half()})
+    load_model(str(file), device="cpu")
+
+
+def test_nothing_is_read_of_the_weights_before_all_of_them_are_known_to_be_there(file):
+    """A broken UNet is told before a text encoder's broken numbers are met."""
+    name = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
+    broken = torch.full_like(load_file(file)[name], torch.nan)
+    changed(file, **{name: broken, "model.diffusion_model.out.0.weight": None})
+    assert "unet lacks tensors" in refused(file)
+
+
+@pytest.mark.parametrize("missing", [1, 1000])
+def test_a_truncated_file_is_told_with_both_lengths(file, missing):
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.truncate(size - missing)
+    assert f"{size - missing} bytes where {size} belong" in refused(file, find)
+
+
+@pytest.mark.parametrize("ending", [".ckpt", ".pt", ".bin", ".CKPT"])
+def test_a_pickle_is_refused_with_the_reason_and_never_opened(tmp_path, ending):
+    path = tmp_path / f"model{ending}"
+    path.write_bytes(b"cos\nsystem\n")
+    path.chmod(0)
+    assert "is a pickle, which can run any code" in refused(path, find)
+
+
+def bomb(path):
+    """A hundred megabytes of zeros, which zip writes in a hundred kilobytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(100_000_000))
+
+
+def pickled(path):
+    path.write_bytes(pickle.dumps({"model.diffusion_model.out.2.weight": [0.0]}))
+
+
+def torch_saved(path):
+    torch.save({"model.diffusion_model.out.2.weight": torch.zeros(4)}, path)
+
+
+@pytest.mark.parametrize("write", [bomb, pickled, torch_saved])
+def test_a_pickle_or_zip_under_another_name_is_refused_unpacked(tmp_path, write):
+    path = tmp_path / "model.safetensors"
+    write(path)
+    assert "is a pickle" in refused(path, find)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2**62], "data_offsets": [0, 0]}},
+        {"a": {"dtype": "F32", "shape": [1] * 10_000, "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}},
+        {"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}},
+        {"a": 7},
+        [],
+    ],
+)
+def test_a_header_that_lies_is_refused(tmp_path, header):
+    path, text = tmp_path / "lies.safetensors", json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+    assert "broken or no safetensors" in refused(path, find)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", "a LoRA"),
+        ("emb_params", "an embedding"),
+        ("decoder.conv_in.weight", "an autoencoder"),
+        ("conditioner.embedders.0.model.ln_final.bias", "the refiner"),
+        ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "Stable Diffusion 3"),
+        ("x", "holds no Stable Diffusion"),
+    ],
+)
+def test_another_kind_of_file_is_told_for_what_it_is(tmp_path, name, what):
+    path = tmp_path / "other.safetensors"
+    save_file({name: torch.zeros(4, 4)}, path)
+    assert what in refused(path, find)
+
+
+def test_a_true_files_header_is_read_and_judged_in_a_second(tmp_path, small):
+    path = tmp_path / "true.safetensors"
+    shapes = true_shapes("sdxl")
+    del shapes["model.diffusion_model.out.2.bias"]
+    sparse(path, shapes)
+    shutil.copytree(small / "tokenizer", tmp_path / "tokenizer")
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match=r"unet lacks tensors, the first `conv_out.bias`"):
+        load_model(str(path), device="cpu")
+    assert time.monotonic() - begun < 5
