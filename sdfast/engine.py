@@ -49,7 +49,7 @@ class Model(Protocol):
     def hole(self, picture: Image, mask: Image) -> Tensor | None: ...
     def noise(self, seed: int, size: tuple[int, int]) -> Tensor: ...
     def predict(self, x: Tensor, t: float, context: Any) -> Tensor: ...
-    def decode(self, x: Tensor) -> tuple[Image, bool]: ...
+    def decode(self, x: Tensor) -> tuple[Image, bool, int]: ...
 
 
 def generate(model: Model, job: Job) -> Iterator[Event]:
@@ -115,11 +115,11 @@ def _painted(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     walked = tuple(seconds / len(jobs) for seconds in model.clock.between(marks))
     for job, encode, latents in zip(jobs, reading, torch.split(x, 1), strict=True):
         before = mark()
-        image, again = model.decode(latents)
+        image, again, tiles = model.decode(latents)
         (decode,) = model.clock.between([before, mark()])
         if canvas is not None:
             image = canvas.pasted(image)
-        yield Finished(job, image, Times(encode + looking, walked, decode), again)
+        yield Finished(job, image, Times(encode + looking, walked, decode), again, tiles)
 
 
 class _Ground(NamedTuple):

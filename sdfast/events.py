@@ -49,6 +49,8 @@ class Finished:
     times: Times
     decoded_again: bool
     """Half precision overflowed, and the picture was decoded once more in float32."""
+    tiles: int = 1
+    """Pieces that the picture was decoded in; more than one where the memory wanted it."""
 
 
 Event = Encoded | Stepped | Finished

@@ -58,7 +58,7 @@ class Grey:
         return torch.zeros_like(x) + context / 8
 
     def decode(self, x):
-        return Image.new("L", (64, 64), round(255 * x.mean().item())), False
+        return Image.new("L", (64, 64), round(255 * x.mean().item())), False, 1
 
 
 class Lost(Grey):

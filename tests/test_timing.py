@@ -207,7 +207,7 @@ def test_our_side_is_generate_with_its_network_calls_counted():
     painted = ours.paint(model, [job])
     assert len(painted.network) == len(painted.times.steps) == 5
     assert sum(painted.network) <= sum(painted.times.steps)
-    image, _ = model.decode(painted.latents)
+    image, *_ = model.decode(painted.latents)
     assert image.tobytes() == painted.images[0].tobytes()
 
 

@@ -604,7 +604,11 @@ def test_a_worker_of_another_protocol_is_left_alone_and_told(sdfast):
 
 def test_a_frame_comes_out_as_it_went_in():
     event = Finished(
-        job(), Image.effect_noise((128, 128), 99).convert("RGB"), Times(0.1, (0.2, 1e-9), 3.0), True
+        job(),
+        Image.effect_noise((128, 128), 99).convert("RGB"),
+        Times(0.1, (0.2, 1e-9), 3.0),
+        True,
+        4,
     )
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -614,7 +618,7 @@ def test_a_frame_comes_out_as_it_went_in():
             assert type(heard) is type(sent)
             if isinstance(sent, Finished):
                 assert heard.image.tobytes() == sent.image.tobytes()
-                assert (heard.times, heard.decoded_again) == (sent.times, True)
+                assert (heard.times, heard.decoded_again, heard.tiles) == (sent.times, True, 4)
             else:
                 assert heard == sent
         ours.sendall(wire.told_error(DeviceError("no room", "less")))

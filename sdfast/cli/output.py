@@ -112,6 +112,8 @@ class Output:
         assert job.size is not None
         if painted.decoded_again:
             self.say("note: half precision overflowed; the picture was decoded again in float32")
+        if painted.tiles > 1:
+            self.say(f"note: decoded in {painted.tiles} tiles, as the memory is short")
         text = {}
         if self.metadata:
             text = png.recipe(job, version=__version__, model=job.model, size=job.size)

@@ -78,14 +78,19 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """How CUDA, MPS and the CPU's allocator on Linux and Windows say it."""
 
 
+def is_memory(error: Exception) -> bool:
+    """Whether it was memory that did not suffice."""
+    named = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return named or any(said in str(error) for said in _NO_MEMORY)
+
+
 @contextmanager
 def memory_errors(device: torch.device, doing: str) -> Generator[None]:
     """In here, running out of memory is a DeviceError that says while doing what."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        named = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not named and not any(said in str(error) for said in _NO_MEMORY):
+        if not is_memory(error):
             raise
         raise DeviceError(
             f"out of memory on {device} while {doing}", "--size asks for fewer pixels"

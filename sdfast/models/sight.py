@@ -14,6 +14,7 @@ from sdfast.models.device import memory_errors
 from sdfast.models.networks import Encoder
 from sdfast.models.parts import Place, encoder
 from sdfast.models.source import Source
+from sdfast.models.tiles import by_parts
 
 
 class Sight:
@@ -53,12 +54,17 @@ class Sight:
             if stage is not None:
                 stage.call(self._encoder)
             pixels = pixels.to(device)
-            latents = self._encoder(pixels.to(dtype, memory_format=torch.channels_last))
+            latents = self._seen(self._encoder, pixels.to(dtype))
             if dtype != torch.float32 and not bool(latents.isfinite().all()):
-                latents = encoder(self._source, Place(device, torch.float32))(pixels)
+                latents = self._seen(encoder(self._source, Place(device, torch.float32)), pixels)
         if not bool(latents.isfinite().all()):
             raise ModelError(f"`{name}` sees numbers in the picture that are not finite")
         return latents.contiguous()
+
+    def _seen(self, network: Encoder, pixels: Tensor) -> Tensor:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        each = network.heft * pixels.dtype.itemsize
+        return by_parts(network, pixels, (self._factor, 1), each)[0]
 
 
 def _pixels(picture: Image.Image) -> Tensor:

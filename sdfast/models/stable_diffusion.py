@@ -38,6 +38,7 @@ from sdfast.models.parts import (
 )
 from sdfast.models.sight import Sight
 from sdfast.models.source import Source
+from sdfast.models.tiles import by_parts
 from sdfast.models.vram import Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import joined
@@ -56,6 +57,15 @@ class Context(NamedTuple):
     states: Tensor | WordsAndWhole
     """[1, words, width]; for XL there is more."""
     dropped: str
+
+
+class Decoded(NamedTuple):
+    """A picture, and what it took."""
+
+    image: Image.Image
+    again: bool
+    """It took a second decoding in float32."""
+    tiles: int
 
 
 class StableDiffusion:
@@ -210,19 +220,20 @@ class StableDiffusion:
         return told
 
     @torch.inference_mode()
-    def decode(self, x: Tensor) -> tuple[Image.Image, bool]:
-        """Latents [1, c, h, w] as a picture, and whether it took a second decoding in float32.
+    def decode(self, x: Tensor) -> Decoded:
+        """Latents [1, c, h, w] as a picture, in tiles where the memory wants it.
 
-        Half precision overflows in some VAEs and would leave a black picture.
+        Half precision overflows in some VAEs and would leave a black picture: then once more in
+        float32.
         """
         with memory_errors(self.device, "decoding"):
             self._stage.call(self._vae)
-            pixels = self._pixels(x, self._vae, self.dtype)
+            pixels, tiles = self._pixels(x, self._vae, self.dtype)
             again = self.dtype != torch.float32 and not bool(pixels.isfinite().all())
             if again:
                 self._stage.call(None)
                 exact = decoder(self._source, Place(self.device, torch.float32))
-                pixels = self._pixels(x, exact, torch.float32)
+                pixels, tiles = self._pixels(x, exact, torch.float32)
         if not bool(pixels.isfinite().all()):
             raise ModelError(
                 f"`{self.name}` painted numbers that are not finite; no picture was made",
@@ -230,10 +241,11 @@ class StableDiffusion:
             )
         # as diffusers' VaeImageProcessor rounds, so that the same latents are the same pixels
         grid = (pixels / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).float().cpu().numpy()
-        return Image.fromarray((grid * 255).round().astype("uint8")), again
+        return Decoded(Image.fromarray((grid * 255).round().astype("uint8")), again, tiles)
 
-    def _pixels(self, x: Tensor, vae: Decoder, dtype: torch.dtype) -> Tensor:
-        return vae(vae.unscaled(x).to(dtype, memory_format=torch.channels_last))
+    def _pixels(self, x: Tensor, vae: Decoder, dtype: torch.dtype) -> tuple[Tensor, int]:
+        z = vae.unscaled(x).to(dtype, memory_format=torch.channels_last)
+        return by_parts(vae, z, (1, vae.factor), vae.heft * dtype.itemsize)
 
 
 class _Asked(NamedTuple):

@@ -7,7 +7,8 @@ A frame is two lengths, a record as JSON and, with a picture, its pixels. The co
     worker    {"is": "queued", "ahead": pictures that are painted first}
               {"is": "encoded", "dropped": words}
               {"is": "stepped", "index": 1, "total": 20}, ...
-              {"is": "finished", "size": [w, h], "times": [...], "again": false} and the pixels
+              {"is": "finished", "size": [w, h], "times": [...], "again": false, "tiles": 1}
+              and the pixels
            or {"is": "error", "kind": "DeviceError", "text": ..., "hint": ...} at any point
 
 Nobody trusts a length before it is checked, nor a value before it has its type.
@@ -123,10 +124,10 @@ def told(event: "Event") -> bytes:
             return packed({"is": "encoded", "dropped": dropped})
         case Stepped(index, total):
             return packed({"is": "stepped", "index": index, "total": total})
-        case Finished(_, image, times, again):
+        case Finished(_, image, times, again, tiles):
             spent = [times.encode, list(times.steps), times.decode]
             record = {"is": "finished", "size": image.size, "times": spent, "again": again}
-            return packed(record, image.convert("RGB").tobytes())
+            return packed(record | {"tiles": tiles}, image.convert("RGB").tobytes())
         case _:
             assert_never(event)
 
@@ -154,6 +155,7 @@ def hear_event(connection: socket.socket, job: Job) -> "Event":
             "size": [int(width), int(height)],
             "times": [float(encode), [*steps], float(decode)],
             "again": bool(again),
+            "tiles": int(tiles),
         } if (
             (width, height) == job.size
             and len(pixels) == 3 * width * height
@@ -161,7 +163,7 @@ def hear_event(connection: socket.socket, job: Job) -> "Event":
             and all(isinstance(step, float) for step in steps)
         ):
             image = Image.frombytes("RGB", (width, height), pixels)
-            return Finished(job, image, Times(encode, tuple(steps), decode), again)
+            return Finished(job, image, Times(encode, tuple(steps), decode), again, tiles)
         case {"is": "error"}:
             raise heard_error(record)
         case _:

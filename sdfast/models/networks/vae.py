@@ -160,6 +160,11 @@ class Encoder(nn.Module):
         if config.flag("use_quant_conv", True):
             self.quant_conv = Linear(2 * shape.channels, 2 * shape.channels)
 
+    @property
+    def heft(self) -> float:
+        """Numbers in memory for each latent, at the most, while it comes to be: as measured."""
+        return 4 * self._shape.widths[0] * self._shape.factor**2
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Scaled latents of pixels from -1 to 1: the mean, and so the mode, of what they may be."""
         z = self.encoder(pixels)
@@ -178,6 +183,11 @@ class Decoder(nn.Module):
         if config.flag("use_post_quant_conv", True):
             self.post_quant_conv = Linear(self.channels, self.channels)
         self.decoder = _Decoding(shape, config.count("out_channels", 3))
+
+    @property
+    def heft(self) -> float:
+        """Numbers in memory for each latent, at the most, while it becomes pixels: as measured."""
+        return 12.5 * self._shape.widths[0] * self._shape.factor**2
 
     def unscaled(self, x: Tensor) -> Tensor:
         """Latents as the autoencoder wrote them."""
