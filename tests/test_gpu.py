@@ -88,13 +88,15 @@ def test_the_walk_never_waits_for_the_gpu():
     assert x.isfinite().all()
 
 
-def test_decoding_takes_less_memory_than_the_walk():
+def test_a_picture_too_large_for_what_the_walk_left_is_decoded_in_tiles():
     model = load_model("random:sd15", device="cuda")
-    (job,) = map(model.complete, jobs(model="random:sd15", size="512x512", steps=2))
-    encoded = [(model.encode(job.prompt), model.encode(job.negative))]
-    torch.cuda.reset_peak_memory_stats()
-    *_, x = _walk(model, [job], encoded, None)
-    walked = torch.cuda.max_memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    model.decode(x)
-    assert torch.cuda.max_memory_allocated() <= walked
+    x = torch.randn(1, 4, 128, 128, device="cuda")
+    whole = model.decode(x)
+    assert whole.tiles == 1
+    torch.cuda.empty_cache()
+    room = torch.cuda.memory_allocated() + 600_000_000
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
+    try:
+        assert model.decode(x).tiles > 1
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
