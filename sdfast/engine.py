@@ -14,7 +14,7 @@ from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import Job
 from sdfast.sampler import Sampler
 from sdfast.solver import NoiseSchedule, Prediction, classifier_free, inpainting, noised
-from sdfast.solver.guidance import Condition, joined
+from sdfast.solver.guidance import Condition, joined, length
 from sdfast.solver.spacing import grid
 from sdfast.solver.walk import Network, trajectory
 
@@ -24,8 +24,6 @@ class Words(Protocol):
 
     @property
     def states(self) -> Condition: ...
-    @property
-    def dropped(self) -> str: ...
 
 
 class Timer(Protocol):
@@ -44,7 +42,7 @@ class Model(Protocol):
     @property
     def clock(self) -> Timer: ...
     def complete(self, job: Job) -> Job: ...
-    def encode(self, prompt: str) -> Words: ...
+    def encode(self, prompt: str, clip_skip: int | None = None) -> Words: ...
     def look(self, picture: Image) -> Tensor: ...
     def hole(self, picture: Image, mask: Image) -> Tensor | None: ...
     def noise(self, seed: int, size: tuple[int, int]) -> Tensor: ...
@@ -60,20 +58,22 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
 def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     """Make several pictures in one walk, which asks the network for all of them at once.
 
-    They must agree in all but prompt, negative prompt and seed: see `walk_of`. Each is the picture
-    it would be alone but for rounding, and has its own Encoded and Finished; steps are of all of
-    them.
+    They must agree in all but prompt, negative prompt, clip_skip and seed: see `walk_of`. Each is
+    the picture it would be alone but for rounding, and has its own Encoded and Finished; steps are
+    of all of them. Where the prompts fill unlike numbers of chunks, each is painted by itself.
     """
     jobs = [model.complete(job) for job in jobs]
     walks = {walk_of(job) for job in jobs}
     if len(walks) != 1:
         raise ValueError("jobs must agree in size, guidance and sampler to be painted together")
     ((_, sampler, *_),) = walks
-    if sampler.calls is None:  # each picture decides on its own steps
-        for job in jobs:
-            yield from _painted(model, [job])
+    read = [_read(model, job) for job in jobs]
+    adaptive = sampler.calls is None  # each picture decides on its own steps
+    if adaptive or len({words.lengths for words in read}) > 1:
+        for words in read:
+            yield from _painted(model, [words])
     else:
-        yield from _painted(model, jobs)
+        yield from _painted(model, read)
 
 
 def walk_of(job: Job) -> tuple[object, Sampler, object]:
@@ -82,24 +82,41 @@ def walk_of(job: Job) -> tuple[object, Sampler, object]:
     return job.size, job.sampler, (job.guidance, job.guidance_interval, begin)
 
 
-def _painted(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
+class _Read(NamedTuple):
+    """A job whose prompts have become numbers."""
+
+    job: Job
+    prompted: Condition
+    plain: Condition | None
+    marks: list[Any]
+    """The moments before and after."""
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        return length(self.prompted), 0 if self.plain is None else length(self.plain)
+
+
+def _read(model: Model, job: Job) -> _Read:
+    before = model.clock.mark()
+    plain = model.encode(job.negative, job.clip_skip).states if job.guidance != 1 else None
+    prompted = model.encode(job.prompt, job.clip_skip).states
+    return _Read(job, prompted, plain, [before, model.clock.mark()])
+
+
+def _painted(model: Model, read: Sequence[_Read]) -> Iterator[Event]:
     mark = model.clock.mark
-    encoded: list[tuple[Words, Words | None]] = []
-    readings = [mark()]
-    for job in jobs:
-        plain = model.encode(job.negative) if job.guidance != 1 else None
-        encoded.append((model.encode(job.prompt), plain))
-        readings.append(mark())
+    jobs = [words.job for words in read]
     first = jobs[0]
+    before = mark()
     canvas = read_canvas(first)
     ground = None if canvas is None else _seen(model, canvas)
-    readings.append(mark())
-    for job, words in zip(jobs, encoded, strict=True):
-        yield Encoded(job, " ... ".join(w.dropped for w in words if w and w.dropped))
+    looked = [before, mark()]
+    for job in jobs:
+        yield Encoded(job)
 
     total = first.sampler.model_copy(update={"steps": first.walked}).calls
     marks = [mark()]
-    steps = _walk(model, jobs, encoded, ground)
+    steps = _walk(model, read, ground)
     x = torch.empty(0)
     try:
         for index, x in enumerate(steps, start=1):  # noqa: B007  (the last x is the latents)
@@ -110,13 +127,13 @@ def _painted(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     if not bool(torch.isfinite(x).all()):
         raise _not_finite()
 
-    *reading, looking = model.clock.between(readings)
+    (looking,) = model.clock.between(looked)
     looking /= len(jobs)
     walked = tuple(seconds / len(jobs) for seconds in model.clock.between(marks))
-    for job, encode, latents in zip(jobs, reading, torch.split(x, 1), strict=True):
+    for (job, *_, reading), latents in zip(read, torch.split(x, 1), strict=True):
         before = mark()
         image, again, tiles = model.decode(latents)
-        (decode,) = model.clock.between([before, mark()])
+        (encode,), (decode,) = map(model.clock.between, (reading, [before, mark()]))
         if canvas is not None:
             image = canvas.pasted(image)
         yield Finished(job, image, Times(encode + looking, walked, decode), again, tiles)
@@ -143,19 +160,15 @@ def _seen(model: Model, canvas: Canvas) -> _Ground:
     return _Ground(image, repaint, model.hole(canvas.picture, mask))
 
 
-def _walk(
-    model: Model,
-    jobs: Sequence[Job],
-    encoded: Sequence[tuple[Words, Words | None]],
-    ground: _Ground | None,
-) -> Iterator[Tensor]:
+def _walk(model: Model, read: Sequence[_Read], ground: _Ground | None) -> Iterator[Tensor]:
     """Where all the latents stand after each network call. Raises JobError."""
+    jobs = [words.job for words in read]
     job = jobs[0]
     size = job.size
     assert size is not None
     assert job.guidance is not None
-    told = joined([prompted.states for prompted, _ in encoded])
-    away = [plain.states for _, plain in encoded if plain is not None]
+    told = joined([words.prompted for words in read])
+    away = [words.plain for words in read if words.plain is not None]
     network = classifier_free(
         _ask(model, ground),
         told,

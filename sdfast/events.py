@@ -27,8 +27,6 @@ class Encoded:
 
     job: Job
     """The job with everything filled in that was left to the model."""
-    dropped: str
-    """The words the prompt was too long for."""
 
 
 @dataclass(frozen=True, slots=True)

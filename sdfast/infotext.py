@@ -42,6 +42,7 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
         "Size": "{}x{}".format(*size),
         "Denoising strength": None if job.init is None else f"{job.how_strong:g}",
         "Model": model,
+        "Clip skip": job.clip_skip if job.clip_skip != 1 else None,
         "RNG": "CPU",
         "Version": f"sdfast {version}",
     }
@@ -100,6 +101,7 @@ _KEYS = {
     "Seed": "seed",
     "Size": "size",
     "Sampler": "sampler",
+    "Clip skip": "clip_skip",
 }
 _SAMPLERS: dict[tuple[str, str], str] = {
     **{said: a1111_name(*said) for said in A1111},

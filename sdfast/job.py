@@ -110,6 +110,9 @@ class Job(Value):
     strength: Annotated[float, Field(ge=0, le=1)] | None = None
     """How far from that picture to begin: 1 is at the very start, at noise; None is 0.75, and 1
     with a mask."""
+    clip_skip: Annotated[int, Field(ge=1, le=100)] | None = None
+    """The text encoder's layer that is listened to, counted from the last, which is 1; None is the
+    one that the model was trained on."""
     sampler: Sampler = DEFAULT
 
     @field_validator("prompt")

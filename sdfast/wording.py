@@ -99,6 +99,7 @@ _RANGES = {
     "rho": "from 0.5 to 20",
     "seed": "from 0 to 4294967295",
     "guidance": "from 0 to 100",
+    "clip_skip": "from 1 to 100",
     "eta": "from 0 to 2",
     "thresholding": "from 0.5 to 1",
     "strength": "from 0 to 1",

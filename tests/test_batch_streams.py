@@ -69,7 +69,6 @@ class Costless:
                 device="none",
                 dtype="none",
                 together=len(orders),
-                dropped="",
                 decoded_again=False,
             )
             for order in orders

@@ -122,6 +122,37 @@ def test_words_that_tiny_does_not_know_are_named(sdfast):
     assert "among them" not in err
 
 
+def test_a_long_weighted_prompt_is_painted_and_weighs(sdfast):
+    words = f"(a cat:1.3) [on the grass], {'snow ' * 40} BREAK night"
+    for prompt, name in ((words, "a"), (words.replace("1.3", "0.3"), "b")):
+        code, _, err = sdfast(*QUICK[:1], prompt, *QUICK[2:], "-x", "(fog)", "-o", f"{name}.png")
+        assert code == 0
+    assert pixels("a.png") != pixels("b.png")
+    assert "not among them" not in err
+    assert sdfast("gen", "--from", "a.png", "-o", "c.png")[0] == 0
+    assert pixels("a.png") == pixels("c.png")
+
+
+def test_syntax_that_is_not_followed_is_named(sdfast):
+    code, _, err = sdfast("gen", "a [cat:dog:0.5] [sun|moon]", *QUICK[2:])
+    assert code == 0
+    assert "note: read as words and not followed: `[cat:dog:0.5]`, `[sun|moon]`" in err
+
+
+def test_clip_skip_is_kept_in_the_picture_and_told_to_the_web_ui(sdfast):
+    sdfast(*QUICK, "--clip-skip", "2", "-o", "a.png")
+    sdfast(*QUICK, "-o", "b.png")
+    assert pixels("a.png") != pixels("b.png")
+    with Image.open("a.png") as picture:
+        assert ", Clip skip: 2, " in picture.text["parameters"]
+        assert json.loads(picture.text["sdfast"])["job"]["clip_skip"] == 2
+    sdfast("gen", "--from", "a.png", "-o", "c.png")
+    assert pixels("a.png") == pixels("c.png")
+    code, _, err = sdfast(*QUICK, "--clip-skip", "99")
+    assert code == 2
+    assert "clip_skip must be from 1 to" in err
+
+
 def test_quiet_says_nothing(sdfast):
     assert sdfast(*QUICK, "-q") == (0, "a-cat-1.png\n", "")
 
@@ -399,12 +430,12 @@ def test_what_a_foreign_recipe_says_and_we_cannot_do_is_named(sdfast, here):
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
-    info.add_text("parameters", "fog\nSteps: 3, Sampler: Euler a, CFG scale: 5, Clip skip: 2")
+    info.add_text("parameters", "fog\nSteps: 3, Sampler: Euler a, CFG scale: 5, ENSD: 2")
     Image.new("RGB", (64, 64)).save(here / "theirs.png", pnginfo=info)
     code, out, err = sdfast("gen", "--from", "theirs.png", "-m", "tiny")
     assert code == 0
     assert "Sampler" in err
-    assert "Clip skip" in err
+    assert "ENSD" in err
     assert pixels(out.strip())
 
 

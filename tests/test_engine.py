@@ -17,9 +17,7 @@ from sdfast.solver import NoiseSchedule, Prediction
 
 
 class Words:
-    """A prompt as its length, and nothing it was too long for."""
-
-    dropped = ""
+    """A prompt as its length."""
 
     def __init__(self, prompt):
         self.states = torch.full((1, 1, 1, 1), float(len(prompt)))
@@ -47,7 +45,7 @@ class Grey:
     def complete(self, job):
         return Source("grey", Path(), {}, (), {}, (64, 64), 7.5).complete(job)
 
-    def encode(self, prompt):
+    def encode(self, prompt, clip_skip=None):
         return Words(prompt)
 
     def noise(self, seed, size):

@@ -323,7 +323,7 @@ def test_half_precision_files_are_taken_where_they_are(broken):
             path = broken / file
             path.rename(path.with_suffix(".fp16.safetensors"))
     assert find(str(broken)).variant == "fp16"
-    assert load_model(str(broken), device="cpu").encode("fog").dropped == ""
+    assert load_model(str(broken), device="cpu").encode("fog").states.isfinite().all()
 
 
 def test_finding_a_model_imports_no_torch(small):

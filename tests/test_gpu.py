@@ -5,7 +5,7 @@ import torch
 
 from sdfast import generate
 from sdfast.bench.timing.ours import paint
-from sdfast.engine import _walk
+from sdfast.engine import _read, _walk
 from sdfast.job import read_job
 from sdfast.models import load_model
 
@@ -77,8 +77,7 @@ def test_the_walk_never_waits_for_the_gpu():
     model = load_model("tiny", device="cuda", dtype="fp16")
     (job,) = map(model.complete, jobs())
     list(generate(model, job))  # records
-    encoded = [(model.encode(job.prompt), model.encode(job.negative))]
-    steps = _walk(model, [job], encoded, None)
+    steps = _walk(model, [_read(model, job)], None)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:

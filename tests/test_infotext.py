@@ -65,6 +65,7 @@ jobs = st.builds(
     negative=st.just("") | prompts,
     seed=st.integers(0, 2**32 - 1),
     guidance=st.none() | st.floats(0, 100),
+    clip_skip=st.none() | st.integers(2, 12),
     sampler=st.builds(
         lambda sampler, steps: sampler.model_copy(update={"steps": steps}),
         samplers,
@@ -85,6 +86,7 @@ def test_the_web_ui_reads_every_value_back(job, model, size):
     assert pairs["Size"] == "{}x{}".format(*size)
     assert int(pairs["Seed"]) == job.seed
     assert int(pairs["Steps"]) == job.sampler.steps
+    assert (int(pairs["Clip skip"]) if "Clip skip" in pairs else None) == job.clip_skip
     assert (float(pairs["CFG scale"]) if "CFG scale" in pairs else None) == job.guidance
 
 
@@ -109,6 +111,7 @@ def test_a_job_with_a_sampler_of_the_web_ui_comes_back(job, size):
     assert back.sampler == job.sampler or not named
     assert (back.prompt, back.negative, back.seed) == (job.prompt, job.negative, job.seed)
     assert (back.guidance, back.size, back.model) == (job.guidance, size, "sd15")
+    assert back.clip_skip == job.clip_skip
 
 
 def test_the_pairs_stand_in_the_web_uis_order():
@@ -182,7 +185,7 @@ def test_a_sampler_that_walks_otherwise_there_is_not_taken_over(said):
     [
         "Sampler: Euler a",
         "Sampler: DPM++ 2M SDE",
-        "Clip skip: 2",
+        "Clip skip: none",
         "Model: dreamshaper",
         "RNG: GPU",
         "Size: 500x501",

@@ -56,7 +56,7 @@ def load():
 
 def paint(job):
     begun = time.monotonic()
-    yield Encoded(job, "")
+    yield Encoded(job)
     if job.prompt == "too much":
         raise DeviceError("out of memory on cpu while painting", "--size asks for fewer pixels")
     if job.prompt == "a bug":
@@ -439,7 +439,7 @@ def test_a_worker_that_goes_on_in_nonsense_is_lost(rest):
 def test_events_out_of_turn_are_nonsense():
     held = a_greeting()
     queued = wire.packed({"is": "queued", "ahead": 0})
-    encoded, stepped = wire.told(Encoded(job(), "")), wire.told(Stepped(1, 2))
+    encoded, stepped = wire.told(Encoded(job())), wire.told(Stepped(1, 2))
     painted = Finished(job(), Image.new("RGB", job().size), Times(0.1, (0.1,), 0.1), False)
     small = dataclasses.replace(painted, image=Image.new("RGB", (64, 64)))
     for events in (
@@ -612,7 +612,7 @@ def test_a_frame_comes_out_as_it_went_in():
     )
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        for sent in (Encoded(job(), "ä \ud800"), Stepped(3, None), Stepped(1, 20), event):
+        for sent in (Encoded(job()), Stepped(3, None), Stepped(1, 20), event):
             ours.sendall(wire.told(sent))
             heard = wire.hear_event(theirs, job())
             assert type(heard) is type(sent)

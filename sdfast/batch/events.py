@@ -26,8 +26,6 @@ class Painted:
     dtype: str
     together: int
     """Pictures that were painted in the same network calls."""
-    dropped: str
-    """The words the prompt was too long for."""
     decoded_again: bool
 
 

@@ -237,7 +237,6 @@ class _Shift:
             device=picture.device,
             dtype=picture.dtype,
             together=picture.together,
-            dropped=picture.dropped,
             decoded_again=picture.decoded_again,
         )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from sdfast import __version__, png
 from sdfast.batch.pictures import texts
 from sdfast.errors import DeviceError, ModelError, SdfastError
-from sdfast.events import Encoded, Finished, Times
+from sdfast.events import Finished, Times
 from sdfast.job import Job
 from sdfast.models import load_model
 
@@ -50,7 +50,6 @@ class Picture(NamedTuple):
     device: str
     dtype: str
     together: int
-    dropped: str
     decoded_again: bool
 
 
@@ -201,9 +200,8 @@ def _attempt(
     from sdfast.engine import generate_together
 
     events = list(generate_together(model, [order.job for order in orders]))
-    encoded = [event for event in events if isinstance(event, Encoded)]
     finished = [event for event in events if isinstance(event, Finished)]
-    for order, read, done in zip(orders, encoded, finished, strict=True):
+    for order, done in zip(orders, finished, strict=True):
         job = done.job
         assert job.size is not None
         recipe = png.recipe(job, version=__version__, model=job.model, size=job.size)
@@ -215,7 +213,6 @@ def _attempt(
             device=str(model.device),
             dtype=model.dtype_name,
             together=len(orders),
-            dropped=read.dropped,
             decoded_again=done.decoded_again,
         )
 

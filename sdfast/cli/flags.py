@@ -53,6 +53,15 @@ GuidanceInterval = Annotated[
         help="Guide on this part of the way only, such as 0.2:0.8; the rest costs half.",
     ),
 ]
+ClipSkip = Annotated[
+    Any,
+    typer.Option(
+        "--clip-skip",
+        parser=number,
+        metavar="N",
+        help="Listen to the text encoder's layer N from the end; 1 is the last. [the model's]",
+    ),
+]
 SamplerName = Annotated[
     str | None,
     typer.Option(

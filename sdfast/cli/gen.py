@@ -19,7 +19,7 @@ from sdfast.cli.painter import Painter, Wanted, by_ourselves, by_worker, leave_w
 
 if TYPE_CHECKING:
     from sdfast.config import Config
-    from sdfast.events import Encoded, Event, Finished
+    from sdfast.events import Event, Finished
     from sdfast.job import Job, Sampler
     from sdfast.models.source import Source
     from sdfast.warm.client import Turn
@@ -39,6 +39,7 @@ def gen(
     steps: flags.Steps = None,
     guidance: flags.Guidance = None,
     guidance_interval: flags.GuidanceInterval = None,
+    clip_skip: flags.ClipSkip = None,
     sampler: flags.SamplerName = None,
     order: flags.Order = None,
     method: flags.Method = None,
@@ -114,6 +115,7 @@ def gen(
         "steps": steps,
         "guidance": guidance,
         "guidance_interval": guidance_interval,
+        "clip_skip": clip_skip,
         "sampler": sampler,
         "order": order,
         "method": method,
@@ -194,6 +196,8 @@ def _paint(
     colour: bool,
     explain: bool,
 ) -> None:
+    from sdfast.errors import printable
+    from sdfast.prompt import not_followed
     from sdfast.warm.client import GoneError
 
     say = output.say
@@ -209,6 +213,9 @@ def _paint(
         listed = ", ".join(f'"{word}"' for word in strange)
         are = "is" if len(strange) == 1 else "are"
         say(f"note: {found.name} knows {found.things} things; {listed} {are} not among them")
+    if others := not_followed(text for job in jobs for text in (job.prompt, job.negative)):
+        listed = ", ".join(f"`{printable(text[:60])}`" for text in others[:5])
+        say(f"note: read as words and not followed: {listed}")
     show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
     prepared: set[object] = set()
     for job, place in zip(jobs, places, strict=True):
@@ -219,13 +226,11 @@ def _paint(
             with _compiling(job, say, draw=draw, colour=colour):
                 painter.prepare(job)
         try:
-            encoded, painted = _painted(painter, job, show)
+            painted = _painted(painter, job, show)
         except GoneError as gone:
             say(f"note: the worker is lost ({gone}); painting without it")
             painter = by_ourselves(found, wanted)
-            encoded, painted = _painted(painter, job, show)
-        if encoded.dropped:
-            say(f"note: too long for the model, which did not read: {encoded.dropped}")
+            painted = _painted(painter, job, show)
         output.write(painted, place, painter)
     if wanted.keep_warm is not None and painter is not worker:
         leave_worker(found, wanted, explained)
@@ -255,16 +260,13 @@ def _compiling(
         yield
 
 
-def _painted(
-    painter: Painter, job: Job, show: Callable[[Turn], Iterable[Event]]
-) -> tuple[Encoded, Finished]:
-    from sdfast.events import Encoded, Finished
+def _painted(painter: Painter, job: Job, show: Callable[[Turn], Iterable[Event]]) -> Finished:
+    from sdfast.events import Finished
 
     with painter.ask(job) as turn:
-        encoded, *_, painted = show(turn)
-    assert isinstance(encoded, Encoded)
+        *_, painted = show(turn)
     assert isinstance(painted, Finished)
-    return encoded, painted
+    return painted
 
 
 def _unseen(turn: Turn) -> Iterator[Event]:

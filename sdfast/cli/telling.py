@@ -61,11 +61,6 @@ class Telling:
             case Painted():
                 self.painted += 1
                 self._print(self._line(event) if self._as_json else event.path)
-                if event.dropped:
-                    self.say(
-                        f"note: {self._file}:{event.number} is too long for the model, "
-                        f"which did not read: {event.dropped}"
-                    )
             case Kept():
                 self.kept += 1
             case Failed():

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sdfast.errors import DeviceError, ModelError
+from sdfast.models.chunks import Chunk, read_chunks
 from sdfast.models.device import memory_errors
 from sdfast.models.networks import (
     Config,
@@ -36,22 +37,49 @@ class Place(NamedTuple):
     stage: Stage | None = None
 
 
-class Read(NamedTuple):
-    """What a prompt means to one encoder, and the words there was no room for."""
-
-    meaning: Meaning
-    dropped: str
-
-
 class Text(NamedTuple):
     """A tokenizer and the text encoder that it speaks to."""
 
     reader: Reader
     encoder: TextEncoder
 
-    def __call__(self, text: str, device: torch.device) -> Read:
-        tokens = self.reader.read(text, self.encoder.places)
-        return Read(self.encoder(torch.tensor([tokens.ids], device=device)), tokens.dropped)
+    def chunks(self, prompt: str) -> list[Chunk]:
+        return read_chunks(prompt, self.reader, self.encoder.places)
+
+    def __call__(self, chunks: list[Chunk], back: int, device: torch.device) -> Meaning:
+        """What the chunks mean `back` layers from the end, their words behind each other.
+
+        Every chunk is read by itself and weighed. States are [1, words, width]; the whole,
+        [1, width], is the first chunk's.
+        """
+        ids = torch.tensor([[token.id for token in chunk] for chunk in chunks], device=device)
+        weights = [[token.weight for token in chunk] for chunk in chunks]
+        normed, bare, whole = self.encoder(ids, back)
+        return Meaning(
+            emphasized(normed, weights).flatten(0, 1)[None],
+            emphasized(bare, weights).flatten(0, 1)[None],
+            None if whole is None else whole[:1],
+        )
+
+
+def emphasized(states: Tensor, weights: list[list[float]]) -> Tensor:
+    """States [chunks, words, width] times the words' weights, each chunk's mean kept as it was.
+
+    The emphasis that AUTOMATIC1111 calls `Original`, its default. Computed in float32.
+    """
+    if all(weight == 1 for chunk in weights for weight in chunk):
+        return states
+    plain = states.float()
+    weighed = plain * torch.tensor(weights, device=states.device)[..., None]
+    was, came = (x.mean((1, 2), keepdim=True) for x in (plain, weighed))
+    return (weighed * torch.where(came == 0, 1.0, was / came)).to(states.dtype)
+
+
+def in_chunks(encoders: list[Text], prompt: str) -> list[list[Chunk]]:
+    """The prompt as each encoder reads it, in as many chunks for all."""
+    read = [text.chunks(prompt) for text in encoders]
+    count = max(map(len, read))
+    return [r + text.chunks("") * (count - len(r)) for text, r in zip(encoders, read, strict=True)]
 
 
 def bare_unet(source: Source) -> UNet:
@@ -168,7 +196,7 @@ def _tokenizer(source: Source, words: Vocabulary, known: int) -> ClipTokenizer:
     """The tokenizer, if it speaks in tokens that the text encoder knows, below `known`."""
     try:
         tokenizer = ClipTokenizer(words.folder, words.pad)
-        tokenizer.read("a", 77)
+        tokenizer.read("a")
     except Exception as error:  # a broken vocabulary raises whatever its parser raises
         raise ModelError(
             f"`{source.name}`: the tokenizer cannot be read: {_said(error)}"

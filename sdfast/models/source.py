@@ -14,6 +14,7 @@ from sdfast.canvas import own_size
 from sdfast.errors import JobError, ModelError
 from sdfast.job import Job, read_job
 from sdfast.models.layout import TODAY, Layout
+from sdfast.prompt import bare_words
 
 _LITTLE_WORDS = frozenset(
     re.findall(
@@ -88,7 +89,7 @@ class Source:
 
     def strange_words(self, prompts: Iterable[str]) -> list[str]:
         """The words that mean nothing to a model which knows its own bounds."""
-        said = re.findall(r"[^\W\d_]{2,}", " ".join(prompts).lower())
+        said = re.findall(r"[^\W\d_]{2,}", " ".join(map(bare_words, prompts)).lower())
         known = self.words | _LITTLE_WORDS
         return [word for word in dict.fromkeys(said) if self.words and word not in known]
 

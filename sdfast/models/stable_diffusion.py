@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sdfast.errors import ModelError
+from sdfast.errors import JobError, ModelError
 from sdfast.job import Job
 from sdfast.models.compiled import compile_unet
 from sdfast.models.device import (
@@ -23,16 +23,15 @@ from sdfast.models.device import (
 )
 from sdfast.models.graphs import Graphs, recorder
 from sdfast.models.malloc import keep_memory
-from sdfast.models.networks import Decoder, Told
+from sdfast.models.networks import Decoder, Meaning, Told
 from sdfast.models.parts import (
     Place,
-    Read,
-    Text,
     bare_unet,
     check_parts,
     decoder,
     filled,
     fit,
+    in_chunks,
     texts,
     weigh,
 )
@@ -52,11 +51,10 @@ class WordsAndWhole(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What the UNet is told of a prompt, and the words it was too long for."""
+    """What the UNet is told of a prompt."""
 
     states: Tensor | WordsAndWhole
     """[1, words, width]; for XL there is more."""
-    dropped: str
 
 
 class Decoded(NamedTuple):
@@ -132,22 +130,33 @@ class StableDiffusion:
         return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
     @torch.inference_mode()
-    def encode(self, prompt: str) -> Context:
-        """The prompt as the UNet reads it. What does not fit is cut off, and said."""
+    def encode(self, prompt: str, clip_skip: int | None = None) -> Context:
+        """The prompt as the UNet reads it, of any length, its words weighed as it says.
+
+        `clip_skip` names the text encoder's layer, counted from the last, which is 1. Left open, it
+        is the layer the model was trained on: 1, and 2 for XL, which has none later. Raises
+        JobError if there is no such layer.
+        """
+        xl = self._source.xl
+        back = max(clip_skip or 1, 1 + xl)
+        layers = min(text.encoder.depth for text in self._texts)
+        if back > layers:
+            raise JobError(
+                f"clip_skip must be from 1 to {layers} for `{self.name}`, not {back}",
+                key="clip_skip",
+            )
+        read: list[Meaning] = []
         with memory_errors(self.device, "reading the prompt"):
-            read = [self._heard(text, prompt) for text in self._texts]
-        dropped = read[0].dropped
-        if not self._source.xl:
-            return Context(read[0].meaning.last, dropped)
-        whole = cast("Tensor", read[-1].meaning.whole)
-        said = WordsAndWhole(torch.cat([r.meaning.penultimate for r in read], -1), whole)
+            for text, chunks in zip(self._texts, in_chunks(self._texts, prompt), strict=True):
+                self._stage.call(text.encoder)
+                read.append(text(chunks, back, self.device))
+        if not xl:
+            return Context(read[0].normed)
+        whole = cast("Tensor", read[-1].whole)
+        said = WordsAndWhole(torch.cat([meaning.bare for meaning in read], -1), whole)
         if self._source.blank_is_zero and not prompt:
             said = WordsAndWhole(*map(torch.zeros_like, said))
-        return Context(said, dropped)
-
-    def _heard(self, text: Text, prompt: str) -> Read:
-        self._stage.call(text.encoder)
-        return text(prompt, self.device)
+        return Context(said)
 
     @torch.inference_mode()
     def look(self, picture: Image.Image) -> Tensor:

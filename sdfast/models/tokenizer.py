@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 _END = "<|endoftext|>"
@@ -21,17 +21,26 @@ _WORDS = (
 )
 
 
-class Tokens(NamedTuple):
-    """A text between its two ends, filled up to its places, and the words that found no place."""
+class Marks(NamedTuple):
+    """The tokens that are no words: both ends of a text, and what fills it up behind its end."""
 
-    ids: list[int]
-    dropped: str
+    begin: int
+    end: int
+    pad: int
 
 
 class Reader(Protocol):
-    """Anything that turns a text into numbers, `places` of them."""
+    """Anything that turns a text into numbers."""
 
-    def read(self, text: str, places: int) -> Tokens: ...
+    marks: Marks
+    comma: int | None
+    """The number of a comma, if it has one of its own."""
+    limit: int | None
+    """The most tokens of a text, with its ends, where the tokenizer knows better than the model."""
+
+    def read(self, text: str) -> list[int]:
+        """The numbers of a text of any length, without its ends."""
+        ...
 
 
 class ClipTokenizer:
@@ -43,7 +52,7 @@ class ClipTokenizer:
     def __init__(self, folder: Path, pad: int | None = None) -> None:
         config = _json(folder / "tokenizer_config.json")
         limit = config.get("model_max_length")
-        self._limit = limit if isinstance(limit, int) and limit > 2 else None
+        self.limit = limit if isinstance(limit, int) and limit > 2 else None
         whole = _json(folder / "tokenizer.json")
         added = _added(folder, config, whole)
         named = {key: _token(config.get(key) or default, added) for key, default in _NAMED.items()}
@@ -57,38 +66,31 @@ class ClipTokenizer:
                 pre_tokenizers.ByteLevel(add_prefix_space=False),
             ]
         )
-        self._tokens.decoder = decoders.ByteLevel()
         for token in (*added.values(), *named.values()):
             if token.content in {t.content for t in named.values()}:
                 token.special = True
             self._tokens.add_tokens([token])
         self.vocabulary: dict[str, int] = self._tokens.get_vocab()
-        self._begin, self._end, self._pad = (
-            self.vocabulary[named[key].content] for key in ("bos_token", "eos_token", "pad_token")
-        )
-        if pad is not None:
-            self._pad = pad
+        ends = ("bos_token", "eos_token", "pad_token")
+        marks = Marks(*(self.vocabulary[named[key].content] for key in ends))
+        self.marks = marks if pad is None else marks._replace(pad=pad)
+        self.comma = self.vocabulary.get(",</w>")
 
-    def read(self, text: str, places: int) -> Tokens:
-        room = min(places, self._limit or places) - 2
-        pieces: list[int] = self._tokens.encode(text, add_special_tokens=False).ids
-        ids = [self._begin, *pieces[:room], self._end]
-        ids += [self._pad] * (room + 2 - len(ids))
-        dropped: str = self._tokens.decode(pieces[room:], skip_special_tokens=False)
-        return Tokens(ids, dropped.replace("</w>", " ").strip())
+    def read(self, text: str) -> list[int]:
+        return self._tokens.encode(text, add_special_tokens=False).ids
 
 
 class AnyWords:
     """A number for each word, by its checksum: for models that mean nothing."""
 
-    def __init__(self, known: int) -> None:
-        self._known = known
+    comma: int | None = None
+    limit: int | None = None
 
-    def read(self, text: str, places: int) -> Tokens:
-        words, room = text.split(), places - 2
-        begin, end = self._known - 2, self._known - 1
-        ids = [begin, *(zlib.crc32(word.encode()) % begin for word in words[:room]), end]
-        return Tokens(ids + [end] * (places - len(ids)), " ".join(words[room:]))
+    def __init__(self, known: int) -> None:
+        self.marks = Marks(known - 2, known - 1, known - 1)
+
+    def read(self, text: str) -> list[int]:
+        return [zlib.crc32(word.encode()) % self.marks.begin for word in text.split()]
 
 
 def _model(folder: Path, whole: dict[str, Any], unknown: str) -> BPE:

@@ -19,13 +19,40 @@ Condition = Tensor | tuple[Tensor, ...]
 """What a network is told: one tensor, or several that belong together; one row a picture."""
 
 
+_MOST_WORDS = 4096
+"""Beyond this, two conditions are better asked about one after the other than together."""
+
+
+def length(condition: Condition) -> int:
+    """How many words a condition has: its second axis, and of several tensors the first's."""
+    words = condition if isinstance(condition, Tensor) else condition[0]
+    return words.shape[1] if words.dim() > 1 else 1
+
+
 def joined(conditions: Sequence[Condition]) -> Condition:
-    """Conditions below each other, as one of their kind."""
-    first = conditions[0]
+    """Conditions below each other, as one of their kind.
+
+    Those of fewer words are repeated until all have as many. To attention, each word's weight then
+    is spread over its copies, so that the network says what it would of each alone.
+    """
+    words = math.lcm(*map(length, conditions))
+    whole = [_repeated(c, words // length(c)) for c in conditions]
+    first = whole[0]
     if isinstance(first, Tensor):
-        return torch.cat([c for c in conditions if isinstance(c, Tensor)])
-    rows = [torch.cat(part) for part in zip(*conditions, strict=True)]
+        return torch.cat([c for c in whole if isinstance(c, Tensor)])
+    rows = [torch.cat(part) for part in zip(*whole, strict=True)]
     return cast("Any", first)._make(rows) if hasattr(first, "_make") else tuple(rows)
+
+
+def _repeated(condition: Condition, times: int) -> Condition:
+    """The condition with its words said so many times."""
+    if times == 1:
+        return condition
+    if isinstance(condition, Tensor):
+        return torch.cat([condition] * times, 1)
+    words, *more = condition
+    rows = [torch.cat([words] * times, 1), *more]
+    return cast("Any", condition)._make(rows) if hasattr(condition, "_make") else tuple(rows)
 
 
 def classifier_free(
@@ -37,18 +64,22 @@ def classifier_free(
 ) -> Network:
     """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond.
 
-    `network(x, t, condition)` is asked for both in one batch; at scale 1, or without `plain`, for
+    `network(x, t, condition)` is asked for both in one batch, unless their words are very many and
+    of numbers that do not go together; at scale 1, or without `plain`, for
     `prompted` alone. Conditions have one row a picture. `during` names the first and the last time
     at which to guide at all (arXiv 2404.07724).
     """
     if plain is None or scale == 1:
         return lambda x, t: network(x, t, prompted)
-    both = joined([plain, prompted])
+    alike = math.lcm(length(plain), length(prompted)) <= _MOST_WORDS
+    both = joined([plain, prompted]) if alike else None
     first, last = during or (math.inf, -math.inf)
 
     def guided(x: Tensor, t: float) -> Tensor:
         if not first >= t >= last:
             return network(x, t, prompted)
+        if both is None:
+            return guide(network(x, t, plain), network(x, t, prompted), scale)
         untold, told = network(torch.cat([x, x]), t, both).chunk(2)
         return guide(untold, told, scale)
 

@@ -5,7 +5,7 @@ A frame is two lengths, a record as JSON and, with a picture, its pixels. The co
     worker    a greeting: what it holds
     client    {"job": ...}
     worker    {"is": "queued", "ahead": pictures that are painted first}
-              {"is": "encoded", "dropped": words}
+              {"is": "encoded"}
               {"is": "stepped", "index": 1, "total": 20}, ...
               {"is": "finished", "size": [w, h], "times": [...], "again": false, "tiles": 1}
               and the pixels
@@ -120,8 +120,8 @@ def told(event: "Event") -> bytes:
     from sdfast.events import Encoded, Finished, Stepped
 
     match event:
-        case Encoded(_, dropped):
-            return packed({"is": "encoded", "dropped": dropped})
+        case Encoded():
+            return packed({"is": "encoded"})
         case Stepped(index, total):
             return packed({"is": "stepped", "index": index, "total": total})
         case Finished(_, image, times, again, tiles):
@@ -146,8 +146,8 @@ def hear_event(connection: socket.socket, job: Job) -> "Event":
 
     record, pixels = receive(connection, None, _MOST_PIXELS)
     match record:
-        case {"is": "encoded", "dropped": str(dropped)}:
-            return Encoded(job, dropped)
+        case {"is": "encoded"}:
+            return Encoded(job)
         case {"is": "stepped", "index": int(index), "total": int() | None as total} if index > 0:
             return Stepped(index, total)
         case {

@@ -17,13 +17,14 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Meaning(NamedTuple):
-    """Hidden states [n, words, width], and where there is a projection the whole, [n, width]."""
+    """Hidden states [n, words, width] of one layer, and where there is a projection the whole."""
 
-    last: Tensor
-    """Of the last layer, normed: what Stable Diffusion 1.x and 2.x read."""
-    penultimate: Tensor
-    """Of the layer before it, as it is: what XL reads."""
+    normed: Tensor
+    """By the final norm: what Stable Diffusion 1.x and 2.x read, of the last layer."""
+    bare: Tensor
+    """As they are: what XL reads, of the last but one."""
     whole: Tensor | None
+    """What the text means as one, [n, width], always of the last layer."""
 
 
 class _Embedding(nn.Module):
@@ -97,7 +98,7 @@ class TextEncoder(nn.Module):
         self.places = config.count("max_position_embeddings", 77)
         self.width = config.count("hidden_size", 512)
         inner = config.count("intermediate_size", 2048)
-        layers = config.count("num_hidden_layers", 12, most=256)
+        self.depth = layers = config.count("num_hidden_layers", 12, most=256)
         heads = config.count("num_attention_heads", 8)
         config.divides("num_attention_heads", heads, self.width)
         activation = config.one_of("hidden_act", _ACTIVATIONS, "quick_gelu")
@@ -113,15 +114,17 @@ class TextEncoder(nn.Module):
                 self.width, config.count("projection_dim", 512), bias=False
             )
 
-    def forward(self, ids: Tensor) -> Meaning:
-        """What tokens mean, [n, words]."""
-        x = before = self.embeddings(ids)
+    def forward(self, ids: Tensor, back: int = 1) -> Meaning:
+        """What tokens [n, words] mean in a layer, counted from the last, which is 1."""
+        states = [self.embeddings(ids)]
         for layer in self.encoder.layers:
-            before, x = x, layer(x)
-        last = self.final_layer_norm(x)
+            states.append(layer(states[-1]))
+        bare = states[-back]
+        normed = self.final_layer_norm(bare)
         if not hasattr(self, "text_projection"):
-            return Meaning(last, before, None)
+            return Meaning(normed, bare, None)
+        last = self.final_layer_norm(states[-1])
         # configs from before transformers 4.31 say 2 and mean the highest token there is
         end = ids if self._end == 2 else (ids == self._end).int()
         rows = torch.arange(len(ids), device=ids.device)
-        return Meaning(last, before, self.text_projection(last[rows, end.argmax(-1)]))
+        return Meaning(normed, bare, self.text_projection(last[rows, end.argmax(-1)]))
