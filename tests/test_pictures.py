@@ -28,6 +28,7 @@ from sdfast.errors import JobError
 from sdfast.events import Finished
 from sdfast.job import read_job
 from sdfast.models.find import find
+from sdfast.models.networks import Encoder
 from sdfast.solver import NoiseSchedule, inpainting, noised, solve
 
 SIZE = (96, 64)
@@ -358,6 +359,18 @@ def test_a_picture_remembers_where_it_began_and_is_painted_again_from_there(file
     assert (kept["init"], kept["strength"], kept["size"]) == ("photo.png", 0.5, "96x64")
     assert sdfast("gen", "--from", "x.png", "-m", str(small), "-o", "y.png", "-q")[0] == 0
     assert Image.open("y.png").tobytes() == Image.open("x.png").tobytes()
+
+
+def test_a_picture_is_looked_at_once_for_all_that_are_painted_over_it(files, monkeypatch):
+    model, asked = load_model(str(write_inpainting_model(files / "model")), device="cpu"), []
+    true = Encoder.forward
+    monkeypatch.setattr(Encoder, "forward", lambda self, x: asked.append(1) or true(self, x))
+    for seed in (1, 2):
+        list(generate(model, a_job(files, mask=True, seed=seed, steps=2)))
+    assert len(asked) == 2  # whole, and with its hole
+    photo().transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files / "photo.png")
+    list(generate(model, a_job(files, steps=2)))
+    assert len(asked) == 4  # without a mask all is hole, and that is looked at, too
 
 
 def test_an_inpainting_model_paints_without_a_picture_too(tmp_path_factory):
