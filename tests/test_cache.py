@@ -1,20 +1,20 @@
-"""The Hugging Face cache: what an interrupted download leaves, and how it is mended."""
+"""The Hugging Face cache: what is in it, what an interrupted download leaves, and what goes."""
 
+import importlib.util
 import json
 import os
 import pty
 import shutil
-import socket
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from sdfast.cli import run_command
 from sdfast.config import load_config
+from sdfast.models.cache import amount, cache_folder
 from sdfast.models.find import find, is_cached, target_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -36,54 +36,10 @@ def put(small):
     shutil.rmtree(cache, ignore_errors=True)
 
 
-@pytest.fixture
-def hub(small):
-    """A Hub on this machine, with the small model under every name: its address."""
-    files = {str(f.relative_to(small)): f.read_bytes() for f in small.rglob("*") if f.is_file()}
-    tree = [{"type": "file", "path": n, "size": len(b), "oid": n} for n, b in files.items()]
-    about = {"id": "any/model", "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_GET(self):
-            name = self.path.partition(f"/resolve/{COMMIT}/")[2]
-            said = json.dumps(tree if "/tree/" in self.path else about).encode()
-            body = files[name] if name else said
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Content-Type", "application/json")
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{name.replace("/", "-")}"')
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 def sdfast(monkeypatch, *words):
     """Run a command in this process: its exit code."""
     monkeypatch.setattr(sys, "argv", ["sdfast", *words])
     return run_command()
-
-
-def online(address, *words):
-    """Run a command as a process that finds the Hub at that address."""
-    return subprocess.run(
-        [sys.executable, "-m", "sdfast", *words],
-        env=os.environ | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def cut(path):
@@ -127,28 +83,6 @@ def test_what_is_not_whole_is_neither_cached_nor_listed_as_usable(
     assert "not in the cache" in listed["sd15"]
 
 
-def test_pulling_mends_what_an_interrupted_download_left(put, hub):
-    folder = put("some/model")
-    (folder / UNET).unlink()
-    (folder / "unet" / "config.json").unlink()
-    kept = (folder / "vae" / "config.json").stat().st_mtime_ns
-    pulled = online(hub, "models", "pull", "some/model")
-    assert pulled.stdout == f"{folder}\n", pulled.stderr
-    assert find("some/model", offline=True).path == folder
-    assert (folder / "vae" / "config.json").stat().st_mtime_ns == kept
-
-
-def test_a_machine_without_a_network_is_told_in_one_line():
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    pulled = online(f"http://127.0.0.1:{port}", "models", "pull", "some/model")
-    assert pulled.returncode == 3
-    said, hint = pulled.stderr.splitlines()
-    assert said.startswith("error: `some/model` could not be fetched: ")
-    assert hint == "hint: once that is put right: sdfast models pull some/model"
-
-
 def test_removing_a_model_leaves_its_mirror_and_the_dataset_of_its_name(put, monkeypatch):
     model, mirror = put("some/thing"), put("another/thing")
     dataset = put("some/thing", "datasets")
@@ -172,6 +106,137 @@ def test_a_model_is_kept_if_the_answer_is_no(put):
     os.close(follower)
     assert (asked.returncode, folder.exists()) == (0, True)
     assert "kept some/model" in asked.stderr
+
+
+def test_removing_tells_what_it_freed_and_frees_it(put, monkeypatch, capsys):
+    folder = put("some/model")
+    (home := folder.parents[1]).joinpath("blobs").mkdir()
+    (home / "blobs" / f"{COMMIT}.incomplete").write_bytes(bytes(10_000_000))
+    size = sum(f.stat().st_size for f in home.rglob("*") if f.is_file())
+    assert sdfast(monkeypatch, "models", "rm", "some/model", "-y") == 0
+    ref = len(COMMIT)
+    assert f"removed some/model, which frees {amount(size - ref)}" in capsys.readouterr().err
+    assert not home.exists()
+
+
+def test_without_a_terminal_nothing_is_removed_unless_it_is_told_to(put):
+    folder = put("some/model")
+    asked = subprocess.run(
+        [sys.executable, "-m", "sdfast", "models", "rm", "some/model"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (asked.returncode, folder.exists()) == (2, True)
+    assert "-y" in asked.stderr
+
+
+@pytest.mark.parametrize("name", ["tiny", "random:sd15", "..", "../../x", "/", "."])
+def test_what_is_not_in_the_cache_is_not_removed(put, monkeypatch, name):
+    folder = put("some/model")
+    assert sdfast(monkeypatch, "models", "rm", name, "-y") in (2, 3)
+    assert folder.exists()
+    assert find("tiny").path.exists()
+
+
+def test_a_model_that_is_kept_elsewhere_is_not_removed(put, monkeypatch, capsys, tmp_path):
+    home = put("some/model").parents[1]
+    away = Path(shutil.move(home, tmp_path / "away"))
+    home.symlink_to(away)
+    assert find("some/model", offline=True)
+    assert sdfast(monkeypatch, "models", "rm", "some/model", "-y") == 3
+    assert "is a link to" in capsys.readouterr().err
+    assert (away / "snapshots" / COMMIT / UNET).exists()
+
+
+FAMILIES = {
+    "Stable Diffusion 1.x": ("StableDiffusionPipeline", 768, 4),
+    "Stable Diffusion 2.x": ("StableDiffusionPipeline", 1024, 4),
+    "Stable Diffusion XL": ("StableDiffusionXLPipeline", 2048, 4),
+    "Stable Diffusion 1.x, inpainting": ("StableDiffusionInpaintPipeline", 768, 9),
+    "Stable Diffusion 2.x, inpainting": ("StableDiffusionInpaintPipeline", 1024, 9),
+    "Stable Diffusion XL, inpainting": ("StableDiffusionXLInpaintPipeline", 2048, 9),
+    "FluxPipeline": ("FluxPipeline", None, 64),
+}
+"""What is listed, of which pipeline, width of words and channels."""
+
+
+@pytest.mark.parametrize("told", FAMILIES)
+def test_a_family_is_told_from_configs(put, monkeypatch, capsys, told):
+    kind, words, channels = FAMILIES[told]
+    folder = put("some/model")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    unet = {"cross_attention_dim": words, "in_channels": channels}
+    (folder / "unet" / "config.json").write_text(json.dumps(unet))
+    assert sdfast(monkeypatch, "models", "list", "--json") == 0
+    entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (entry,) = (entry for entry in entries if entry["kind"] == "cached")
+    assert (entry["name"], entry["family"]) == ("some/model", told)
+    assert entry["precisions"] == ["fp32"]
+    assert entry["bytes"] == sum(
+        f.stat().st_size for f in folder.parents[1].rglob("*") if f.is_file()
+    )
+
+
+def test_a_precision_is_told_from_the_weights_and_not_from_their_names(put, monkeypatch, capsys):
+    folder = put("some/model")
+    half = {name: tensor.half() for name, tensor in load_file(folder / UNET).items()}
+    save_file(half, folder / UNET, {"format": "pt"})
+    sdfast(monkeypatch, "models", "list")
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.endswith("Stable Diffusion, fp16")
+
+
+def test_listing_wakes_neither_torch_nor_huggingface_hub(put):
+    put("some/model")
+    code = (
+        "import sys; from sdfast.cli import run_command; run_command();"
+        "sys.exit(bool({'torch', 'huggingface_hub'} & set(sys.modules)))"
+    )
+    listed = subprocess.run(
+        [sys.executable, "-c", code, "models", "list"], capture_output=True, text=True, check=False
+    )
+    assert listed.returncode == 0
+    assert "some/model" in listed.stdout
+
+
+def test_painting_with_tiny_wakes_no_huggingface_hub(tmp_path):
+    code = (
+        "import sys; from sdfast.cli import run_command; run_command();"
+        "sys.exit('huggingface_hub' in sys.modules)"
+    )
+    words = [sys.executable, "-c", code, "gen", "a cat", "-s", "1", "-o", str(tmp_path / "c.png")]
+    painted = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert painted.returncode == 0, painted.stderr
+    assert (tmp_path / "c.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "place"),
+    [
+        ({"HF_HUB_CACHE": "/a/hub"}, "/a/hub"),
+        ({"HF_HUB_CACHE": "~/hub"}, "/home/me/hub"),
+        ({"HF_HOME": "/b"}, "/b/hub"),
+        ({"HF_HOME": "$SOMEWHERE/b"}, "/where/b/hub"),
+        ({"HUGGINGFACE_HUB_CACHE": "/c"}, "/c"),
+        ({"XDG_CACHE_HOME": "/d"}, "/d/huggingface/hub"),
+        ({}, "/home/me/.cache/huggingface/hub"),
+        ({"HF_HOME": "/b", "HF_HUB_CACHE": "/a"}, "/a"),
+    ],
+)
+def test_the_cache_is_where_huggingface_hub_has_it(monkeypatch, environment, place):
+    for name in ("HF_HUB_CACHE", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", "SOMEWHERE": "/where", **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert str(cache_folder()) == place
+    # its own answer, from a copy of the module that reads the environment now
+    found = importlib.util.find_spec("huggingface_hub.constants")
+    theirs = importlib.util.module_from_spec(found)
+    found.loader.exec_module(theirs)
+    assert place == theirs.HF_HUB_CACHE
 
 
 def test_an_alias_of_an_alias_keeps_what_that_stands_for(monkeypatch):

@@ -74,15 +74,15 @@ def test_an_alias_may_stand_for_another_name():
 
 
 def test_an_unknown_name_brings_the_nearest_one():
-    with pytest.raises(ModelError, match="no model `sd51`") as caught:
-        find("sd51")
+    with pytest.raises(ModelError, match="no model `sd-15`") as caught:
+        find("sd-15")
     assert caught.value.hint == "did you mean `sd15`?"
 
 
 def test_a_name_like_no_other_brings_all_of_them():
     with pytest.raises(ModelError) as caught:
         find("xyzzy", {"mine": "somewhere"})
-    assert caught.value.hint == "known are `tiny`, `sd15`, `sd14`, `mine`"
+    assert caught.value.hint == "known are `tiny`, `sd15`, `sd14`, `sd21`, `sdxl`, `mine`"
 
 
 @pytest.mark.parametrize(

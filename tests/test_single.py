@@ -217,7 +217,7 @@ def test_any_cached_models_tokenizer_serves(models, tmp_path, monkeypatch):
     both = models("sd15")
     snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / "abc"
     shutil.copytree(both.folder, snapshot)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "away").mkdir()
     path = shutil.copy(both.file, tmp_path / "away" / "alone.safetensors")
     assert find(str(path)).vocabularies[0].folder == snapshot / "tokenizer"

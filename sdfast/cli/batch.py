@@ -167,7 +167,15 @@ def batch(
     record = resolve(given, preset, None, config).record
     read_job({"prompt": "any", **record})
     rules = Rules(read_shard(shard), limit, fail_fast=fail_fast, retry_failed=retry_failed)
-    found = find_model(record.get("model"), config, say, offline=offline, fetch=not dry_run)
+    found = find_model(
+        record.get("model"),
+        config,
+        say,
+        offline=offline,
+        fetch=not dry_run,
+        draw=not quiet,
+        colour=not no_color,
+    )
     store, template = open_store(out or config.out)
     home = manifest_folder(manifest, store)
     naming = Naming(

@@ -20,11 +20,11 @@ def doctor() -> None:
 
     from sdfast import __version__
     from sdfast.config import config_file
-    from sdfast.models.cache import stored
+    from sdfast.models.cache import cache_folder, stored
     from sdfast.models.device import cpu_has_bfloat16, pick_device
     from sdfast.presets import folders, names
 
-    cache = Path(constants.HF_HUB_CACHE)
+    cache = cache_folder()
     device = pick_device()
     rows = {
         "sdfast": __version__,

@@ -146,7 +146,15 @@ def gen(
     if asked.model_from_picture and name is not None:
         found = _find_as_painted(name, config)
     else:
-        found = find_model(name, config, output.say, offline=offline, fetch=not dry_run)
+        found = find_model(
+            name,
+            config,
+            output.say,
+            offline=offline,
+            fetch=not dry_run,
+            draw=not quiet,
+            colour=not no_color,
+        )
     if save is not None:
         kept = {k: v for k, v in asked.record.items() if k != "model"}
         save_preset(save, layered(kept, {"model": model}))

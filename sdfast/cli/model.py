@@ -11,13 +11,20 @@ if TYPE_CHECKING:
 
 
 def find_model(
-    name: str | None, config: Config, say: Callable[[str], None], *, offline: bool, fetch: bool
+    name: str | None,
+    config: Config,
+    say: Callable[[str], None],
+    *,
+    offline: bool,
+    fetch: bool,
+    draw: bool = True,
+    colour: bool = True,
 ) -> Source | None:
     """The model asked for; else Stable Diffusion if it is in the cache; else the built-in one.
 
-    Without `fetch`, one that would have to be downloaded is None.
+    Without `fetch`, one that would have to be downloaded is None; with `draw` it is seen coming.
     """
-    from sdfast.models.find import find, is_cached
+    from sdfast.models.find import find, is_cached, target_of
 
     if name is None:
         name = "sd15" if is_cached("sd15") else "tiny"
@@ -30,5 +37,7 @@ def find_model(
         if not fetch:
             return None
         if not offline:
-            say(f"fetching `{name}` from the Hugging Face Hub")
+            from sdfast.cli.fetching import fetch as fetch_model
+
+            fetch_model(target_of(name, config.aliases), say, draw=draw, colour=colour)
     return find(name, config.aliases, offline=offline)

@@ -4,8 +4,10 @@ There is no second store: what diffusers has fetched is here too, and what is pu
 finds.
 """
 
+import json
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -21,37 +23,93 @@ def root(context: typer.Context) -> None:
 
 
 @app.command("list", help="What can be painted with: built in, in the cache, and by alias.")
-def list_models() -> None:
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line each.")] = False,
+) -> None:
     from sdfast.config import load_config
+    from sdfast.models.cache import amount
+
+    for entry in _entries(load_config().aliases):
+        if as_json:
+            print(json.dumps(entry, ensure_ascii=False))
+            continue
+        size = amount(entry["bytes"]) if entry["bytes"] else ""
+        print(f"{entry['name']:<48} {size:>9}  {_note(entry)}".rstrip())
+
+
+def _entries(aliases: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """What is listed, as JSON has it."""
     from sdfast.models.cache import stored
+    from sdfast.models.family import precisions
     from sdfast.models.find import TINY, is_cached, short_names, target_of
 
-    aliases = load_config().aliases
-
-    def row(name: str, size: str, note: str) -> None:
-        print(f"{name:<48} {size:>9}  {note}".rstrip())
-
-    bytes_of_tiny = sum(f.stat().st_size for f in TINY.rglob("*") if f.is_file())
-    row("tiny", _size(bytes_of_tiny), "built in")
+    yield {
+        "name": "tiny",
+        "kind": "built-in",
+        "bytes": sum(f.stat().st_size for f in TINY.rglob("*") if f.is_file()),
+        "family": "Stable Diffusion",
+        "precisions": precisions(TINY),
+        "whole": True,
+        "folder": str(TINY),
+    }
     for model in stored():
-        row(model.repo, _size(model.size), "" if model.whole else "not usable: parts are missing")
+        yield {
+            "name": model.repo,
+            "kind": "cached",
+            "bytes": model.size,
+            "family": model.family,
+            "precisions": model.precisions,
+            "whole": model.whole,
+            "interrupted_bytes": model.begun,
+            "folder": str(model.folder),
+        }
     for name in short_names(aliases)[1:]:
-        absent = "" if is_cached(name, aliases) else " (not in the cache)"
-        row(name, "", f"= {target_of(name, aliases)}{absent}")
+        yield {
+            "name": name,
+            "kind": "alias",
+            "bytes": 0,
+            "target": target_of(name, aliases),
+            "cached": is_cached(name, aliases),
+        }
 
 
-@app.command("pull", help="Fetch a model from the Hugging Face Hub into its cache.")
-def pull(name: Name) -> None:
+def _note(entry: dict[str, Any]) -> str:
+    """What a line of the list says besides the name and the size."""
+    if entry["kind"] == "built-in":
+        return "built in"
+    if entry["kind"] == "alias":
+        return f"= {entry['target']}" + ("" if entry["cached"] else " (not in the cache)")
+    told = ", ".join(filter(None, (entry["family"], *entry["precisions"])))
+    if not entry["whole"]:
+        goes_on = f"parts are missing; `sdfast models pull {entry['name']}` goes on"
+        return f"{told}: {goes_on}" if told else goes_on
+    return told + (", another download was interrupted" if entry["interrupted_bytes"] else "")
+
+
+@app.command(
+    "pull", help="Fetch a model from the Hugging Face Hub into its cache, or go on with it."
+)
+def pull(
+    name: Name,
+    full: Annotated[
+        bool, typer.Option("--full", help="Full precision, which `--dtype fp32` then uses.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
+) -> None:
+    from sdfast.cli.fetching import fetch
     from sdfast.config import load_config
-    from sdfast.errors import UsageError
-    from sdfast.models.find import pull as fetch
-    from sdfast.models.find import target_of
+    from sdfast.models.find import hub_id
     from sdfast.models.folder import open_folder
 
-    repo = target_of(name, load_config().aliases)
-    if repo == "tiny":
-        raise UsageError("`tiny` is built in; there is nothing to pull")
-    print(open_folder(repo, fetch(repo)).path)
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    repo = hub_id(name, load_config().aliases)
+    folder = fetch(repo, say, draw=not quiet, colour=not no_color, full=full, offline=offline)
+    print(open_folder(repo, folder).path)
 
 
 @app.command("rm", help="Remove a model from the cache; asks first.")
@@ -60,7 +118,7 @@ def remove(
 ) -> None:
     from sdfast.config import load_config
     from sdfast.errors import ModelError, UsageError
-    from sdfast.models.cache import delete, stored
+    from sdfast.models.cache import amount, delete, stored
     from sdfast.models.find import target_of
     from sdfast.wording import nearest
 
@@ -71,15 +129,14 @@ def remove(
     if repo not in kept:
         hint = nearest(repo, tuple(kept)) if kept else "the cache is empty"
         raise ModelError(f"`{name}` is not in the cache", hint)
-    question = f"remove {repo} ({_size(kept[repo].size)})?"
+    question = f"remove {repo} ({amount(kept[repo].size)})?"
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"will not {question[:-1]} without being told to", "-y")
         if not typer.confirm(question, err=True):
             print(f"kept {repo}", file=sys.stderr)
             return
-    delete(repo)
-    print(f"removed {repo}", file=sys.stderr)
+    print(f"removed {repo}, which frees {amount(delete(repo))}", file=sys.stderr)
 
 
 @app.command("alias", help="Let a short name stand for a Hub id or a folder.")
@@ -107,7 +164,3 @@ def alias(
     known = name in short_names(aliases)
     says = f"= {target_of(name, aliases)}" if known else "is forgotten"
     print(f"{name} {says}", file=sys.stderr)
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,40 +1,150 @@
-"""What stands in the Hugging Face cache."""
+"""The Hugging Face cache as it lies on the disk: which models it holds, and which are whole.
 
+    models--OWNER--NAME/blobs/HASH              a file; HASH.incomplete is the part that has come
+                       /snapshots/COMMIT/PATH   a link to it under its name
+                       /refs/main               the commit that counts
+
+There is no second store, and reading this one wakes nothing of huggingface_hub.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from sdfast.models.find import cached
+from sdfast.errors import ModelError
+from sdfast.models.family import family, precisions
+from sdfast.models.folder import check_files
+
+INDEX = "model_index.json"
+"""What makes a repository a pipeline."""
+
+PARTLY = ".incomplete"
+"""What the name of a blob ends in that is not whole yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A repository in the cache; `size` in bytes, `whole` if no file it needs is missing."""
+    """A pipeline in the cache."""
 
     repo: str
     size: int
+    """Bytes on the disk, of all its commits and of what was broken off."""
     whole: bool
+    """Whether no file it needs is missing."""
+    begun: int
+    """Bytes of downloads that were broken off, or are on their way."""
+    family: str
+    """`Stable Diffusion 1.x`, ...; empty if that cannot be told yet."""
+    precisions: tuple[str, ...]
+    """`fp16`, `fp32`, ...: what its UNet's weights are stored in."""
+    folder: Path
+
+
+def cache_folder() -> Path:
+    """Where huggingface_hub keeps its cache, read from the same environment."""
+    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("HF_HOME", os.path.join(home, "huggingface"))  # noqa: PTH118
+    hub = os.environ.get("HUGGINGFACE_HUB_CACHE", os.path.join(home, "hub"))  # noqa: PTH118
+    hub = os.environ.get("HF_HUB_CACHE", hub)
+    return Path(os.path.expandvars(os.path.expanduser(hub)))  # noqa: PTH111 - an unknown ~ stays
+
+
+def home_of(repo: str) -> Path:
+    """The folder of a repository in the cache, be it there or not."""
+    return cache_folder() / f"models--{repo.replace('/', '--')}"
+
+
+def cached(repo: str) -> Path | None:
+    """The snapshot of a Hub repository in the cache, if every file needed is there and whole.
+
+    A download that was interrupted leaves one that is not.
+    """
+    try:
+        home = home_of(repo)
+        commit = (home / "refs" / "main").read_text(encoding="utf-8").strip()
+        if not commit.isalnum():
+            return None
+        check_files(repo, home / "snapshots" / commit)
+    except (OSError, ValueError, ModelError):
+        return None
+    return home / "snapshots" / commit
 
 
 def stored() -> list[Stored]:
-    """Every repository in the cache that holds a pipeline."""
-    from huggingface_hub import CacheNotFound, scan_cache_dir
+    """Every pipeline in the cache, by name."""
+    return [_stored(home) for home in sorted(_homes())]
 
+
+def _homes() -> Iterator[Path]:
     try:
-        cache = scan_cache_dir()
-    except CacheNotFound:
-        return []
-    return [
-        Stored(repo.repo_id, repo.size_on_disk, cached(repo.repo_id) is not None)
-        for repo in sorted(cache.repos, key=lambda r: r.repo_id)
-        if repo.repo_type == "model"
-        and any(f.file_name == "model_index.json" for r in repo.revisions for f in r.files)
-    ]
+        found = list(cache_folder().glob("models--*--*"))
+    except OSError:
+        return
+    for home in found:
+        if next(home.glob(f"snapshots/*/{INDEX}"), None):
+            yield home
 
 
-def delete(repo: str) -> None:
-    """Remove every revision of a model from the cache."""
+def _stored(home: Path) -> Stored:
+    repo = home.name.removeprefix("models--").replace("--", "/", 1)
+    whole = cached(repo)
+    newest = max(home.glob(f"snapshots/*/{INDEX}"), key=lambda index: index.lstat().st_mtime)
+    folder = whole or newest.parent
+    return Stored(
+        repo=repo,
+        size=sum(_files(home).values()),
+        whole=whole is not None,
+        begun=sum(size_of(part) or 0 for part in home.glob(f"blobs/*{PARTLY}")),
+        family=family(folder),
+        precisions=precisions(folder),
+        folder=folder,
+    )
+
+
+def amount(count: float, digits: int = 1) -> str:
+    """So many bytes, in words."""
+    gigabytes = count >= 1e9
+    return f"{count / (1e9 if gigabytes else 1e6):.{digits}f} {'GB' if gigabytes else 'MB'}"
+
+
+def size_of(path: Path) -> int | None:
+    """Bytes of a file, or None if it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _files(home: Path) -> dict[Path, int]:
+    """A repository's files, each once, with their bytes: names are links to blobs."""
+    return {path.resolve(): size_of(path) or 0 for path in home.rglob("*") if path.is_file()}
+
+
+def delete(repo: str) -> int:
+    """Remove a model from the cache with all its commits; the bytes that are free afterwards.
+
+    Raises ModelError for one whose folder only leads to another place.
+    """
+    home = home_of(repo)
+    if home.is_symlink():
+        raise ModelError(
+            f"`{repo}` is a link to {home.resolve()}, which is not in the cache",
+            f"that folder is yours to remove, and then the link: {home}",
+        )
+    before = _files(home)
+    _delete_commits(repo)
+    if home.exists():  # what was broken off, or is in no commit
+        shutil.rmtree(home)
+    return sum(size for file, size in before.items() if not file.exists())
+
+
+def _delete_commits(repo: str) -> None:
+    """Have huggingface_hub remove the commits, for it may share blobs between repositories."""
     from huggingface_hub import scan_cache_dir
 
-    cache = scan_cache_dir()
+    cache = scan_cache_dir(cache_folder())
     meant = frozenset(c for c in cache.repos if (c.repo_type, c.repo_id) == ("model", repo))
     hashes = [r.commit_hash for c in meant for r in c.revisions]
     # a mirror has commits of the same hashes, and huggingface_hub would take either

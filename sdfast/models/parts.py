@@ -143,7 +143,8 @@ def filled(
         if source.random:
             randomize(network, device, place.dtype, lay_out=stage is None)
         else:
-            fill(network, where.files, device, place.dtype, where.layout, lay_out=stage is None)
+            files = (where.full if place.dtype == torch.float32 else ()) or where.files
+            fill(network, files, device, place.dtype, where.layout, lay_out=stage is None)
         if stage:
             (stage.stream if stream else stage.add)(network)
     return network.eval()

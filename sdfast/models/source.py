@@ -36,6 +36,8 @@ class Part(NamedTuple):
     files: tuple[Path, ...] = ()
     layout: Layout = TODAY
     """How the tensors are called there."""
+    full: tuple[Path, ...] = ()
+    """The same weights in full precision, where they are there twice."""
 
 
 class Vocabulary(NamedTuple):

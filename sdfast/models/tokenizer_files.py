@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sdfast.errors import ModelError
+from sdfast.models.cache import cache_folder, home_of
 from sdfast.models.source import TOKENIZERS
 
 _REPO = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -32,13 +33,11 @@ def holds_tokenizer(folder: Path) -> bool:
 
 
 def _cached() -> Path | None:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    for index in sorted(Path(HF_HUB_CACHE).glob("models--*/snapshots/*/tokenizer")):
+    for index in sorted(cache_folder().glob("models--*/snapshots/*/tokenizer")):
         if (index.parent / "text_encoder").is_dir() and holds_tokenizer(index):
             return index
-    known = Path(HF_HUB_CACHE) / f"models--{_REPO.replace('/', '--')}" / "snapshots"
-    return next((f for f in sorted(known.glob("*/tokenizer")) if holds_tokenizer(f)), None)
+    known = home_of(_REPO).glob("snapshots/*/tokenizer")
+    return next((f for f in sorted(known) if holds_tokenizer(f)), None)
 
 
 def _fetched(path: Path, fetch: Fetch) -> Path:

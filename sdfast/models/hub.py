@@ -1,0 +1,173 @@
+"""What the Hugging Face Hub says of a model: its files, how large they are, and which are needed.
+
+Nothing is written here.
+"""
+
+import json
+import re
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any, NamedTuple, cast
+
+from sdfast.errors import ModelError
+from sdfast.models.cache import INDEX
+from sdfast.models.folder import WEIGHTS, painted_parts
+from sdfast.models.hub_errors import hub_errors
+
+_SECONDS = 20
+"""How long the Hub may take to answer a question."""
+
+
+class Remote(NamedTuple):
+    """A file on the Hub."""
+
+    path: str
+    size: int
+    """In bytes."""
+    blob: str
+    """Its content's hash, its name in the cache: SHA-256 of what is large, git's otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A model's files at one commit."""
+
+    repo: str
+    commit: str
+    files: tuple[Remote, ...]
+    """Those that are needed, small ones first."""
+    precision: str
+    """`fp16` where the weights are stored so by their names, else empty."""
+    known: frozenset[str]
+    """The blobs of all files, needed or not."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of those that are needed; of two alike, once."""
+        return sum({file.blob: file.size for file in self.files}.values())
+
+
+def look(repo: str, only: Sequence[str] = (), *, full: bool = False) -> Listing:
+    """Ask the Hub what a model needs: its configs, and weights in half precision or in `full`.
+
+    One that comes in only one precision needs that. With `only`, patterns of paths, those instead.
+    Raises ModelError, before anything is fetched, for what is no Stable Diffusion or has no
+    safetensors.
+    """
+    with hub_errors(repo):
+        import huggingface_hub
+
+        about = huggingface_hub.HfApi().model_info(repo, timeout=_SECONDS, files_metadata=True)
+        commit = str(about.sha)
+        listed = {file.path: file for file in _remotes(repo, cast("list[Any]", about.siblings))}
+        if not re.fullmatch(r"[0-9a-f]{40}", commit):
+            raise _unreadable(repo)
+        if only:
+            wanted = [path for path in listed if any(fnmatch(path, pattern) for pattern in only)]
+            precision = ""
+        elif INDEX not in listed:
+            raise ModelError(
+                f"`{repo}` is no model in diffusers' layout: it has no `{INDEX}`",
+                "only such a model can be pulled",
+            )
+        else:
+            parts = painted_parts(repo, _kind(repo, commit))
+            wanted, precision = _needed(repo, parts, list(listed), full=full)
+    files = sorted((listed[path] for path in wanted), key=lambda file: file.size)
+    known = frozenset(file.blob for file in listed.values())
+    return Listing(repo, commit, tuple(files), precision, known)
+
+
+@contextmanager
+def stream(repo: str, commit: str, path: str, begin: int = 0) -> Generator[Any]:
+    """A file's bytes from `begin` on, as a response of httpx. Raises huggingface_hub's errors."""
+    from huggingface_hub import constants, hf_hub_url, utils
+
+    headers = cast("dict[str, str]", cast("Any", utils).build_hf_headers(library_name="sdfast"))
+    headers["Accept-Encoding"] = "identity"  # of a packed file no range could be asked for
+    if begin:
+        headers["Range"] = f"bytes={begin}-"
+    session = cast("Any", utils.get_session())
+    url = hf_hub_url(repo, path, revision=commit)
+    seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with session.stream("GET", url, headers=headers, timeout=seconds) as response:
+        if response.is_error:
+            response.read()
+        utils.hf_raise_for_status(response)
+        yield response
+
+
+def _kind(repo: str, commit: str) -> str:
+    """The pipeline's name."""
+    with stream(repo, commit, INDEX) as response:
+        text = b""
+        for chunk in response.iter_bytes():
+            text += chunk
+            if len(text) > 1_000_000:
+                raise _unreadable(repo)
+    try:
+        return str(json.loads(text)["_class_name"])
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise ModelError(f"`{repo}`: `{INDEX}` names no pipeline") from error
+
+
+def _remotes(repo: str, siblings: Iterable[Any] | None) -> Generator[Remote]:
+    for file in siblings or ():
+        large = file.lfs
+        blob, size = (large.sha256, large.size) if large else (file.blob_id, file.size)
+        if not isinstance(size, int) or size < 0:
+            raise _unreadable(repo)
+        if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", str(blob)):
+            raise _unreadable(repo)
+        yield Remote(str(file.rfilename), size, str(blob))
+
+
+def _unreadable(repo: str) -> ModelError:
+    return ModelError(
+        f"what the Hub says of `{repo}` cannot be read",
+        "is HF_ENDPOINT, if it is set, the address of a Hub?",
+    )
+
+
+def _needed(
+    repo: str, parts: Iterable[str], names: list[str], *, full: bool
+) -> tuple[list[str], str]:
+    """The paths of every file needed, and the precision that their names say."""
+    wanted = [name for name in (INDEX, "sdfast.json") if name in names]
+    precision = ""
+    for part in parts:
+        inside = {n.removeprefix(f"{part}/"): n for n in names if n.startswith(f"{part}/")}
+        if part in WEIGHTS:
+            chosen = _weights(repo, part, inside, full=full)
+            wanted += [inside[name] for name in ("config.json", *chosen) if name in inside]
+            precision = "fp16" if any(".fp16" in name for name in chosen) else precision
+        else:  # the scheduler and the tokenizers, which are small
+            wanted += [n for name, n in inside.items() if re.fullmatch(r"[\w-]+\.(json|txt)", name)]
+    return wanted, precision
+
+
+def _weights(repo: str, part: str, inside: Mapping[str, str], *, full: bool) -> list[str]:
+    """The safetensors of a network in the better of the precisions that are there."""
+    stem = re.escape(WEIGHTS[part])
+    half, plain = r"\.fp16", ""
+    for variant in (plain, half) if full else (half, plain):
+        shards = [
+            name
+            for name in inside
+            if re.fullmatch(rf"{stem}{variant}-\d+-of-\d+\.safetensors", name)
+            or re.fullmatch(rf"{stem}-\d+-of-\d+{variant}\.safetensors", name)
+        ]
+        index = f"{WEIGHTS[part]}.safetensors.index{'.fp16' * bool(variant)}.json"
+        whole = f"{WEIGHTS[part]}{'.fp16' * bool(variant)}.safetensors"
+        if whole in inside:
+            return [whole]
+        if index in inside and shards:
+            return [index, *shards]
+    if any(name.endswith((".bin", ".ckpt")) for name in inside):
+        raise ModelError(
+            f"`{repo}` has its `{part}` only as a pickle, which can run any code",
+            "sdfast reads safetensors only; most models on the Hub have them by now",
+        )
+    raise ModelError(f"`{repo}` has no safetensors in `{part}`")

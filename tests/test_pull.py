@@ -1,0 +1,518 @@
+"""Models from a Hub on this machine: whole, broken off and gone on with, and refused."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from sdfast.cli import run_command
+from sdfast.models.cache import size_of
+from sdfast.models.download import pull as fetched
+from sdfast.models.folder import check_files, open_folder
+
+REPO = "some/model"
+UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
+COMMIT, NEWER = "0123456789abcdef" * 2 + "01234567", "fedcba9876543210" * 2 + "fedcba98"
+
+
+class Hub:
+    """A Hub in another process, what it has, and what it was asked."""
+
+    def __init__(self, home, port):
+        self.home, self.address, self.run = home, f"http://127.0.0.1:{port}", 0
+
+    def has(self, folder, **settings):
+        """Let `REPO` be the files of a folder."""
+        about = {"folder": str(folder), "commit": COMMIT}
+        about |= {k: settings.pop(k) for k in ("commit", "gated", "says") if k in settings}
+        self.be(repos={REPO: about}, **settings)
+
+    def be(self, **settings):
+        self.run += 1  # what is still asked for from earlier is not counted
+        new = self.home / "settings.new"
+        new.write_text(json.dumps({"repos": {}, "run": self.run} | settings))
+        new.replace(self.home / "settings.json")
+
+    def asked(self, of=""):
+        """What was asked of paths that begin so, since it is as it is."""
+        log = self.home / "asked.jsonl"
+        lines = log.read_text().splitlines() if log.exists() else []
+        said = [json.loads(line) for line in lines]
+        return [s for s in said if s["run"] == self.run and s["path"].startswith(of)]
+
+    def sent(self):
+        """Bytes of large files that went out."""
+        return sum(said["sent"] for said in self.asked("/cdn/"))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    home = tmp_path_factory.mktemp("hub")
+    words = [sys.executable, str(Path(__file__).with_name("hub.py")), str(home)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        yield Hub(home, int(process.stdout.readline()))
+        process.kill()
+
+
+@pytest.fixture
+def hub(running, model):
+    running.has(model)
+    return running
+
+
+@pytest.fixture(scope="module")
+def model(small, tmp_path_factory):
+    """The small model as models lie on the Hub: in two precisions, with pickles and much else."""
+    folder = shutil.copytree(small, tmp_path_factory.mktemp("models") / "model")
+    for plain in list(folder.rglob("*.safetensors")):
+        half = {name: tensor.half() for name, tensor in load_file(plain).items()}
+        save_file(half, plain.with_suffix(".fp16.safetensors"), {"format": "pt"})
+        plain.with_suffix(".bin").write_bytes(b"a pickle")
+    (folder / "README.md").write_text("a model")
+    (folder / "v1-5.ckpt").write_bytes(b"a pickle")
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker" / "model.fp16.safetensors").write_bytes(bytes(30_000))
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def start(hub, cache, tmp_path):
+    """Begin a command in a process that finds the Hub there."""
+    finds = {"HF_ENDPOINT": hub.address, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "0"}
+
+    with ExitStack() as stack:
+
+        def start(*words, code=("-m", "sdfast"), **others):
+            process = subprocess.Popen(
+                [sys.executable, *code, *words],
+                env=os.environ | finds | {"NO_PROXY": "127.0.0.1,localhost"},
+                cwd=tmp_path,
+                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | others,
+                text=True,
+            )
+            stack.callback(process.kill)
+            return stack.enter_context(process)
+
+        yield start
+
+
+@pytest.fixture
+def run(hub, cache, monkeypatch, capsys):
+    """Run a command in this process, to whose libraries the Hub is there: code, stdout, stderr."""
+    from huggingface_hub import constants
+
+    frozen = {"ENDPOINT": hub.address, "HF_HUB_OFFLINE": False}
+    frozen["HUGGINGFACE_CO_URL_TEMPLATE"] = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in frozen.items():  # read from the environment once, at its import
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
+        code = run_command()
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def pull(run):
+    return lambda *words: run("models", "pull", *words or (REPO,))
+
+
+def part(cache):
+    """The file that is on its way, and its bytes so far."""
+    parts = list(cache.glob("models--*/blobs/*.incomplete"))
+    return (parts[0], size_of(parts[0]) or 0) if parts else (None, 0)  # it may be whole by now
+
+
+def killed(start, cache, hub, model, after=200_000):
+    """Pull, and kill without warning once so many bytes of the UNet are there."""
+    hub.has(model, hold=after)
+    process = start("models", "pull", REPO)
+    while part(cache)[1] < after // 4096 * 4096:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return part(cache)[1]
+
+
+def refused(said, code=3):
+    """A pull that failed as it should: what it said in its one line, and the hint."""
+    ended, out, err = said
+    lines = [line for line in err.splitlines() if not line.startswith("fetching")]
+    assert (ended, out) == (code, ""), err
+    problem, hint = lines
+    assert problem.startswith("error: ")
+    assert hint.startswith("hint: ")
+    return problem.removeprefix("error: "), hint.removeprefix("hint: ")
+
+
+def names(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_half_precision_and_its_configs_are_fetched_and_nothing_else(pull, hub, model):
+    code, out, err = pull()
+    assert code == 0, err
+    folder = Path(out.removesuffix("\n"))
+    unneeded = {"README.md", "v1-5.ckpt", "safety_checker/model.fp16.safetensors"}
+    meant = {n for n in names(model) - unneeded if not n.endswith(".bin")}
+    meant -= {n for n in meant if n.endswith(".safetensors") and ".fp16." not in n}
+    assert names(folder) == meant
+    assert all((folder / name).read_bytes() == (model / name).read_bytes() for name in meant)
+    weights = [name for name in meant if name.endswith(".safetensors")]
+    assert hub.sent() == sum((model / name).stat().st_size for name in weights)
+
+
+def test_full_precision_is_fetched_when_asked_for_and_used_by_fp32(pull):
+    pull()
+    code, out, err = pull(REPO, "--full")
+    assert code == 0, err
+    folder = Path(out.strip())
+    assert (folder / UNET.replace(".fp16", "")).exists()
+    assert (folder / UNET).exists()
+    part = open_folder("it", folder).parts["unet"]
+    assert ([file.name for file in part.files], [file.name for file in part.full]) == (
+        [Path(UNET).name],
+        [Path(UNET).name.replace(".fp16", "")],
+    )
+
+
+def test_what_was_pulled_is_painted_with_offline(pull, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pull()
+    words = ["gen", "a cat", "-m", REPO, "--steps", "4", "--seed", "1", "-o", "cat.png"]
+    code, out, err = run(*words, "--offline")
+    assert (code, out) == (0, "cat.png\n"), err
+    assert (tmp_path / "cat.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_gen_fetches_the_model_it_is_asked_for_by_name(run, hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("gen", "a cat", "-m", REPO, "--steps", "4", "--seed", "1", "-o", "c.png")
+    assert (code, out) == (0, "c.png\n"), err
+    assert hub.sent() > 0
+    assert "fetching `some/model` into" in err
+
+
+def test_huggingface_hub_finds_what_was_pulled_and_fetches_none_of_it_again(
+    pull, start, hub, model
+):
+    folder = Path(pull()[1].strip())
+    wanted = sorted(names(folder))
+    hub.has(model)
+    code = (
+        "import sys, huggingface_hub as h;"
+        f"print(h.snapshot_download({REPO!r}, allow_patterns=sys.argv[1:]))"
+    )
+    process = start(*wanted, code=("-c", code))
+    out, err = process.communicate(timeout=60)
+    assert out == f"{folder}\n", err
+    assert hub.asked("/api/models/")
+    assert not hub.sent()
+
+
+def test_what_huggingface_hub_fetched_is_not_fetched_again(pull, start, hub, model):
+    code = f"import huggingface_hub as h; print(h.hf_hub_download({REPO!r}, {UNET!r}))"
+    process = start(code=("-c", code))
+    process.communicate(timeout=60)
+    assert hub.sent() == (model / UNET).stat().st_size
+    hub.has(model)
+    code, out, err = pull()
+    assert code == 0, err
+    rest = [n for n in names(Path(out.strip())) if n.endswith(".safetensors") and n != UNET]
+    assert hub.sent() == sum((model / name).stat().st_size for name in rest)
+
+
+def test_of_a_model_a_few_files_can_be_fetched_which_are_no_model(run, hub, cache):
+    *_, pulled = fetched(REPO, only=["tokenizer/*"])
+    assert names(pulled.folder) == {f"tokenizer/{n}" for n in names(pulled.folder / "tokenizer")}
+    assert (pulled.folder / "tokenizer" / "merges.txt").exists()
+    assert not hub.sent()
+    assert not (cache / "models--some--model" / "refs").exists()
+
+
+def test_pulling_what_is_whole_fetches_no_weights(pull, hub, model):
+    pull()
+    hub.has(model)
+    code, _, err = pull()
+    assert (code, hub.sent()) == (0, 0)
+    assert "in the cache already" in err
+
+
+def test_what_is_cut_or_gone_in_the_cache_is_mended(pull, hub, model):
+    folder = Path(pull()[1].strip())
+    vae = "vae/diffusion_pytorch_model.fp16.safetensors"
+    os.truncate(folder / vae, 1000)
+    (folder / UNET).unlink()
+    (folder / "unet" / "config.json").unlink()
+    hub.has(model)
+    assert pull()[1] == f"{folder}\n"
+    assert hub.sent() == (model / vae).stat().st_size
+    check_files("it", folder)
+
+
+def test_a_killed_pull_goes_on_where_it_was_to_the_byte(start, pull, hub, cache, model):
+    there = killed(start, cache, hub, model)
+    hub.has(model)
+    code, out, err = pull()
+    assert code == 0, err
+    (asked,) = hub.asked("/cdn/")
+    size = (model / UNET).stat().st_size
+    assert 0 < there < size
+    assert (asked["range"], asked["sent"]) == (f"bytes={there}-", size - there)
+    assert (Path(out.strip()) / UNET).read_bytes() == (model / UNET).read_bytes()
+    assert not list(cache.rglob("*.incomplete"))
+
+
+def test_what_was_broken_off_is_not_a_model_yet_and_listed_as_such(start, run, hub, cache, model):
+    there = killed(start, cache, hub, model)
+    line = run("models", "list")[1].splitlines()[1]
+    assert line.startswith(REPO)
+    assert line.endswith(f"parts are missing; `sdfast models pull {REPO}` goes on")
+    entry = json.loads(run("models", "list", "--json")[1].splitlines()[1])
+    assert (entry["whole"], entry["interrupted_bytes"]) == (False, there)
+    code, out, err = run("gen", "a", "-m", REPO, "--offline")
+    assert (code, out) == (3, "")
+    assert "offline, so `some/model` cannot be fetched" in err
+
+
+def test_a_cut_line_is_mended_within_one_pull(pull, hub, model):
+    hub.has(model, cut=150_000)
+    code, out, err = pull()
+    assert code == 0, err
+    assert "the connection broke" in err
+    assert (Path(out.strip()) / UNET).read_bytes() == (model / UNET).read_bytes()
+    ranges = [asked["range"] for asked in hub.asked("/cdn/") if asked["range"]]
+    assert ranges == [f"bytes={37 * 4096}-"]  # the first packet's end beyond 150 000
+    whole = [n for n in names(Path(out.strip())) if n.endswith(".safetensors")]
+    assert hub.sent() == sum((model / name).stat().st_size for name in whole)
+
+
+def test_a_hub_that_knows_no_ranges_sends_it_all_again(start, pull, hub, cache, model):
+    killed(start, cache, hub, model)
+    hub.has(model, ranges=False)
+    code, out, err = pull()
+    assert code == 0, err
+    assert (Path(out.strip()) / UNET).read_bytes() == (model / UNET).read_bytes()
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(start, pull, hub, cache, model, tmp_path):
+    killed(start, cache, hub, model)
+    changed = shutil.copytree(model, tmp_path / "changed")
+    bytes_ = bytearray((changed / UNET).read_bytes())
+    bytes_[-1] ^= 1
+    (changed / UNET).write_bytes(bytes_)
+    hub.has(changed, commit=NEWER)
+    code, out, err = pull()
+    assert code == 0, err
+    assert out.endswith(f"{NEWER}\n")
+    assert (Path(out.strip()) / UNET).read_bytes() == bytes_
+    assert hub.sent() == len(bytes_)
+    assert not list(cache.rglob("*.incomplete"))
+
+
+def test_a_model_stays_usable_while_a_newer_one_is_on_its_way(start, pull, hub, cache, model):
+    pull()
+    old = (cache / "models--some--model" / "refs" / "main").read_text()
+    newer = shutil.copytree(model, cache.parent / "newer")
+    bytes_ = bytearray((newer / UNET).read_bytes())
+    bytes_[-1] ^= 1
+    (newer / UNET).write_bytes(bytes_)
+    hub.has(newer, commit=NEWER, hold=200_000)
+    process = start("models", "pull", REPO)
+    while part(cache)[1] < 190_000:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert (cache / "models--some--model" / "refs" / "main").read_text() == old == COMMIT
+    check_files("it", cache / "models--some--model" / "snapshots" / COMMIT)
+
+
+def test_what_does_not_match_its_hash_is_thrown_away(pull, hub, cache, model):
+    hub.has(model, spoil=True)
+    problem, _ = refused(pull())
+    assert "came with a wrong hash" in problem
+    assert not list(cache.rglob("*.incomplete"))
+    hub.has(model)
+    assert pull()[0] == 0
+
+
+def test_a_part_that_is_not_of_the_file_is_thrown_away_and_mended(start, pull, hub, cache, model):
+    killed(start, cache, hub, model)
+    broken, size = part(cache)
+    broken.write_bytes(bytes(size))
+    hub.has(model)
+    code, out, err = pull()
+    assert code == 0, err
+    assert (Path(out.strip()) / UNET).read_bytes() == (model / UNET).read_bytes()
+
+
+def test_two_pulls_at_once_fetch_every_file_once(start, hub, model):
+    both = [start("models", "pull", REPO) for _ in range(2)]
+    said = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert said[0][0] == said[1][0]
+    weights = [f for f in model.rglob("*.fp16.safetensors") if f.parent.name != "safety_checker"]
+    assert hub.sent() == sum(file.stat().st_size for file in weights)
+
+
+def test_a_disk_too_small_is_told_before_the_first_byte(pull, hub, cache, model):
+    hub.has(model, says={UNET: 10**15})
+    problem, hint = refused(pull())
+    free = shutil.disk_usage(cache.parent).free / 1e9
+    told = re.fullmatch(
+        r"`some/model` needs 1000000\.\d\d GB more, and .* has ([\d.]+) GB free", problem
+    )
+    assert told, problem
+    assert float(told[1]) == pytest.approx(free, rel=0.05)
+    assert "HF_HUB_CACHE" in hint
+    assert not hub.sent()
+    assert not cache.exists()
+
+
+def test_a_gated_model_is_told_with_the_way_in(pull, hub, cache, model, monkeypatch):
+    hub.has(model, gated=True, token="mine")
+    problem, hint = refused(pull())
+    assert "`some/model` is gated: its owner asks you to accept terms first" in problem
+    assert hint.startswith(f"accept them at {hub.address}/{REPO}")
+    monkeypatch.setenv("HF_TOKEN", "mine")
+    problem, _ = refused(pull())
+    assert "your account has not been let in" in problem
+    assert not cache.exists()
+
+
+def test_a_token_goes_to_the_hub_and_nowhere_else(pull, hub, model, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "mine")
+    hub.has(model, token="mine")
+    assert pull()[0] == 0
+    assert {asked["token"] for asked in hub.asked() if asked["path"][:5] != "/cdn/"} == {
+        "Bearer mine"
+    }
+    assert {asked["token"] for asked in hub.asked("/cdn/")} == {None}
+
+
+def test_a_wrong_token_is_told(pull, hub, model, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "theirs")
+    hub.has(model, token="mine")
+    problem, hint = refused(pull())
+    assert problem.startswith("the Hub does not accept your token")
+    assert "HF_TOKEN" in hint
+
+
+@pytest.mark.parametrize("token", ["", "mine"])
+def test_a_model_that_is_not_there_is_told(pull, hub, model, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    hub.has(model, token="mine")
+    problem, hint = refused(pull("some/other"))
+    assert problem == "`some/other` is not on the Hub"
+    assert "is the name right?" in hint
+
+
+def test_of_a_model_that_was_taken_down_its_successor_is_named(pull):
+    _, hint = refused(pull("runwayml/stable-diffusion-v1-5"))
+    assert "-m sd15" in hint
+
+
+def test_offline_nothing_is_asked(pull, hub, monkeypatch):
+    def judge(said):
+        problem, hint = refused(said)
+        assert problem == "offline, so `some/model` cannot be fetched"
+        assert hint == "online: sdfast models pull some/model"
+        assert not hub.asked()
+
+    judge(pull(REPO, "--offline"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    judge(pull())
+
+
+def test_a_hub_that_cannot_be_reached_is_told_with_its_address(pull, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+        problem, hint = refused(pull())
+    assert problem.startswith(f"the Hub cannot be reached at 127.0.0.1:{port}: ")
+    assert hint.endswith("sdfast models pull some/model")
+
+
+@pytest.mark.parametrize(("status", "says"), [(503, "answered 503"), (429, "too many requests")])
+def test_a_hub_that_fails_is_told(pull, hub, model, status, says):
+    hub.has(model, fail=status)
+    assert says in refused(pull())[0]
+
+
+def test_another_kind_of_pipeline_is_refused_before_its_weights(pull, hub, model, tmp_path):
+    other = shutil.copytree(model, tmp_path / "other")
+    index = json.loads((other / "model_index.json").read_text())
+    (other / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+    hub.has(other)
+    code, _, err = pull()
+    assert (code, "is a FluxPipeline" in err) == (3, True)
+    assert not hub.sent()
+
+
+@pytest.mark.parametrize(
+    ("gone", "says"),
+    [
+        ("unet/*.safetensors", "has its `unet` only as a pickle"),
+        ("model_index.json", "is no model in diffusers' layout"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_refused_before_its_weights(
+    pull, hub, model, tmp_path, gone, says
+):
+    other = shutil.copytree(model, tmp_path / "other")
+    for file in other.glob(gone):
+        file.unlink()
+    hub.has(other)
+    assert says in refused(pull())[0]
+    assert not hub.sent()
+
+
+@pytest.mark.parametrize("name", ["tiny", "random:sd15", "."])
+def test_what_is_here_need_not_be_pulled(pull, name):
+    assert "there is nothing to pull" in pull(name)[2]
+
+
+def test_lines_are_written_where_there_is_no_terminal(pull):
+    first, *tenths = pull()[2].splitlines()
+    assert first.startswith("fetching `some/model` into ")
+    assert first.endswith(" MB in fp16")
+    assert re.fullmatch(r"100 %, 0\.\d MB of 0\.\d MB, [\d.]+ [MG]B/s", tenths[-1])
+
+
+def test_a_bar_is_drawn_on_a_terminal(hub, start):
+    leader, follower = pty.openpty()
+    process = start("models", "pull", REPO, stderr=follower)
+    os.close(follower)
+    drawn = b""
+    with suppress(OSError):  # when it has ended
+        while some := os.read(leader, 4096):
+            drawn += some
+    os.close(leader)
+    process.communicate()
+    assert process.returncode == 0
+    assert "━".encode() in drawn
+    assert b"B/s" in drawn
+    assert b" %, " not in drawn
