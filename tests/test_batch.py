@@ -1,6 +1,8 @@
 """`sdfast batch` as a shell sees it, on jobs that go as they should and some that do not."""
 
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from sdfast.batch.whole import carried_key
+from sdfast.batch.store import carried_key
 from sdfast.cli import run_command
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")
@@ -144,6 +146,27 @@ def test_what_has_failed_is_tried_again_if_asked(sdfast, small):
     assert sdfast("batch", "p.jsonl", *QUICK)[0] == 0
 
 
+def test_a_job_that_failed_once_and_was_painted_has_not_failed(sdfast, small):
+    Path("p.jsonl").write_text('{"prompt": "a", "seed": 1, "model": "./late"}\n')
+    sdfast("batch", "p.jsonl", *QUICK)
+    Path("late").symlink_to(small)
+    sdfast("batch", "p.jsonl", *QUICK, "--retry-failed")
+    Path("out/a-1.png").unlink()
+    assert sdfast("batch", "p.jsonl", *QUICK)[:2] == (0, "out/a-1.png\n")
+
+
+def test_weights_that_are_broken_fail_their_jobs_alone(sdfast, small):
+    shutil.copytree(small, "broken")
+    weights = next(Path("broken", "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-999])
+    lines = [{"prompt": "a", "seed": k, "model": m} for k, m in enumerate(["./broken", "tiny"] * 2)]
+    Path("p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, out, err = sdfast("batch", "p.jsonl", *QUICK)
+    assert (code, out.split()) == (5, ["out/a-1.png", "out/a-3.png"])
+    assert "error: p.jsonl:1: " in err
+    assert [line["line"] for line in told(status="failed")] == [1, 3]
+
+
 def test_fail_fast_ends_with_the_first_failure(sdfast):
     Path("p.jsonl").write_text('{"prompt": "a", "model": "tinny"}\n{"prompt": "b"}\n')
     code, out, _ = sdfast("batch", "p.jsonl", *QUICK, "--fail-fast")
@@ -168,6 +191,27 @@ def test_shards_share_a_folder_and_the_whole_finds_nothing_left(sdfast):
     code, out, _ = sdfast("batch", "p.txt", *QUICK)
     assert (code, out) == (0, "")
     assert len(pictures()) == 7
+
+
+def test_what_a_killed_shard_has_left_is_cleared_by_the_whole(sdfast):
+    Path("p.txt").write_text("a\nb\n")
+    sdfast("batch", "p.txt", *QUICK, "--shard", "1/2")
+    drafts = [Path("out", f".{name}+aa.tmp") for name in ("sdfast-1-of-2", "sdfast-2-of-2")]
+    for draft in drafts:
+        draft.write_bytes(b"torn")
+    sdfast("batch", "p.txt", *QUICK, "--shard", "2/2")
+    assert [draft.exists() for draft in drafts] == [True, False]
+    sdfast("batch", "p.txt", *QUICK)
+    assert not any(draft.exists() for draft in drafts)
+
+
+def test_a_pipe_that_has_a_pictures_name_is_not_waited_for(sdfast):
+    Path("out").mkdir()
+    os.mkfifo("out/a.png")
+    Path("p.txt").write_text("a\n")
+    words = ("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "out/{slug}.png")
+    assert sdfast(*words)[0] == 0
+    assert Path("out/a.png").is_fifo()
 
 
 def test_a_limit_leaves_the_rest_for_another_run(sdfast):

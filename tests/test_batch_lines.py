@@ -4,6 +4,9 @@ import json
 import os
 import random
 import threading
+from dataclasses import replace
+from itertools import chain, repeat
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from sdfast.batch.blocks import opened
 from sdfast.batch.lines import Broken, Form, Line, form_of, read
 from sdfast.batch.tasks import Beneath, Task, read_tasks
+from sdfast.batch.window import Ready, Window
 from sdfast.errors import UsageError
 
 PLAIN = Beneath({}, "tiny")
@@ -172,3 +176,35 @@ def test_a_key_is_of_all_that_decides_the_picture():
     assert len(keys) == 1 + len(changed)
     assert json.dumps(base)  # and not of how it is written:
     assert tasks({"seed": "1", "prompt": "a"})[0].key == tasks(base)[0].key
+
+
+def ready(models):
+    for task in tasks(*({"prompt": "a", "model": model} for model in models)):
+        yield Ready(task, task.job, Path("a.png"))
+
+
+def test_jobs_of_the_loaded_model_go_first_and_in_their_order():
+    window = Window(ready("abab"))
+    list(window.fill(patient=True))
+    order = []
+    while some := window.take(order[-1].job.model if order else None, 8):
+        order += some
+    assert [one.task.number for one in order] == [1, 3, 2, 4]
+
+
+def test_no_job_waits_for_ever_however_many_of_the_loaded_model_come():
+    window = Window(ready(chain("b", repeat("a", 200))), room=20)
+    models = []
+    for _ in range(40):
+        list(window.fill(patient=True))
+        models += [one.job.model for one in window.take("a", 4)]
+    assert models.index("b") == 20
+    assert models.count("a") == 156
+
+
+def test_what_has_lost_a_worker_goes_first_and_alone():
+    window = Window(ready("aaa"))
+    list(window.fill(patient=True))
+    (first,) = window.take(None, 1)
+    window.put_back([replace(first, attempts=1)])
+    assert [len(window.take("a", 8)) for _ in range(3)] == [1, 2, 0]

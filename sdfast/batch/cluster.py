@@ -15,6 +15,9 @@ from sdfast.batch.crew import Lost
 from sdfast.batch.studio import Answer, Order, Setting, Studio
 from sdfast.errors import SdfastError, UsageError
 
+_MOST_FALSE_STARTS = 3
+"""Workers in a row that may die before they have come up."""
+
 
 class Cluster:
     """The workers of a cluster that is there already or, for `local`, of one made for the while."""
@@ -33,6 +36,7 @@ class Cluster:
         self._asked: dict[Any, int] = {}
         """What was asked of whom: to come up, or to paint."""
         self._coming: set[int] = set()
+        self._false_starts = 0
         for hand in range(count):
             self._hire(hand)
 
@@ -69,10 +73,12 @@ class Cluster:
             cause = error.cause
             raise cause if isinstance(cause, SdfastError) else SdfastError(str(cause)) from error
         except self._ray.exceptions.RayError as error:
-            if coming:
+            self._false_starts += coming
+            if self._false_starts >= _MOST_FALSE_STARTS:
                 raise SdfastError(f"no worker can be started: {_first_line(error)}") from error
             self._hire(hand)
-            return Lost("a worker of the cluster was lost")
+            return None if coming else Lost("a worker of the cluster was lost")
+        self._false_starts = 0
         return None if coming else answer
 
     def close(self) -> None:

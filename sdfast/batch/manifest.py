@@ -14,6 +14,8 @@ the others' as well.
 """
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
 import re
@@ -86,6 +88,13 @@ def manifest_folder(said: str | None, store: Store) -> Path:
     )
 
 
+def mark_of(home: Path, store: Store) -> str:
+    """What tells the drafts of a manifest that is kept elsewhere from those of others."""
+    if isinstance(store, Folder) and home == store.root:
+        return ""
+    return "@" + hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:8]
+
+
 class Known(NamedTuple):
     """What the manifests of a folder tell."""
 
@@ -104,7 +113,10 @@ def known(folder: Path, store: Store) -> Known:
                     named = _key(key)
                     kept = record["status"] == "kept"  # somebody else's picture, as was wanted
                     place = store.remembered(path)
-                    if named and (store.taken(place) if kept else store.key(place) == named):
+                    if named is None:
+                        continue
+                    failed.discard(named)  # it was tried again
+                    if store.taken(place) if kept else store.key(place) == named:
                         done.add(named)
                 case {"status": "failed", "key": str(key)}:
                     if named := _key(key):
@@ -137,8 +149,10 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 class Manifest:
     """The manifest of one shard, held by this process until it is closed."""
 
-    def __init__(self, path: Path, file: int, begun: datetime) -> None:
+    def __init__(self, path: Path, file: int, begun: datetime, tags: list[str]) -> None:
         self.path = path
+        self.tags = tags
+        """Of the shards, its own first, that nobody else paints while it is held."""
         self.begun = begun
         """When the batch was begun; one that was broken off goes on under its first date."""
         self._file = file
@@ -151,7 +165,7 @@ class Manifest:
             before = os.fstat(self._file).st_size
             try:
                 if os.write(self._file, line) < len(line):
-                    raise OSError(28, "no space left on device")
+                    raise OSError(errno.ENOSPC, "no space left on device")
                 os.fsync(self._file)
             except OSError:
                 with contextlib.suppress(OSError):
@@ -167,7 +181,7 @@ class Manifest:
         except OSError as error:
             raise unwritable(self.path, error) from error
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
-            gone = OSError(116, "the folder has been taken away and another put there")
+            gone = OSError(errno.ESTALE, "the folder has been taken away and another put there")
             raise unwritable(self.path, gone) from gone
 
     def end(self) -> None:
@@ -186,15 +200,16 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
     path = folder / f"{shard.tag}.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
     try:
-        if not _lock(file) or any(
-            _is_held(other)
+        others = {
+            other: theirs.tag
             for other, theirs in _manifests(folder).items()
             if other != path and not shard.apart(theirs)
-        ):
+        }
+        if not _lock(file) or any(map(_is_held, others)):
             raise UsageError(
                 f"another batch is painting into `{folder}`",
                 "wait for it, or share the work with --shard 1/2 and --shard 2/2",
@@ -202,11 +217,12 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
         size = os.fstat(file).st_size
         torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
         begun = _begun(path)
-        manifest = Manifest(path, file, begun or datetime.now().replace(microsecond=0))
+        since = begun or datetime.now().replace(microsecond=0)
+        manifest = Manifest(path, file, since, [shard.tag, *others.values()])
         if torn:
             os.write(file, b"\n")
         if begun is None:
-            manifest.add({"status": "begun", "at": _now(), "version": __version__})
+            manifest.add({"status": "begun", "at": since.isoformat(), "version": __version__})
     except OSError as error:
         os.close(file)
         raise unwritable(path, error) from error
@@ -251,7 +267,7 @@ def _lock(file: int) -> bool:
 def _is_held(path: Path) -> bool:
     """Whether some process holds a manifest."""
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDWR)
     except OSError:
         return False
     try:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sdfast.batch.store import Store
+from sdfast.batch.store import KEY, Store
 from sdfast.batch.tasks import Task
-from sdfast.batch.whole import KEY
 from sdfast.errors import UsageError
 from sdfast.job import Job
 from sdfast.naming import Exists, destination, fields
@@ -88,7 +87,8 @@ class Pictures:
         for name in self._names(task, place):
             if over and self.store.key(name) not in (None, task.key):
                 continue  # it is another job's
-            if self.store.keep(data, name, draft, over=over):
+            kept = self.store.keep(data, name, draft, over=over)
+            if kept or self.store.key(name) == task.key:  # or somebody painted it meanwhile
                 return name
         if exists is Exists.SKIP:
             return None

@@ -5,32 +5,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from sdfast.batch.crew import Crew, Lost
 from sdfast.batch.events import BatchEvent, BrokeOff, Failed, Kept, Noted, Painted
 from sdfast.batch.lines import Broken
 from sdfast.batch.manifest import WHOLE, Known, Manifest, Shard
 from sdfast.batch.pictures import Pictures, exists_already
+from sdfast.batch.sources import Sources
 from sdfast.batch.studio import Answer, Order, Picture
 from sdfast.batch.tasks import Task
 from sdfast.batch.window import Ready, Window
 from sdfast.errors import SdfastError, UsageError
-from sdfast.job import Job, Record
+from sdfast.job import Record
 from sdfast.naming import Exists
 
 _PATIENCE = 0.1
 """Seconds between two looks at what has arrived while hands are busy."""
 _MOST_LOST = 3
 """Workers that one job may cost."""
-
-
-class Models(Protocol):
-    """What models would fill in."""
-
-    def complete(self, job: Job) -> Job:
-        """Raises ModelError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +44,14 @@ class Books:
     manifest: Manifest
     known: Known
     pictures: Pictures
-    models: Models
+    sources: Sources
 
 
 def missing(
     tasks: Iterator[Task | Broken | None],
     known: Known,
     pictures: Pictures,
-    models: Models,
+    sources: Sources,
     rules: Rules,
 ) -> Iterator[Ready | Kept | Failed | None]:
     """The jobs whose pictures are not there; of the others, what has become of them."""
@@ -77,7 +70,7 @@ def missing(
                 elif key in known.failed and not rules.retry_failed:
                     yield Failed(key, number, _BEFORE, before=True)
                 else:
-                    yield _looked_for(task, pictures, models)
+                    yield _looked_for(task, pictures, sources)
             case _:
                 assert_never(task)
 
@@ -85,9 +78,9 @@ def missing(
 _BEFORE = SdfastError("failed before", "--retry-failed tries again")
 
 
-def _looked_for(task: Task, pictures: Pictures, models: Models) -> Ready | Kept | Failed:
+def _looked_for(task: Task, pictures: Pictures, sources: Sources) -> Ready | Kept | Failed:
     try:
-        job = models.complete(task.job)
+        job = sources.complete(task.job)
         place = pictures.place(task, job)
         if own := pictures.found(task, place):  # written by a run that was killed a moment later
             return Kept(task.key, task.number, own)
@@ -104,18 +97,18 @@ def run(
     tasks: Iterator[Task | Broken | None], books: Books, crew: Crew, rules: Rules, stop: Event
 ) -> Iterator[BatchEvent]:
     """Paint what is missing. Once `stop` is set, what is in hand is finished and nothing begun."""
-    source = missing(tasks, books.known, books.pictures, books.models, rules)
+    source = missing(tasks, books.known, books.pictures, books.sources, rules)
     shift = _Shift(Window(source), books, crew, rules, stop)
     try:
         for event in shift.events():
             yield event
             if isinstance(event, Failed) and not event.before and rules.fail_fast:
                 shift.ends_here()
-    except PlaceError as error:
+    except _PlaceError as error:
         yield BrokeOff(error.error)
 
 
-class PlaceError(Exception):
+class _PlaceError(Exception):
     """Nothing more can be written."""
 
     def __init__(self, error: SdfastError) -> None:
@@ -204,13 +197,13 @@ class _Shift:
             path = pictures.write(picture.png, task, ready.place)
         except UsageError as error:
             if pictures.store.is_lost(error):
-                raise PlaceError(error) from error
+                raise _PlaceError(error) from error
             failed = Failed(*_who(ready), error, before=False)
-            self._add(failed_record(failed))
+            self._add(_failed_record(failed))
             return failed
         if path is None:  # somebody else has taken the name meanwhile, and shall keep it
             kept = Kept(task.key, task.number, ready.place, own=False)
-            self._add(kept_record(kept, pictures))
+            self._add(_kept_record(kept, pictures))
             return kept
         times, job = picture.times, picture.job
         spent = {"load": picture.load, "encode": times.encode, "walk": sum(times.steps)}
@@ -244,9 +237,9 @@ class _Shift:
         """An event that is in the manifest before it is told."""
         match event:
             case Failed(before=False):
-                self._add(failed_record(event))
+                self._add(_failed_record(event))
             case Kept(path=Path()):
-                self._add(kept_record(event, self._books.pictures))
+                self._add(_kept_record(event, self._books.pictures))
             case _:
                 pass
         yield event
@@ -255,19 +248,19 @@ class _Shift:
         try:
             self._books.manifest.add(record)
         except UsageError as error:
-            raise PlaceError(error) from error
+            raise _PlaceError(error) from error
 
 
 def _who(ready: Ready) -> tuple[bytes, int]:
     return ready.task.key, ready.task.number
 
 
-def failed_record(failed: Failed) -> Record:
+def _failed_record(failed: Failed) -> Record:
     said = {"error": str(failed.error), "hint": failed.error.hint}
     return {"status": "failed", "key": failed.key.hex(), "line": failed.number, **said}
 
 
-def kept_record(kept: Kept, pictures: Pictures) -> Record:
+def _kept_record(kept: Kept, pictures: Pictures) -> Record:
     assert kept.path is not None
     status = "done" if kept.own else "kept"
     path = pictures.store.recorded(kept.path)

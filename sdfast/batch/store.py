@@ -1,19 +1,64 @@
 """Where pictures are kept: a folder, or whatever fsspec reaches by URL.
 
 Places are named as `-o` names them: as paths in this folder or from the root, or beneath the URL.
+A picture carries the key of its job, so that it is known again, whole or not.
 """
 
 import errno
 import os
+import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
-from sdfast.batch.whole import carried_key, key_in
 from sdfast.errors import UsageError
 from sdfast.naming import Exists, unwritable
 from sdfast.png import keep
 from sdfast.wording import quoted
+
+KEY = "sdfast-key"
+"""The text chunk that names a picture's job, in 32 hexadecimal digits."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MOST = 100_000
+"""Chunks."""
+
+
+def carried_key(path: Path) -> bytes | None:
+    """The key of the job that made this picture; None unless the picture is whole."""
+    try:
+        if not path.is_file():  # a pipe would have us wait
+            return None
+        with path.open("rb") as file:
+            return _key_in(file)
+    except (OSError, ValueError):
+        return None
+
+
+def _key_in(file: BinaryIO) -> bytes | None:
+    """As `carried_key`, of a file that is open."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(8) != _SIGNATURE:
+        return None
+    key = None
+    for _ in range(_MOST):
+        head = file.read(8)
+        if len(head) < 8:
+            return None
+        length, kind = struct.unpack(">I4s", head)
+        if file.tell() + length + 4 > size:
+            return None
+        if kind == b"IEND":
+            return key
+        if kind == b"tEXt" and length < 100:
+            name, _, text = file.read(length).partition(b"\0")
+            if name == KEY.encode() and re.fullmatch(rb"[0-9a-f]{32}", text):
+                key = bytes.fromhex(text.decode())
+            length = 0
+        file.seek(length + 4, os.SEEK_CUR)
+    return None
 
 
 class Store(Protocol):
@@ -118,7 +163,7 @@ class Remote:
     def key(self, place: Path) -> bytes | None:
         try:
             with self.files.open(self._path(place), "rb") as file:
-                return key_in(file)
+                return _key_in(file)
         except Exception:  # each file system raises what its library does; the picture is not there
             return None
 

@@ -17,6 +17,7 @@ from sdfast.errors import DeviceError, ModelError, SdfastError
 from sdfast.events import Finished, Times
 from sdfast.job import Job
 from sdfast.models import load_model
+from sdfast.models.malloc import give_back
 
 if TYPE_CHECKING:
     from sdfast.models.stable_diffusion import StableDiffusion
@@ -153,8 +154,9 @@ class Studio:
             problem = _bare(error)
         except Exception as error:  # a bug of ours ends one job, not the night
             problem = SdfastError(f"{type(error).__name__}: {error}", "this is a bug")
+        model.forget()
+        _tidy()
         if is_memory(problem):
-            _tidy()
             self._most = max(len(orders) // 2, 1)
         if len(orders) == 1:
             return [problem]
@@ -228,9 +230,10 @@ def _bare(error: SdfastError) -> SdfastError:
 
 
 def _tidy() -> None:
-    """Give memory back to the device."""
+    """Give memory back to the system and the device."""
     import torch
 
     gc.collect()
+    give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -2,11 +2,13 @@
 
 Of the jobs that wait, those of the loaded model go first, so that it is loaded once and not once a
 job; jobs that walk the same way share each network call. Otherwise they go in their order. Only so
-many wait at a time, however long the file is.
+many wait at a time, however long the file is, and only so many go before the first of them, however
+many of the loaded model a pipe brings.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from sdfast.batch.events import BatchEvent
@@ -39,6 +41,8 @@ class Window:
         self._source = source
         self._room = room
         self._waiting: list[Ready] = []
+        self._overtaken = 0
+        """How many have gone before the first that waits."""
         self.ended = False
 
     def __len__(self) -> int:
@@ -66,19 +70,19 @@ class Window:
         """The next jobs to be painted in one walk; a job that has lost a worker goes alone."""
         if not self._waiting:
             return []
-        of_model = (r for r in self._waiting if r.job.model == model)
-        first = next(of_model, self._waiting[0])
-        if first.attempts or most <= 1:
-            self._waiting.remove(first)
-            return [first]
-        wanted, chosen, passed = first.walk, list[Ready](), list[Ready]()
-        for ready in self._waiting:
-            fits = not ready.attempts and ready.walk == wanted
-            (chosen if fits else passed).append(ready)
-            if len(chosen) == most:
-                break
-        self._waiting = passed + self._waiting[len(passed) + len(chosen) :]
+        eldest = self._waiting[0]
+        first = next((r for r in self._waiting if r.job.model == model), eldest)
+        if self._overtaken >= self._room:
+            first = eldest
+        chosen = [first] if first.attempts or most <= 1 else self._alike(first.walk, most)
+        self._overtaken = 0 if chosen[0] is eldest else self._overtaken + len(chosen)
+        taken = {*map(id, chosen)}
+        self._waiting = [ready for ready in self._waiting if id(ready) not in taken]
         return chosen
+
+    def _alike(self, walk: Job, most: int) -> list[Ready]:
+        alike = (r for r in self._waiting if not r.attempts and r.walk == walk)
+        return list(islice(alike, most))
 
     def put_back(self, lost: list[Ready]) -> None:
         """Let jobs wait again, before all others."""

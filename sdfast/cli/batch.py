@@ -135,7 +135,7 @@ def batch(
     dtype: flags.Dtype = "auto",
 ) -> int:
     from sdfast.batch import blocks, lines
-    from sdfast.batch.manifest import manifest_folder, read_shard
+    from sdfast.batch.manifest import manifest_folder, mark_of, read_shard
     from sdfast.batch.pictures import Naming
     from sdfast.batch.run import Rules
     from sdfast.batch.sources import Sources
@@ -181,7 +181,7 @@ def batch(
     naming = Naming(
         store=store,
         template=template,
-        tag=rules.shard.tag,
+        tag=rules.shard.tag + mark_of(home, store),
         exists=policy(exists),
         preset=preset or config.preset or "default",
         count=blocks.count_lines(file) or 0,
@@ -245,12 +245,13 @@ def _run(
     hire: Callable[[], Crew],
     telling: Telling,
 ) -> int:
-    from sdfast.batch.manifest import known, open_manifest
+    from sdfast.batch.manifest import known, mark_of, open_manifest
     from sdfast.batch.run import Books, run
 
     with ExitStack() as stack:
         manifest = stack.enter_context(closing(open_manifest(home, rules.shard)))
-        naming.store.clear(f".{naming.tag}+*.tmp")
+        for tag in manifest.tags:
+            naming.store.clear(f".{tag}{mark_of(home, naming.store)}+*.tmp")
         books = Books(manifest, known(home, naming.store), naming.pictures(manifest.begun), sources)
         stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
         telling.begin(manifest.path, books.known, naming.count)
@@ -258,7 +259,8 @@ def _run(
         stack.enter_context(_signals(stop, telling.say))
         for event in telling.drawn(run(tasks, books, crew, rules, stop)):
             telling.tell(event)
-        if not stop.is_set() and rules.limit is None and not telling.broke_off:
+        broken_off = stop.is_set() or telling.broke_off or (rules.fail_fast and telling.failed)
+        if not broken_off and rules.limit is None:
             manifest.end()
     telling.end()
     if stop.is_set():

@@ -74,8 +74,11 @@ def use_cores() -> None:
         torch.set_num_threads(len(cores))
 
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""How CUDA, MPS and the CPU's allocator on Linux and Windows say it."""
+_NO_MEMORY = (
+    *("out of memory", "can't allocate memory", "not enough memory"),
+    "could not create a primitive",
+)
+"""How CUDA, MPS, the CPU's allocator on Linux and Windows and oneDNN say it."""
 
 
 def is_memory(error: Exception) -> bool:

@@ -17,9 +17,21 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 @cache
 def keep_memory() -> None:
     """Free memory stays with the process from here on."""
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+    if any(name.startswith("MALLOC_") for name in os.environ):
         return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt"):
+    if library := _glibc():
         library.mallopt(_MMAP_MAX, 0)
         library.mallopt(_TRIM_THRESHOLD, -1)
+
+
+def give_back() -> None:
+    """Free memory goes back to the system, this once: somebody else has too little of it."""
+    if library := _glibc():
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None

@@ -228,6 +228,10 @@ class StableDiffusion:
         self._told = [_Asked(context, size, told), *self._told[:1]]
         return told
 
+    def forget(self) -> None:
+        """Let go of what is kept with contexts; it takes memory, and only saves time."""
+        self._told.clear()
+
     @torch.inference_mode()
     def decode(self, x: Tensor) -> Decoded:
         """Latents [1, c, h, w] as a picture, in tiles where the memory wants it.
