@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdfast.errors import ModelError
-from sdfast.models.family import family, precisions
 from sdfast.models.folder import check_files
 
 INDEX = "model_index.json"
@@ -88,6 +87,8 @@ def _homes() -> Iterator[Path]:
 
 
 def _stored(home: Path) -> Stored:
+    from sdfast.models.family import family, precisions  # which painting has no use for
+
     repo = home.name.removeprefix("models--").replace("--", "/", 1)
     whole = cached(repo)
     newest = max(home.glob(f"snapshots/*/{INDEX}"), key=lambda index: index.lstat().st_mtime)
