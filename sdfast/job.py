@@ -179,6 +179,15 @@ A1111: dict[tuple[str, str], Record] = {
     ("DPM++ 2M", "Exponential"): {"sampler": "dpm++", "order": 2, "spacing": "exponential"},
     ("DPM++ 2M", "SGM Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "uniform"},
     ("DPM++ 2M", "Automatic"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
+    **{
+        (name, schedule): {"sampler": name.lower(), "spacing": spacing}
+        for name in ("Euler", "Heun")
+        for schedule, spacing in (
+            ("Karras", "karras"),
+            ("Exponential", "exponential"),
+            ("SGM Uniform", "uniform"),
+        )
+    },
 }
 """AUTOMATIC1111's samplers that walk here as there, by the web UI's name and schedule type."""
 
@@ -189,9 +198,7 @@ _FIELD: dict[str, Record] = {
     "PLMS": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "Euler": {"sampler": "euler", "spacing": "trailing"},
-    "Euler Karras": {"sampler": "euler", "spacing": "karras"},
     "Heun": {"sampler": "heun", "spacing": "trailing"},
-    "Heun Karras": {"sampler": "heun", "spacing": "karras"},
     "RK45": {"sampler": "rk45"},
     "DPM fast": {
         "sampler": "dpm",

@@ -14,12 +14,13 @@ import secrets
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from sdfast import infotext
+from sdfast import elsewhere, infotext
 from sdfast.errors import JobError, MetadataError
 from sdfast.job import Job, Record, read_job
 from sdfast.naming import Exists, settle, unwritable
@@ -155,6 +156,11 @@ _ELSEWHERE = {
     "sd-metadata": "InvokeAI",
 }
 """Where other programs keep a recipe in a form of their own."""
+_READERS = {
+    "prompt": elsewhere.read_comfy,
+    "invokeai_metadata": elsewhere.read_invoke,
+    "sd-metadata": elsewhere.read_old_invoke,
+}
 _BY_VERSION = {
     r"sdfast ": "sdfast",
     r"stable-diffusion\.cpp": "stable-diffusion.cpp",
@@ -169,6 +175,11 @@ def _recipe(size: tuple[int, int], texts: dict[str, str]) -> Recipe:
     if "sdfast" in texts:
         return Recipe("sdfast", _our_record(texts["sdfast"]), {}, size)
     if "parameters" not in texts:
+        for name, read in _READERS.items():
+            if texts.get(name):
+                record, unknown = read(texts[name])
+                if record.keys() - {"negative"}:
+                    return Recipe(_ELSEWHERE[name], record, unknown, size)
         for name in _ELSEWHERE.keys() & texts:
             raise MetadataError(f"was made by {_ELSEWHERE[name]}, whose recipe sdfast cannot read")
         raise MetadataError("holds no recipe", "some programs and sites remove it")
@@ -225,7 +236,7 @@ _COUNT = 100_000
 
 
 def _texts(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
-    """A PNG's size, its recipes by their names and, empty, what other programs left there."""
+    """A PNG's size and its recipes by their names, empty where they cannot be read."""
     start = file.read(8)
     if wrong := next(words for magic, words in _BEGINNINGS.items() if start.startswith(magic)):
         raise MetadataError(wrong if start else "is empty")
@@ -238,8 +249,11 @@ def _texts(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
         name = keyword.decode("latin-1")
         if name in ("sdfast", "parameters") and name not in texts:
             texts[name] = _text(kind, rest)
-        elif name in _ELSEWHERE:
+        elif name in _ELSEWHERE and name not in texts:
             texts[name] = ""
+            if name in _READERS:
+                with suppress(MetadataError):  # what is damaged or too long is not needed by all
+                    texts[name] = _text(kind, rest)
     if not all(1 <= side <= _SIDE for side in size):
         raise MetadataError("claims to be {} by {} pixels".format(*size))
     return size, texts

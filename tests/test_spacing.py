@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdfast import NoiseSchedule, Sampler
+from sdfast.job import A1111, read_sampler
 from sdfast.sampler import Spacing
 from sdfast.solver.spacing import grid
 
@@ -35,6 +36,35 @@ def test_every_step_leads_from_more_noise_to_less(spacing, solver, final):
         assert len(asked) == steps
         assert all(a.lam < b.lam and a.t > b.t for a, b in pairwise(asked)), steps
         assert asked[-1].lam <= end.lam
+
+
+def k_diffusion():
+    """k-diffusion's sigmas for n steps, by the web UI's schedule types, written down anew."""
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    bars = np.cumprod(1 - betas)
+    logs = np.log(((1 - bars) / bars) ** 0.5)
+    low, high = np.exp(logs[[0, -1]])
+
+    def karras(n):
+        ramp = np.linspace(0, 1, n)
+        return (high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+
+    return {
+        "Karras": karras,
+        "Automatic": karras,  # what the web UI takes for DPM++ 2M
+        "Exponential": lambda n: np.exp(np.linspace(logs[-1], logs[0], n)),
+        "SGM Uniform": lambda n: np.exp(
+            np.interp(np.linspace(999, 0, n + 1)[:-1], range(1000), logs)
+        ),
+    }
+
+
+@pytest.mark.parametrize("steps", [2, 5, 10, 20, 25, 30, 50])
+@pytest.mark.parametrize("said", A1111, ids=" ".join)
+def test_the_web_uis_samplers_walk_k_diffusions_sigmas(said, steps):
+    nodes = grid(SCHEDULE, read_sampler({"steps": steps, **A1111[said]}))
+    wanted = [*k_diffusion()[said[1]](steps), 0]
+    assert [node.noise_ratio for node in nodes] == pytest.approx(wanted, rel=0, abs=1e-5)
 
 
 @pytest.mark.parametrize("schedule", ["continuous_linear", "continuous_cosine"])

@@ -1,0 +1,240 @@
+"""Pictures of ComfyUI and InvokeAI: what sdfast knows of their recipes, and what it names."""
+
+import copy
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sdfast import elsewhere
+from sdfast.errors import MetadataError
+from sdfast.job import read_job
+from sdfast.png import read_recipe
+
+COMFY = {  # the default workflow, as ComfyUI's script_examples/basic_api_example.py writes it
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {
+            "cfg": 8,
+            "denoise": 1,
+            "latent_image": ["5", 0],
+            "model": ["4", 0],
+            "negative": ["7", 0],
+            "positive": ["6", 0],
+            "sampler_name": "dpmpp_2m",
+            "scheduler": "karras",
+            "seed": 8566257,
+            "steps": 20,
+        },
+    },
+    "4": {
+        "class_type": "CheckpointLoaderSimple",
+        "inputs": {"ckpt_name": "v1-5-pruned-emaonly.safetensors"},
+    },
+    "5": {
+        "class_type": "EmptyLatentImage",
+        "inputs": {"batch_size": 1, "height": 768, "width": 512},
+    },
+    "6": {
+        "class_type": "CLIPTextEncode",
+        "inputs": {"clip": ["4", 1], "text": "a (red:1.2) [fox]"},
+    },
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["4", 1], "text": "bad hands"}},
+    "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+    "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "ComfyUI", "images": ["8", 0]}},
+}
+MODEL = {"Model": "v1-5-pruned-emaonly.safetensors"}
+INVOKE = {  # as InvokeAI 3.3 writes it
+    "app_version": "3.3.0post3",
+    "generation_mode": "txt2img",
+    "positive_prompt": "landscape",
+    "negative_prompt": "low quality",
+    "width": 768,
+    "height": 432,
+    "seed": 356120443,
+    "rand_device": "cpu",
+    "cfg_scale": 7.5,
+    "steps": 50,
+    "scheduler": "dpmpp_2m_k",
+    "clip_skip": 0,
+    "model": {"model_name": "amixx", "base_model": "sd-1", "model_type": "main"},
+    "controlnets": [],
+    "loras": [],
+}
+OLD = {
+    "model": "stable diffusion",
+    "model_weights": "stable-diffusion-1.5",
+    "app_id": "invoke-ai/InvokeAI",
+    "app_version": "2.2.4",
+    "image": {
+        "prompt": [{"prompt": "a fox [blurry] at night [grey]", "weight": 1}],
+        "steps": 30,
+        "cfg_scale": 5,
+        "threshold": 0,
+        "perlin": 0.2,
+        "height": 512,
+        "width": 640,
+        "seed": 2980747362,
+        "seamless": False,
+        "type": "txt2img",
+        "postprocessing": None,
+        "sampler": "ddim",
+        "variations": [],
+    },
+}
+
+
+def a_png(folder, **chunks):
+    info = PngInfo()
+    for name, said in chunks.items():
+        info.add_text(name, json.dumps(said))
+    Image.new("RGB", (64, 64)).save(folder / "theirs.png", pnginfo=info)
+    return folder / "theirs.png"
+
+
+def comfy(**inputs):
+    """The workflow with inputs of its sampler changed."""
+    nodes = copy.deepcopy(COMFY)
+    nodes["3"]["inputs"] |= inputs
+    return nodes
+
+
+def read(nodes):
+    return elsewhere.read_comfy(json.dumps(nodes))
+
+
+def test_comfys_default_workflow_is_taken_over_whole(tmp_path):
+    recipe = read_recipe(a_png(tmp_path, prompt=COMFY, workflow={"nodes": []}))
+    assert recipe.program == "ComfyUI"
+    assert recipe.record == {
+        "prompt": r"a (red:1.2) \[fox\]",
+        "negative": "bad hands",
+        "seed": 8566257,
+        "steps": 20,
+        "guidance": 8,
+        "size": "512x768",
+        "sampler": "DPM++ 2M Karras",
+    }
+    assert recipe.unknown == MODEL
+    assert read_job(recipe.record).sampler.spacing == "karras"
+
+
+def test_what_lies_on_comfys_way_is_followed_or_named():
+    nodes = comfy(model=["10", 0], positive=["12", 0], negative=["12", 1], seed=["14", 0])
+    for name in "67":
+        nodes[name]["inputs"]["clip"] = ["11", 0]
+    nodes["6"]["inputs"]["text"] = ["15", 0]
+    nodes |= {
+        "10": {
+            "class_type": "LoraLoader",
+            "inputs": {"lora_name": "ink", "strength_model": 0.8, "model": ["4", 0]},
+        },
+        "11": {
+            "class_type": "CLIPSetLastLayer",
+            "inputs": {"stop_at_clip_layer": -2, "clip": ["10", 1]},
+        },
+        "12": {
+            "class_type": "ControlNetApplyAdvanced",
+            "inputs": {"positive": ["6", 0], "negative": ["7", 0], "strength": 0.5},
+        },
+        "14": {"class_type": "PrimitiveInt", "inputs": {"value": 77}},
+        "15": {"class_type": "PrimitiveString", "inputs": {"value": "a heron"}},
+    }
+    record, unknown = read(nodes)
+    assert (record["prompt"], record["negative"]) == ("a heron", "bad hands")
+    assert (record["seed"], record["clip_skip"]) == (77, 2)
+    lora = json.dumps({"lora_name": "ink", "strength_model": 0.8})
+    assert unknown == MODEL | {"LoraLoader": lora, "ControlNetApplyAdvanced": '{"strength": 0.5}'}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named"),
+    [
+        ({"sampler_name": "euler_ancestral"}, {"Sampler": "euler_ancestral karras"}),
+        ({"scheduler": "normal"}, {"Sampler": "dpmpp_2m normal"}),
+        ({"denoise": 0.5}, {"denoise": "0.5"}),
+        ({"seed": 2**63}, {"seed": str(2**63)}),
+        ({"steps": "many"}, {"steps": "many"}),
+    ],
+)
+def test_what_comfy_says_and_we_cannot_do_is_named(inputs, named):
+    record, unknown = read(comfy(**inputs))
+    assert unknown == MODEL | named
+    for key in named:
+        assert key.lower() not in record
+
+
+def test_of_two_samplers_the_one_that_begins_is_read_and_the_other_named():
+    second = comfy(latent_image=["3", 0], seed=9)["3"]
+    record, unknown = read({"2": second, **COMFY})
+    assert record["seed"] == 8566257
+    assert "KSampler" in unknown
+
+
+def test_a_loop_of_links_ends():
+    nodes = comfy(positive=["6", 0])
+    nodes["6"] = {"class_type": "Round", "inputs": {"conditioning": ["6", 0]}}
+    assert "prompt" not in read(nodes)[0]
+
+
+def test_invokes_recipe_is_taken_over_and_the_rest_named(tmp_path):
+    recipe = read_recipe(a_png(tmp_path, invokeai_metadata=INVOKE | {"clip_skip": 1, "vae": "v"}))
+    assert recipe.program == "InvokeAI"
+    assert recipe.record == {
+        "prompt": "landscape",
+        "negative": "low quality",
+        "size": "768x432",
+        "seed": 356120443,
+        "guidance": 7.5,
+        "steps": 50,
+        "sampler": "DPM++ 2M Karras",
+        "clip_skip": 2,
+    }
+    assert list(recipe.unknown) == ["model", "vae"]
+
+
+def test_a_scheduler_of_invokes_that_walks_otherwise_is_named():
+    record, unknown = elsewhere.read_invoke(json.dumps(INVOKE | {"scheduler": "dpmpp_2m_sde_k"}))
+    assert "sampler" not in record
+    assert unknown["Sampler"] == "dpmpp_2m_sde_k"
+
+
+def test_the_older_form_has_its_negative_prompt_in_brackets():
+    record, unknown = elsewhere.read_old_invoke(json.dumps(OLD))
+    assert record == {
+        "prompt": "a fox at night",
+        "negative": "blurry, grey",
+        "size": "640x512",
+        "seed": 2980747362,
+        "guidance": 5,
+        "steps": 30,
+        "sampler": "DDIM",
+    }
+    assert unknown == {"perlin": "0.2", "model": "stable-diffusion-1.5"}
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+links = st.tuples(st.sampled_from("3456789"), st.integers(0, 2)).map(list)
+
+
+@given(st.data())
+def test_no_recipe_crashes_the_reader_whatever_it_holds(data):
+    nodes = copy.deepcopy(COMFY)
+    for _ in range(data.draw(st.integers(1, 4))):
+        inputs = nodes[data.draw(st.sampled_from("345678"))]["inputs"]
+        inputs[data.draw(st.sampled_from(sorted(inputs)))] = data.draw(values | links)
+    read_job({"prompt": "any", **read(nodes)[0]})
+    flat = {key: data.draw(values) for key in INVOKE if data.draw(st.booleans())}
+    read_job({"prompt": "any", **elsewhere.read_invoke(json.dumps(flat))[0]})
+    for text in (json.dumps(data.draw(values)), data.draw(st.text(max_size=9))):
+        for reader in (elsewhere.read_comfy, elsewhere.read_invoke, elsewhere.read_old_invoke):
+            with suppress(MetadataError):
+                reader(text)
