@@ -43,12 +43,19 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
         "Denoising strength": None if job.init is None else f"{job.how_strong:g}",
         "Model": model,
         "Clip skip": job.clip_skip if job.clip_skip != 1 else None,
+        "LoRA": " ".join(map(_file_name, job.lora)) or None,
+        "VAE": None if job.vae is None else _file_name(job.vae),
         "RNG": "CPU",
         "Version": f"sdfast {version}",
     }
     last = ", ".join(f"{k}: {_quoted(str(v))}" for k, v in pairs.items() if v is not None)
     negative = [f"Negative prompt: {job.negative}"] if job.negative else []
     return "\n".join([job.prompt, *negative, last])
+
+
+def _file_name(path: str) -> str:
+    """A path without the folders that lead to it."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def _quoted(value: str) -> str:

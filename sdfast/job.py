@@ -9,7 +9,7 @@ loaded.
 import math
 import random
 import re
-from typing import Annotated, Any, Self, TypeVar, cast, get_args
+from typing import Annotated, Any, NamedTuple, Self, TypeVar, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -86,6 +86,39 @@ Interval = Annotated[
 File = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
+class Scaled(NamedTuple):
+    """A file of weights, and how strongly they count."""
+
+    path: str
+    scale: float
+
+
+def scaled(text: str) -> Scaled:
+    """`PATH` or `PATH:SCALE`; without one the scale is 1."""
+    path, colon, scale = text.rpartition(":")
+    if colon and path and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", scale):
+        return Scaled(path, float(scale))
+    return Scaled(text, 1.0)
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _of_sane_scale(files: tuple[str, ...]) -> tuple[str, ...]:
+    if any(abs(scaled(file).scale) > 100 for file in files):
+        raise ValueError("must have a scale from -100 to 100")
+    return files
+
+
+ScaledFiles = Annotated[
+    tuple[File, ...],
+    BeforeValidator(_listed),
+    Field(max_length=64),
+    AfterValidator(_of_sane_scale),
+]
+
+
 class Job(Value):
     """One picture to make. The same job makes the same picture."""
 
@@ -93,6 +126,10 @@ class Job(Value):
     negative: Annotated[str, Field(max_length=20_000)] = ""
     model: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """An alias, a Hub id or a folder; None leaves the choice to the command line."""
+    lora: ScaledFiles = ()
+    """Low-rank changes to the model's weights (arXiv 2106.09685), each `PATH` or `PATH:SCALE`."""
+    vae: File | None = None
+    """A folder or file whose autoencoder takes the place of the model's."""
     seed: Annotated[int, Field(ge=0, lt=SEEDS)] = Field(
         default_factory=lambda: random.randrange(SEEDS)
     )
@@ -136,6 +173,11 @@ class Job(Value):
         return self
 
     @property
+    def weights(self) -> tuple[object, ...]:
+        """What decides the weights: jobs that agree in it are painted by the same loaded model."""
+        return self.model, self.lora, self.vae
+
+    @property
     def walked(self) -> int:
         """How many of the sampler's n steps are walked: the last int(n * strength), as diffusers.
 
@@ -158,8 +200,9 @@ class Job(Value):
     def record(self) -> Record:
         """The job as flat keys and plain values, whatever stands at its default left out."""
         own = self.model_dump(exclude={"sampler"}, exclude_none=True)
-        if not self.negative:
-            del own["negative"]
+        for key in ("negative", "lora"):
+            if not own[key]:
+                del own[key]
         return own | sampler_record(self.sampler)
 
 

@@ -49,9 +49,16 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
 
 
 def _placed(record: Record) -> Record:
-    """The record, its pictures by their whole paths: a worker may stay in another folder."""
-    paths = {k: record[k] for k in ("init", "mask") if isinstance(record.get(k), str)}
-    return record | {k: os.path.abspath(Path(v).expanduser()) for k, v in paths.items()}  # noqa: PTH100
+    """The record, its files by their whole paths: a worker may stay in another folder."""
+    paths = {k: record[k] for k in ("init", "mask", "vae") if isinstance(record.get(k), str)}
+    placed: Record = {k: _whole(v) for k, v in paths.items()}
+    if isinstance(record.get("lora"), (list, tuple)):
+        placed["lora"] = tuple(_whole(v) if isinstance(v, str) else v for v in record["lora"])
+    return record | placed
+
+
+def _whole(path: str) -> str:
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100
 
 
 def read_prompts(words: Iterable[str]) -> Iterator[str]:

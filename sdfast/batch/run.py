@@ -123,7 +123,7 @@ class _Shift:
         self._window, self._books, self._crew, self._stop = window, books, crew, stop
         self._left = rules.limit
         self._given: dict[int, list[Ready]] = {}
-        self._model: dict[int, str | None] = {}
+        self._weights: dict[int, object] = {}
         self._most: dict[int, int] = {}
 
     def events(self) -> Iterator[BatchEvent]:
@@ -158,9 +158,9 @@ class _Shift:
             most = self._most.get(hand, self._crew.most)
             if self._left is not None:
                 most = min(most, self._left)
-            if some := self._window.take(self._model.get(hand), most):
+            if some := self._window.take(self._weights.get(hand), most):
                 self._given[hand] = some
-                self._model[hand] = some[0].job.model
+                self._weights[hand] = some[0].job.weights
                 self._crew.give(hand, [Order(r.task.key, r.job) for r in some])
                 if self._left is not None:
                     self._left -= len(some)

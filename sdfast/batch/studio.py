@@ -70,7 +70,7 @@ class Answer(NamedTuple):
 
 
 class _Held(NamedTuple):
-    name: str
+    weights: tuple[object, ...]
     model: "StableDiffusion"
 
 
@@ -89,7 +89,7 @@ class Studio:
         self._setting = setting
         self._most = setting.most
         self._held: _Held | None = None
-        self._refused: dict[str, ModelError] = {}
+        self._refused: dict[tuple[object, ...], ModelError] = {}
         self._bytes = 0.0
         """A pixel's share of a GPU's memory while it is painted, as far as was seen."""
 
@@ -99,11 +99,11 @@ class Studio:
         Raises DeviceError if there is no such device and UsageError if there can be none: nothing
         at all could be painted then.
         """
-        name = orders[0].job.model or "tiny"
+        job = orders[0].job
         load = 0.0
-        if self._held is None or self._held.name != name:
+        if self._held is None or self._held.weights != job.weights:
             try:
-                load = self._load(name)
+                load = self._load(job)
             except ModelError as error:
                 return Answer([_bare(error) for _ in orders], self._most)
             except DeviceError as error:
@@ -117,26 +117,28 @@ class Studio:
             outcomes[first] = cast("Picture", outcomes[first])._replace(load=load)
         return Answer(outcomes, self._most)
 
-    def _load(self, name: str) -> float:
+    def _load(self, job: Job) -> float:
         """Exchange the model; the seconds it took. Raises ModelError and DeviceError."""
-        if name in self._refused:
-            raise self._refused[name]
+        if job.weights in self._refused:
+            raise self._refused[job.weights]
         setting = self._setting
         self._held = None
         _tidy()
         begun = time.perf_counter()
         try:
             model = load_model(
-                name,
+                job.model or "tiny",
                 device=setting.device,
                 dtype=setting.dtype,
                 aliases=setting.aliases,
                 offline=setting.offline,
+                lora=job.lora,
+                vae=job.vae,
             )
         except ModelError as error:
-            self._refused[name] = error
+            self._refused[job.weights] = error
             raise
-        self._held = _Held(name, model)
+        self._held = _Held(job.weights, model)
         self._bytes = 0.0
         return time.perf_counter() - begun
 

@@ -66,12 +66,12 @@ class Window:
             elif self._waiting or not patient:
                 return
 
-    def take(self, model: str | None, most: int) -> list[Ready]:
+    def take(self, weights: object, most: int) -> list[Ready]:
         """The next jobs to be painted in one walk; a job that has lost a worker goes alone."""
         if not self._waiting:
             return []
         eldest = self._waiting[0]
-        first = next((r for r in self._waiting if r.job.model == model), eldest)
+        first = next((r for r in self._waiting if r.job.weights == weights), eldest)
         if self._overtaken >= self._room:
             first = eldest
         chosen = [first] if first.attempts or most <= 1 else self._alike(first.walk, most)

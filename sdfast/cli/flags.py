@@ -121,6 +121,16 @@ ModelName = Annotated[
         help="tiny, an alias, a Hub id, a folder or a file.",
     ),
 ]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora", metavar="FILE[:SCALE]", help="Change the weights by a LoRA; may be repeated."
+    ),
+]
+Vae = Annotated[
+    str | None,
+    typer.Option("--vae", metavar="PATH", help="Another autoencoder, a folder or a file."),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
 ]

@@ -63,6 +63,8 @@ def gen(
     mask: flags.Mask = None,
     strength: flags.Strength = None,
     model: flags.ModelName = None,
+    lora: flags.Lora = None,
+    vae: flags.Vae = None,
     source: Annotated[
         str | None,
         typer.Option("--from", metavar="IMAGE.png", help="Begin with that picture's recipe."),
@@ -108,6 +110,7 @@ def gen(
     from sdfast.config import load_config
     from sdfast.job import layered
     from sdfast.jobs import make_jobs, read_prompts, resolve
+    from sdfast.models.dressed import dressed
     from sdfast.presets import save_preset
 
     given = {
@@ -125,6 +128,8 @@ def gen(
         "mask": mask,
         "strength": strength,
         "model": model,
+        "lora": tuple(lora) if lora else None,
+        "vae": vae,
     }
     config = load_config()
     asked = resolve(given, preset, source, config)
@@ -158,6 +163,8 @@ def gen(
     if save is not None:
         kept = {k: v for k, v in asked.record.items() if k != "model"}
         save_preset(save, layered(kept, {"model": model}))
+    if found is not None:
+        found = dressed(found, jobs[0])
     if dry_run:
         for job in jobs:
             print(json.dumps((found.complete(job) if found else job).record, ensure_ascii=False))
@@ -240,7 +247,7 @@ def _paint(
             painter = by_ourselves(found, wanted)
             painted = _painted(painter, job, show)
         output.write(painted, place, painter)
-    if wanted.keep_warm is not None and painter is not worker:
+    if wanted.keep_warm is not None and painter is not worker and found.is_bare:
         leave_worker(found, wanted, explained)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sdfast.models.dressed import Weights, dressed
 from sdfast.models.find import find
 from sdfast.models.source import Source
 
@@ -21,6 +22,8 @@ def load_model(
     compiled: bool = False,
     aliases: Mapping[str, str] | None = None,
     offline: bool = False,
+    lora: Sequence[str] = (),
+    vae: str | None = None,
 ) -> StableDiffusion:
     """A model on its device, ready to be asked.
 
@@ -31,10 +34,15 @@ def load_model(
              `min` (of the UNet one layer)
     compiled the UNet through torch.compile, CUDA only: minutes for the first call with a shape
 
+    lora     files of low-rank changes, each `PATH` or `PATH:SCALE`; a job must name the same
+    vae      a folder or file whose autoencoder takes the place of the model's; likewise
+
     Raises ModelError if it is not to be had, DeviceError if the device is not, and UsageError for
     an unknown name and for what is for CUDA only.
     """
     from sdfast.models.stable_diffusion import StableDiffusion
 
     source = find(model, aliases, offline=offline) if isinstance(model, str) else model
+    if lora or vae is not None:
+        source = dressed(source, Weights(tuple(lora), vae))
     return StableDiffusion(source, device, dtype, vram, compiled=compiled)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sdfast.errors import DeviceError, ModelError
 from sdfast.models.chunks import Chunk, read_chunks
 from sdfast.models.device import memory_errors
+from sdfast.models.lora import changes, check_loras
 from sdfast.models.networks import (
     Config,
     Decoder,
@@ -92,10 +93,12 @@ def check_parts(source: Source) -> None:
     if source.random:
         return
     bare: dict[str, nn.Module] = {"unet": bare_unet(source), "vae": _built(source, "vae", Decoder)}
-    for part in (*bare, *source.texts):
+    for part in source.parts:
         network = bare.get(part) or _bare_text(source, part)
+        bare[part] = network
         with _told(source, part):
             check(network, source.parts[part].files, source.parts[part].layout)
+    check_loras(source, bare)
 
 
 def decoder(source: Source, place: Place) -> Decoder:
@@ -144,7 +147,8 @@ def filled(
             randomize(network, device, place.dtype, lay_out=stage is None)
         else:
             files = (where.full if place.dtype == torch.float32 else ()) or where.files
-            fill(network, files, device, place.dtype, where.layout, lay_out=stage is None)
+            added = changes(source, part, network)
+            fill(network, files, device, place.dtype, where.layout, added, lay_out=stage is None)
         if stage:
             (stage.stream if stream else stage.add)(network)
     return network.eval()
@@ -155,7 +159,7 @@ def _told(source: Source, part: str) -> Generator[None]:
     """In here, what is wrong with the weights is a ModelError that names the part."""
     try:
         yield
-    except DeviceError:
+    except (DeviceError, ModelError):
         raise
     except TensorError as error:
         raise ModelError(f"`{source.name}`: {part} {error}") from error

@@ -40,6 +40,13 @@ class Part(NamedTuple):
     """The same weights in full precision, where they are there twice."""
 
 
+class Lora(NamedTuple):
+    """A file of low-rank changes, whole, and how strongly they count."""
+
+    path: Path
+    scale: float
+
+
 class Vocabulary(NamedTuple):
     """A folder that holds a tokenizer."""
 
@@ -74,6 +81,10 @@ class Source:
     """Its weights are random: it has true shapes, takes true time and paints noise."""
     blank_is_zero: bool = False
     """An empty prompt is told as nothing at all, zeros, and not as what the words mean."""
+    loras: tuple[Lora, ...] = ()
+    """What is added to the weights as they are loaded."""
+    vae: Path | None = None
+    """Where the autoencoder is from, if it is not the model's own."""
 
     @property
     def xl(self) -> bool:
@@ -84,6 +95,11 @@ class Source:
     def texts(self) -> tuple[str, ...]:
         """The names of the text encoders."""
         return tuple(part for part in self.parts if part.startswith("text_encoder"))
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether its weights are all its own."""
+        return not self.loras and self.vae is None
 
     def config(self, part: str) -> Mapping[str, Any]:
         """The config of one of the networks."""

@@ -21,6 +21,7 @@ from sdfast.models.device import (
     pick_dtype,
     use_cores,
 )
+from sdfast.models.dressed import wears
 from sdfast.models.graphs import Graphs, recorder
 from sdfast.models.malloc import keep_memory
 from sdfast.models.networks import Decoder, Meaning, Told
@@ -109,7 +110,15 @@ class StableDiffusion:
         self._ask = Graphs(ask, recorder(self.device)) if recorded else ask
 
     def complete(self, job: Job) -> Job:
-        """The job with what it leaves open filled in as the model would have it."""
+        """The job with what it leaves open filled in as the model would have it.
+
+        Raises JobError for a job that wants other weights than were loaded.
+        """
+        if not wears(self._source, job):
+            raise JobError(
+                f"`{self.name}` was not loaded with the LoRAs and the VAE of the job",
+                "load_model(..., lora=[...], vae=...) loads them",
+            )
         return self._source.complete(job)
 
     def noise(self, seed: int, size: tuple[int, int]) -> Tensor:

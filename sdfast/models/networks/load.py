@@ -5,9 +5,10 @@ straight to its device in its precision, and what layers compute together is lai
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -92,15 +93,18 @@ class _Tensors:
 
     def recipe(self, name: str) -> _Recipe:
         """Where a weight of ours comes from."""
-        if name in self:
-            return _Recipe((name,))
-        for ours, theirs in _JOINED.items():
-            if f".{ours}." in name:
-                return _Recipe(tuple(name.replace(ours, part) for part in theirs))
-        for ours, (whole, half) in _HALVES.items():
-            if f".{ours}." in name:
-                return _Recipe((name.replace(ours, whole),), half)
-        return _Recipe((name,))
+        return _Recipe((name,)) if name in self else _usual(name)
+
+
+def _usual(name: str) -> _Recipe:
+    """Where a weight of ours comes from in files of today."""
+    for ours, theirs in _JOINED.items():
+        if f".{ours}." in name:
+            return _Recipe(tuple(name.replace(ours, part) for part in theirs))
+    for ours, (whole, half) in _HALVES.items():
+        if f".{ours}." in name:
+            return _Recipe((name.replace(ours, whole),), half)
+    return _Recipe((name,))
 
 
 def _is_finite(tensor: Tensor) -> bool:
@@ -112,6 +116,44 @@ def _is_finite(tensor: Tensor) -> bool:
     if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
         return bool(tensor.to(torch.float32).isfinite().all())
     return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
+
+
+class Slot(NamedTuple):
+    """Where a layer of the files has come to lie in a weight of ours."""
+
+    weight: str
+    part: int
+    parts: int
+    """The rows of the weight are so many layers' below each other, and this is one of them."""
+    half: int | None
+    """The weight is this half of the layer's rows."""
+    shape: list[int]
+    """What the layer's weight looks like."""
+
+
+class Change(NamedTuple):
+    """What is added to a weight of a layer; as many numbers as it has, in float32."""
+
+    slot: Slot
+    delta: Tensor
+
+    def add_to(self, weight: Tensor) -> None:
+        rows = weight.chunk(self.slot.parts)[self.slot.part]
+        delta = self.delta if self.slot.half is None else self.delta.chunk(2)[self.slot.half]
+        rows += delta.view(rows.shape)
+
+
+def places(network: nn.Module) -> dict[str, list[Slot]]:
+    """Every layer that has a matrix or a kernel, by its name in files of today."""
+    found: dict[str, list[Slot]] = {}
+    for name, weight in network.named_parameters():
+        if not name.endswith(".weight") or weight.dim() < 2:
+            continue
+        recipe = _usual(name)
+        for part, theirs in enumerate(recipe.names):
+            slot = Slot(name, part, len(recipe.names), recipe.half, recipe.shape(weight.shape))
+            found.setdefault(theirs.removesuffix(".weight"), []).append(slot)
+    return found
 
 
 def check(network: nn.Module, files: Iterable[Path], layout: Layout = TODAY) -> None:
@@ -129,12 +171,14 @@ def fill(
     device: torch.device,
     dtype: torch.dtype,
     layout: Layout = TODAY,
+    changes: Mapping[str, Sequence[Change]] = MappingProxyType({}),
     *,
     lay_out: bool = True,
 ) -> None:
     """Give a network its weights. Raises TensorError that names the first tensor at fault.
 
     Without `lay_out` they stay movable: as a CPU lays them out, no other device can read them.
+    `changes` are added in float32, by the names of the network's weights.
     """
     with ExitStack() as stack:
         tensors = _Tensors(stack, files, layout)
@@ -143,7 +187,14 @@ def fill(
         def weight(name: str, shape: torch.Size) -> Tensor:
             recipe = tensors.recipe(name)
             raw = [tensors.read(n) for n in recipe.names]
-            return recipe.cook([t.reshape(recipe.shape(shape)).to(dtype=dtype) for t in raw])
+            exact = torch.float32 if name in changes else dtype
+            cooked = recipe.cook([t.reshape(recipe.shape(shape)).to(dtype=exact) for t in raw])
+            if name not in changes:
+                return cooked
+            cooked = cooked.clone()  # what is mapped is not to be written to
+            for change in changes[name]:
+                change.add_to(cooked)
+            return cooked.to(dtype)
 
         _give(network, weight, device, lay_out=lay_out)
 

@@ -1,0 +1,88 @@
+"""A model as a job wants it: with another autoencoder, and with LoRAs on its weights."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from sdfast.errors import ModelError
+from sdfast.job import scaled
+from sdfast.models.folder import WEIGHTS, check_weights, open_part
+from sdfast.models.headers import read_header
+from sdfast.models.single import VAE, read_weights, vae_part
+from sdfast.models.source import Lora, Part, Source
+
+
+class Wanted(Protocol):
+    """A job, as far as it decides the weights."""
+
+    @property
+    def lora(self) -> tuple[str, ...]: ...
+    @property
+    def vae(self) -> str | None: ...
+
+
+class Weights(NamedTuple):
+    """LoRAs and a VAE by themselves."""
+
+    lora: tuple[str, ...]
+    vae: str | None
+
+
+def dressed(source: Source, job: Wanted) -> Source:
+    """The model with whatever of the job decides its weights. Raises ModelError for broken files.
+
+    That a LoRA fits the model is found out as it is loaded, before any weights are read.
+    """
+    if job.vae is not None:
+        path = _whole(job.vae)
+        part = _vae(path, source.config("vae"))
+        source = replace(source, vae=path, parts=dict(source.parts) | {"vae": part})
+    loras = tuple(_lora(text) for text in job.lora)
+    return replace(source, loras=loras) if loras else source
+
+
+def wears(source: Source, job: Wanted) -> bool:
+    """Whether a model is dressed as the job wants it."""
+    loras = tuple(Lora(_whole(scaled(text).path), scaled(text).scale) for text in job.lora)
+    vae = None if job.vae is None else _whole(job.vae)
+    return (source.loras, source.vae) == (loras, vae)
+
+
+def _whole(path: str) -> Path:
+    try:
+        return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"`{path}` is no path") from error
+
+
+def _lora(text: str) -> Lora:
+    path = _whole(scaled(text).path)
+    _check_file(path)
+    read_weights(path)
+    return Lora(path, scaled(text).scale)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f"`{path}` is {'no file' if path.exists() else 'not there'}")
+
+
+def _vae(path: Path, own: Mapping[str, Any]) -> Part:
+    """An autoencoder: a folder as diffusers has it, or one file in either layout."""
+    if path.is_dir():
+        inner = path / "vae"
+        folder = inner if inner.is_dir() else path
+        variant = check_weights(str(path), folder, WEIGHTS["vae"])
+        return open_part(str(path), folder, WEIGHTS["vae"], variant)
+    _check_file(path)
+    shapes = read_weights(path).shapes
+    if any(name.startswith(("decoder.up_blocks.", "decoder.mid_block.")) for name in shapes):
+        beside = path.parent / "config.json"
+        read_header(path, f"`{path}`")
+        if beside.is_file():
+            return open_part(str(path), path.parent, path.stem, None)
+        return Part(own, (path,))
+    prefix = VAE if any(name.startswith(VAE) for name in shapes) else ""
+    return vae_part(own, shapes, path, prefix)

@@ -1,0 +1,360 @@
+"""LoRAs: added to the weights as the formula says, whoever wrote them, and fitting or refused."""
+
+import io
+import json
+import shutil
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from original import write_both
+from safetensors.torch import load_file, save_file
+
+from sdfast import Job, Sampler, generate
+from sdfast.batch.studio import Order, Setting, Studio
+from sdfast.cli import run_command
+from sdfast.engine import guided
+from sdfast.errors import JobError, ModelError
+from sdfast.job import scaled
+from sdfast.models import load_model
+from sdfast.models.dressed import dressed
+from sdfast.models.find import find
+from sdfast.solver.walk import trajectory
+from sdfast.warm.greeting import holding, stamp
+
+BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0."
+LAYERS = {
+    "unet": [
+        f"{BLOCK}attn1.to_k",
+        f"{BLOCK}attn2.to_v",
+        f"{BLOCK}attn2.to_out.0",
+        f"{BLOCK}ff.net.0.proj",
+        f"{BLOCK}ff.net.2",
+        "down_blocks.0.attentions.0.proj_in",
+        "mid_block.resnets.1.conv1",
+        "up_blocks.1.resnets.0.conv_shortcut",
+        "time_embedding.linear_1",
+    ],
+    "text_encoder": ["encoder.layers.1.self_attn.q_proj", "encoder.layers.0.mlp.fc2"],
+}
+FILES = {
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "text_encoder": "text_encoder/model.safetensors",
+    "text_encoder_2": "text_encoder_2/model.safetensors",
+}
+RANK, ALPHA, SCALE = 3, 1.5, 0.7
+
+
+def kohya(part, layer, prefix="te_"):
+    start = "lora_unet_" if part == "unet" else f"lora_{prefix}text_model_"
+    name = start + layer.replace(".", "_")
+    return f"{name}.lora_down.weight", f"{name}.lora_up.weight", f"{name}.alpha"
+
+
+def peft(part, layer):
+    name = f"{part}." + ("" if part == "unet" else "text_model.") + layer
+    return f"{name}.lora_A.weight", f"{name}.lora_B.weight", f"{name}.alpha"
+
+
+def diffusers(part, layer):
+    name = f"{part}." + ("" if part == "unet" else "text_model.") + layer
+    return f"{name}.lora.down.weight", f"{name}.lora.up.weight", f"{name}.alpha"
+
+
+def tensors(folder, part):
+    return load_file(folder / FILES[part])
+
+
+def named(weights, layer):
+    return next(n for n in weights if n.removeprefix("text_model.") == f"{layer}.weight")
+
+
+def with_lora(folder, merged, path, spell, layers):
+    """Write a random LoRA, and a copy of the model with what it means added by hand."""
+    torch.manual_seed(7)
+    shutil.copytree(folder, merged)
+    lora = {}
+    for part, names in layers.items():
+        weights = tensors(folder, part)
+        for layer in names:
+            key = named(weights, layer)
+            weight = weights[key]
+            out, inside, *kernel = weight.shape
+            down = torch.randn(RANK, inside, *kernel) / inside**0.5
+            up = torch.randn(out, RANK, *[1 for _ in kernel])
+            low, high, alpha = spell(part, layer)
+            lora |= {low: down, high: up, alpha: torch.tensor(ALPHA)}
+            delta = up.flatten(1) @ down.flatten(1)
+            weights[key] = weight + SCALE * ALPHA / RANK * delta.view(weight.shape)
+        save_file(weights, merged / FILES[part], {"format": "pt"})
+    save_file(lora, path)
+    return path
+
+
+def said(model):
+    """What the networks say, of a prompt and of latents."""
+    told = model.encode("a red cat").states
+    return model.predict(model.noise(1, (64, 64)), 500.0, told)
+
+
+@pytest.mark.parametrize("spell", [kohya, peft, diffusers])
+def test_every_layer_becomes_w_plus_scale_times_alpha_by_rank_times_up_down(small, tmp_path, spell):
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", spell, LAYERS)
+    changed = load_model(str(small), device="cpu", lora=[f"{path}:{SCALE}"])
+    by_hand = load_model(str(tmp_path / "merged"), device="cpu")
+    torch.testing.assert_close(said(changed), said(by_hand), rtol=0, atol=1e-5)
+    plain = said(load_model(str(small), device="cpu"))
+    assert (said(changed) - plain).abs().max() > 1e-2
+
+
+def test_without_an_alpha_it_is_the_rank(small, tmp_path):
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", peft, LAYERS)
+    kept = {k: v for k, v in load_file(path).items() if not k.endswith("alpha")}
+    save_file(kept, path)
+    scale = SCALE * ALPHA / RANK
+    changed = load_model(str(small), device="cpu", lora=[f"{path}:{scale}"])
+    by_hand = load_model(str(tmp_path / "merged"), device="cpu")
+    torch.testing.assert_close(said(changed), said(by_hand), rtol=0, atol=1e-5)
+
+
+def test_two_at_half_the_scale_are_one(small, tmp_path):
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
+    twice = load_model(str(small), device="cpu", lora=[f"{path}:{SCALE / 2}"] * 2)
+    by_hand = load_model(str(tmp_path / "merged"), device="cpu")
+    torch.testing.assert_close(said(twice), said(by_hand), rtol=0, atol=1e-5)
+
+
+def test_a_convolution_with_a_middle_is_the_product_of_three(small, tmp_path):
+    torch.manual_seed(7)
+    merged = shutil.copytree(small, tmp_path / "merged")
+    weights = tensors(small, "unet")
+    key = "mid_block.resnets.0.conv2.weight"
+    out, inside = weights[key].shape[:2]
+    down, up = torch.randn(RANK, inside, 1, 1), torch.randn(out, RANK, 1, 1)
+    mid = torch.randn(RANK, RANK, 3, 3) / 10
+    for i in range(3):
+        for j in range(3):
+            weights[key][:, :, i, j] += up[:, :, 0, 0] @ mid[:, :, i, j] @ down[:, :, 0, 0]
+    save_file(weights, merged / FILES["unet"], {"format": "pt"})
+    name, path = "lora_unet_mid_block_resnets_0_conv2", tmp_path / "l.safetensors"
+    three = {"lora_down": down, "lora_mid": mid, "lora_up": up}
+    save_file({f"{name}.{k}.weight": v for k, v in three.items()}, path)
+    changed = load_model(str(small), device="cpu", lora=[str(path)])
+    by_hand = load_model(str(merged), device="cpu")
+    torch.testing.assert_close(said(changed), said(by_hand), rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def xl(tmp_path_factory):
+    return write_both(tmp_path_factory.mktemp("xl"), "sdxl")
+
+
+XL_NAMES = {  # as the original has them, and so kohya for XL
+    "down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_q": (
+        "input_blocks_4_1_transformer_blocks_1_attn1_to_q"
+    ),
+    "down_blocks.1.attentions.1.proj_out": "input_blocks_5_1_proj_out",
+    "down_blocks.0.resnets.1.conv1": "input_blocks_2_0_in_layers_2",
+    "down_blocks.0.downsamplers.0.conv": "input_blocks_3_0_op",
+    "mid_block.attentions.0.transformer_blocks.0.ff.net.0.proj": (
+        "middle_block_1_transformer_blocks_0_ff_net_0_proj"
+    ),
+    "mid_block.resnets.1.time_emb_proj": "middle_block_2_emb_layers_1",
+    "up_blocks.0.attentions.2.transformer_blocks.0.attn2.to_k": (
+        "output_blocks_2_1_transformer_blocks_0_attn2_to_k"
+    ),
+    "up_blocks.0.upsamplers.0.conv": "output_blocks_2_2_conv",
+    "time_embedding.linear_2": "time_embed_2",
+    "add_embedding.linear_1": "label_emb_0_0",
+}
+
+
+@pytest.mark.parametrize("which", ["folder", "file"])
+def test_kohyas_names_for_xl_fit_a_folder_and_a_file(xl, tmp_path, which):
+    layers = {
+        "unet": list(XL_NAMES),
+        "text_encoder": LAYERS["text_encoder"],
+        "text_encoder_2": ["encoder.layers.0.self_attn.v_proj"],
+    }
+
+    def spell(part, layer):
+        if part == "unet":
+            name = f"lora_unet_{XL_NAMES[layer]}"
+            return f"{name}.lora_down.weight", f"{name}.lora_up.weight", f"{name}.alpha"
+        return kohya(part, layer, "te1_" if part == "text_encoder" else "te2_")
+
+    path = with_lora(xl.folder, tmp_path / "merged", tmp_path / "l.safetensors", spell, layers)
+    changed = load_model(str(getattr(xl, which)), device="cpu", lora=[f"{path}:{SCALE}"])
+    by_hand = load_model(str(tmp_path / "merged"), device="cpu")
+    torch.testing.assert_close(said(changed), said(by_hand), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        ({"lora_unet_nowhere.lora_down.weight": torch.zeros(3, 3)}, "`lora_unet_nowhere"),
+        ({"unet.conv_in.hada_w1_a": torch.zeros(3, 3)}, "`unet.conv_in.hada_w1_a` is of no LoRA"),
+        ({kohya("unet", LAYERS["unet"][0])[0]: torch.zeros(3, 16)}, "lacks its other half"),
+        (
+            dict(zip(kohya("unet", LAYERS["unet"][0])[:2], torch.zeros(2, 3, 3), strict=True)),
+            "of another shape",
+        ),
+        (
+            {
+                kohya("unet", LAYERS["unet"][0])[0]: torch.full((3, 16), torch.nan),
+                kohya("unet", LAYERS["unet"][0])[1]: torch.zeros(16, 3),
+            },
+            "not finite",
+        ),
+        ({kohya("unet", "", "te2_")[0]: torch.zeros(3, 16)}, "fits nothing"),
+    ],
+)
+def test_a_lora_that_does_not_fit_is_refused_by_a_tensors_name(small, tmp_path, broken, complaint):
+    path = tmp_path / "l.safetensors"
+    save_file(broken, path)
+    with pytest.raises(ModelError, match=complaint) as caught:
+        load_model(str(small), device="cpu", lora=[str(path)])
+    assert path.name in str(caught.value)
+
+
+def test_a_worker_that_holds_the_model_alone_is_not_asked(small, tmp_path):
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
+    source = find(str(small))
+    wanted = dressed(source, Job(prompt="fog", lora=str(path)))
+    how = {"wanted": ("cpu", "auto"), "given": ("cpu", "fp32"), "idle": 1}
+    held = holding(source, stamp(source), **how)
+    assert held.unlike(source, "cpu", "auto") == ""
+    assert "LoRAs" in held.unlike(wanted, "cpu", "auto")
+
+
+def test_a_studio_changes_the_weights_between_jobs_that_want_others(small, tmp_path):
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
+    plain = Job(prompt="fog", model=str(small), seed=1, size=(64, 64), guidance=2)
+    plain = plain.model_copy(update={"sampler": Sampler(steps=2)})
+    changed = plain.model_copy(update={"lora": (f"{path}:{SCALE}",)})
+    studio = Studio(Setting(device="cpu"))
+    painted = [
+        studio.paint([Order(b"key", job)]).outcomes[0] for job in (plain, changed, changed, plain)
+    ]
+    assert [one.load > 0 for one in painted] == [True, True, False, True]
+    assert painted[0].png == painted[3].png != painted[1].png == painted[2].png
+
+
+def test_a_job_with_a_lora_is_not_painted_by_a_model_without(small, tmp_path):
+    model = load_model(str(small), device="cpu")
+    with pytest.raises(JobError, match="not loaded with"):
+        list(generate(model, Job(prompt="fog", lora="some.safetensors")))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a.safetensors", ("a.safetensors", 1)),
+        ("a.safetensors:0.8", ("a.safetensors", 0.8)),
+        ("a:-.5", ("a", -0.5)),
+        (r"C:\a.safetensors", (r"C:\a.safetensors", 1)),
+        (r"C:\a.safetensors:2", (r"C:\a.safetensors", 2)),
+        ("a:b", ("a:b", 1)),
+    ],
+)
+def test_a_scale_is_what_stands_behind_the_last_colon_if_it_is_a_number(text, wanted):
+    assert scaled(text) == wanted
+
+
+@pytest.mark.parametrize("value", [7, [7], "a:101", [""], ["a"] * 65])
+def test_a_lora_that_can_be_none_is_refused_as_a_key(value):
+    from sdfast.job import read_job
+
+    with pytest.raises(JobError, match="lora"):
+        read_job({"prompt": "fog", "lora": value})
+
+
+def gen(monkeypatch, *words):
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "argv", ["sdfast", "gen", *words])
+    with redirect_stdout(out), redirect_stderr(err):
+        code = run_command()
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.mark.parametrize("spell", [kohya, peft])
+def test_the_walk_ends_where_diffusers_with_load_lora_weights_ends(small, tmp_path, spell):
+    pytest.importorskip("peft")
+    layers = {
+        "unet": [layer for layer in LAYERS["unet"] if ".attentions." in layer],
+        # of kohya's text encoders diffusers 0.42 leaves out attention, with a warning
+        "text_encoder": LAYERS["text_encoder"][spell is kohya :],
+    }
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", spell, layers)
+    if spell is peft:  # diffusers tells alphas apart from the tensors
+        save_file({k: v for k, v in load_file(path).items() if "alpha" not in k}, path)
+    pipeline = StableDiffusionPipeline.from_pretrained(small)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_lora_weights(str(tmp_path), weight_name="l.safetensors")
+    pipeline.fuse_lora(lora_scale=SCALE)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
+        pipeline.scheduler.config, timestep_spacing="linspace"
+    )
+    model = load_model(str(small), device="cpu", lora=[f"{path}:{SCALE}"])
+    noise = model.noise(3, (64, 64))
+    wanted = pipeline(
+        "a red cat", latents=noise, num_inference_steps=6, guidance_scale=5, output_type="latent"
+    ).images
+    network = guided(model, model.encode("a red cat"), model.encode(""), 5)
+    sampler = Sampler(steps=6, weights="reference", spacing="linspace")
+    *_, x = trajectory(network, noise, sampler, model.schedule, model.prediction)
+    torch.testing.assert_close(x, wanted, rtol=0, atol=1e-3)
+
+
+def test_a_picture_painted_with_a_lora_and_a_vae_is_painted_again_from_itself(
+    small, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
+    shutil.copytree(small / "vae", tmp_path / "v")
+    weights = load_file("v/diffusion_pytorch_model.safetensors")
+    weights["decoder.conv_out.bias"] += 0.5
+    save_file(weights, "v/diffusion_pytorch_model.safetensors", {"format": "pt"})
+    asked = ("fog", "-s", "2", "--seed", "1", "-m", str(small), "-q")
+    extra = ("--lora", "l.safetensors:0.7", "--vae", "v")
+    for name, more in {"bare": (), "lora": extra[:2], "both": extra}.items():
+        assert gen(monkeypatch, *asked, *more, "-o", f"{name}.png")[0] == 0
+    assert gen(monkeypatch, "--from", "both.png", "-m", str(small), "-o", "again.png", "-q")[0] == 0
+    read = {name: (tmp_path / f"{name}.png").read_bytes() for name in ("bare", "lora", "both")}
+    assert len(set(read.values())) == 3
+    assert (tmp_path / "again.png").read_bytes() == read["both"]
+    code, out, _ = gen(monkeypatch, "--from", "both.png", "-m", str(small), "--dry-run")
+    job = json.loads(out)
+    assert (code, job["lora"], job["vae"]) == (
+        0,
+        [str(tmp_path / "l.safetensors:0.7")],
+        str(tmp_path / "v"),
+    )
+
+
+@pytest.mark.parametrize("way", ["folder", "diffusers file", "original file"])
+def test_another_vae_decodes_as_in_the_model_it_is_from(xl, tmp_path, way):
+    """In each form, it is that of a model with these weights in its folder."""
+    other = write_both(tmp_path / "other", "sd15")
+    given = {
+        "folder": other.folder,
+        "diffusers file": other.folder / "vae" / "diffusion_pytorch_model.safetensors",
+        "original file": tmp_path / "vae.safetensors",
+    }[way]
+    start = "first_stage_model."
+    parts = {k.removeprefix(start): v for k, v in load_file(other.file).items() if start in k}
+    save_file(parts, tmp_path / "vae.safetensors")
+    merged = shutil.copytree(xl.folder, tmp_path / "merged")
+    shutil.copy(
+        other.folder / "vae" / "diffusion_pytorch_model.safetensors",
+        merged / "vae" / "diffusion_pytorch_model.safetensors",
+    )
+    x = load_model(str(merged), device="cpu").noise(1, (64, 64))
+    wanted = load_model(str(merged), device="cpu").decode(x)[0]
+    if way != "original file":  # a config of its own says how its latents are scaled
+        shutil.copy(other.folder / "vae" / "config.json", merged / "vae" / "config.json")
+        wanted = load_model(str(merged), device="cpu").decode(x)[0]
+    got = load_model(str(xl.folder), device="cpu", vae=str(given)).decode(x)[0]
+    assert got.tobytes() == wanted.tobytes()
