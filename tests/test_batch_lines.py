@@ -187,7 +187,7 @@ def test_jobs_of_the_loaded_model_go_first_and_in_their_order():
     window = Window(ready("abab"))
     list(window.fill(patient=True))
     order = []
-    while some := window.take(order[-1].job.model if order else None, 8):
+    while some := window.take(order[-1].job.weights if order else None, 8):
         order += some
     assert [one.task.number for one in order] == [1, 3, 2, 4]
 
@@ -197,7 +197,7 @@ def test_no_job_waits_for_ever_however_many_of_the_loaded_model_come():
     models = []
     for _ in range(40):
         list(window.fill(patient=True))
-        models += [one.job.model for one in window.take("a", 4)]
+        models += [one.job.model for one in window.take(("a", (), None), 4)]
     assert models.index("b") == 20
     assert models.count("a") == 156
 
@@ -207,4 +207,4 @@ def test_what_has_lost_a_worker_goes_first_and_alone():
     list(window.fill(patient=True))
     (first,) = window.take(None, 1)
     window.put_back([replace(first, attempts=1)])
-    assert [len(window.take("a", 8)) for _ in range(3)] == [1, 2, 0]
+    assert [len(window.take(("a", (), None), 8)) for _ in range(3)] == [1, 2, 0]
