@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -165,6 +166,14 @@ def test_a_duel_says_how_many_times_as_fast_ours_is():
     assert duel.whole.median == 3
     assert duel.step.median == pytest.approx(4)
     assert "a: a step 4.00 times (4.00 to 4.00), a picture 3.00 times" in next(lines(sheet))
+
+
+def test_pictures_painted_at_once_are_set_beside_one_by_one():
+    one, four = result("sdfast", [1.0, 2.0]), result("sdfast", [2.0, 4.0])
+    four = replace(four, entry=replace(four.entry, name="batch=4", batch=4))
+    said = [*lines(Sheet("tiny", False, 2, [one, four]))]
+    assert said[0].startswith("sdfast batch=4: 2.00 times (2.00 to 2.00) the pictures a second")
+    assert not any("one by one" in line for line in lines(Sheet("tiny", False, 2, [four])))
 
 
 def test_overhead_is_the_share_of_the_walk_without_the_network():

@@ -3,7 +3,7 @@
 import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sdfast.bench.files import Table
 from sdfast.bench.plot import Bar
@@ -118,6 +118,7 @@ def lines(sheet: Sheet) -> Iterator[str]:
     """What the tables do not say: ratios, whether the pictures are the same, what to doubt."""
     for duel in duels(sheet):
         yield (_share if sheet.cold else _faster)(duel)
+    yield from _together(sheet.results)
     for one in sheet.compared:
         same = (
             "paints the same picture" if one.cosine > _APART else "paints another picture, beware"
@@ -136,6 +137,16 @@ def _faster(duel: Duel) -> str:
     if duel.step:
         said = f"a step {_times(duel.step)}, {said}"
     return f"{duel.ours.entry.name}: {said} as fast as {duel.theirs.entry.family}"
+
+
+def _together(results: Sequence[Result]) -> Iterator[str]:
+    """How much more comes of painting several at once, beside one by one of the same job."""
+    for many in results:
+        for one in results:
+            alone = replace(many.entry, name=one.entry.name, batch=1)
+            if many.entry.batch > 1 and one.entry == alone:
+                pace = _times(ratios(one.each, many.each))
+                yield f"{many.entry.label}: {pace} the pictures a second of one by one"
 
 
 def _times(ratio: Spread) -> str:
