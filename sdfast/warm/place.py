@@ -59,7 +59,7 @@ def _runtime_folder() -> Path:
     from platformdirs import user_runtime_path
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a session without XDG_RUNTIME_DIR, which is no fault
+        warnings.simplefilter("ignore")  # of a login without XDG_RUNTIME_DIR, which is no fault
         try:
             return user_runtime_path("sdfast").absolute()
         except OSError as error:
