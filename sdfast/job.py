@@ -166,7 +166,7 @@ class Job(Value):
                 raise ValueError(f"{key} needs a picture to begin from: init")
         if not self.walked:
             raise ValueError(
-                f"strength {self.strength:g} of {self.sampler.steps} steps is no step at all"
+                f"strength {self.how_strong:g} of {self.sampler.steps} steps is no step at all"
             )
         if self.begin and (self.sampler.calls is None or self.sampler.solver == "rk45"):
             raise ValueError("this sampler cannot begin in the middle; strength must be 1")

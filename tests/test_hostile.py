@@ -147,7 +147,7 @@ def test_any_job_lines(home, count):
         judge(home, "batch", "p.jsonl", "-m", "tiny", "-o", "out/", *few)
         judge(home, "batch", "p.jsonl", "-o", "out/{slug}/{model}-{preset}.png", "--json", *few)
 
-    fuzz(st.tuples(st.lists(records, max_size=4), st.integers(0, 9)), check, max(count // 2, 20))
+    fuzz(st.tuples(st.lists(records, max_size=4), st.integers(0, 9)), check, count)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -163,7 +163,7 @@ def test_any_rows_and_any_bytes(home, count):
     header = st.lists(st.sampled_from(["prompt", *KEYS, "n", "x"]), min_size=1, max_size=4)
     rows = st.lists(st.lists(words, max_size=5), max_size=4)
     raw = st.one_of(st.none(), st.binary(max_size=200))
-    fuzz(st.tuples(header, rows, raw), check, max(count // 2, 20))
+    fuzz(st.tuples(header, rows, raw), check, count)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -193,7 +193,7 @@ def test_any_picture(home, count):
     fuzz(
         st.tuples(st.none() | records, st.none() | text, spots, st.sampled_from([0] * 8 + [5, 60])),
         check,
-        max(count // 2, 20),
+        count,
     )
 
 

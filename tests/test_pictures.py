@@ -196,6 +196,11 @@ def test_a_strength_walks_its_share_of_the_steps(steps, strength, walked):
     assert read_job(keys).walked == walked
 
 
+def test_a_strength_that_was_not_said_is_named_where_it_leaves_no_step():
+    with pytest.raises(JobError, match=r"strength 0.75 of 1 steps is no step at all"):
+        read_job({"prompt": "a cat", "init": "x.png", "steps": 1})
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
