@@ -2,8 +2,11 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
+
+import sdfast
 
 _HOME = tempfile.TemporaryDirectory(prefix="sdfast-tests-")
 os.environ |= {  # read once, when huggingface_hub and torch are imported
@@ -11,6 +14,7 @@ os.environ |= {  # read once, when huggingface_hub and torch are imported
     "HF_HUB_CACHE": f"{_HOME.name}/hub",
     "HF_HUB_OFFLINE": "1",
     "XDG_RUNTIME_DIR": _HOME.name,  # where nobody's own worker is asked
+    "PYTHONPATH": str(Path(sdfast.__file__).parent.parent),  # other processes run what is tested
     "OMP_NUM_THREADS": "1",  # networks as small as these only wait for each other's threads
 }
 
