@@ -1,5 +1,6 @@
 """The judge of the built-in model, and the questions it is asked."""
 
+import json
 import random
 import re
 import sys
@@ -112,3 +113,16 @@ def test_the_judge_names_what_was_painted_plainly():
     found = right(load_judge(), pictures, [truth(s) for s in scenes])
     assert min(found["thing"], found["background"], found["count"]) >= 95, found
     assert len(NAMES) == EVERYTHING.things
+
+
+def test_pictures_are_painted_and_judged_from_end_to_end(tmp_path, monkeypatch, capsys):
+    rows, table = tmp_path / "rows.json", tmp_path / "table.md"
+    words = ["evaluate", "--rows", "fast@10", "--count", "2", "--converged", "12"]
+    words += ["--device", "cpu", "--json", str(rows), "--markdown", str(table)]
+    monkeypatch.setattr(sys, "argv", words)
+    assert evaluate.main() == 0
+    fast, converged = json.loads(rows.read_text())["rows"]
+    assert (fast["row"], converged["row"]) == ("fast@10", "converged@12")
+    assert 0 < fast["off"] < 20
+    assert converged["off"] == 0
+    assert capsys.readouterr().out.strip() in table.read_text()

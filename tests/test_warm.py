@@ -164,7 +164,7 @@ def test_a_picture_is_the_same_with_a_real_worker_and_without(sdfast, here):
     wakes_torch = (
         f"import sys; sys.argv = ['sdfast', *{asks!r}, '-o', 'lean/'];"
         "from sdfast.cli import run_command; code = run_command();"
-        "heavy = {'torch', 'numpy', 'diffusers', 'transformers', 'rich'};"
+        "heavy = {'torch', 'numpy', 'diffusers', 'transformers', 'rich', 'sdfast.cli.batch'};"
         "print(code, *(heavy & set(sys.modules)), file=sys.stderr)"
     )
     lean = subprocess.run(

@@ -62,7 +62,7 @@ class Studio:
         for begin in range(0, len(self.noise), self.batch):
             states = self.states[begin : begin + self.batch]
             plain = self.plain.expand(len(states), -1, -1)
-            network = guided(model, Context(states, ""), Context(plain, ""), self.guidance)
+            network = guided(model, Context(states), Context(plain), self.guidance)
             latents = solve(
                 network,
                 self.noise[begin : begin + self.batch],

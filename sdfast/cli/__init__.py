@@ -8,35 +8,50 @@ import contextlib
 import io
 import os
 import sys
+from importlib import import_module
 from typing import Annotated, TextIO
 
 import typer
 
 from sdfast import __version__
-from sdfast.cli import batch, bench, doctor, gen, info, models, presets, tune, warm
 from sdfast.cli.complaint import complain, say_error
 from sdfast.errors import SdfastError, UsageError
 
-app = typer.Typer(
-    name="sdfast",
-    help="Pictures from words in 10 to 25 steps, with DPM-Solver and DPM-Solver++.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-app.command("gen", help="Make pictures.")(gen.gen)
-app.command("batch", help="Make pictures from a file of jobs, as many as it may be.")(batch.batch)
-app.command(
-    "bench", help="Time pictures, or measure samplers' errors, side by side with diffusers."
-)(bench.bench)
-app.command("tune", help="Fit a preset to a model.")(tune.tune)
-app.add_typer(warm.app, name="warm", help="A worker that keeps a model loaded for `gen`.")
-app.add_typer(presets.app, name="presets", help="Sampler recipes.")
-app.add_typer(models.app, name="models", help="The models on this machine.")
-app.command("info", help="Tell what made a PNG: ours, A1111's, stable-diffusion.cpp's.")(info.info)
-app.command("doctor", help="Versions, device, memory, cache; paste it into a bug report.")(
-    doctor.doctor
-)
+_COMMANDS = {
+    "gen": "Make pictures.",
+    "batch": "Make pictures from a file of jobs, as many as it may be.",
+    "bench": "Time pictures, or measure samplers' errors, side by side with diffusers.",
+    "tune": "Fit a preset to a model.",
+    "warm": "A worker that keeps a model loaded for `gen`.",
+    "presets": "Sampler recipes.",
+    "models": "The models on this machine.",
+    "info": "Tell what made a PNG: ours, A1111's, stable-diffusion.cpp's.",
+    "doctor": "Versions, device, memory, cache; paste it into a bug report.",
+}
+"""The commands as help lists them. Each is a file beside this one."""
+
+
+def _app(words: list[str]) -> typer.Typer:
+    """The command line for these words: with the command they name, or with all if they name none.
+
+    To import the others and read their flags takes a tenth of a warm picture's whole time.
+    """
+    app = typer.Typer(
+        name="sdfast",
+        help="Pictures from words in 10 to 25 steps, with DPM-Solver and DPM-Solver++.",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    named = next((word for word in words if not word.startswith("-")), "")
+    for name in [named] if named in _COMMANDS else _COMMANDS:
+        command = import_module(f"sdfast.cli.{name}")
+        if hasattr(command, "app"):
+            app.add_typer(command.app, name=name, help=_COMMANDS[name])
+        else:
+            app.command(name, help=_COMMANDS[name])(getattr(command, name))
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -45,8 +60,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
-def root(
+def _root(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")
@@ -72,7 +86,7 @@ def main() -> None:
 def run_command() -> int:
     """Run the command in `sys.argv`; its exit code. What went wrong is said on stderr."""
     try:
-        code = app(standalone_mode=False)
+        code = _app(sys.argv[1:])(standalone_mode=False)
         sys.stdout.flush()
     except SdfastError as error:
         complain(error)
