@@ -193,6 +193,12 @@ def test_shards_share_a_folder_and_the_whole_finds_nothing_left(sdfast):
     assert len(pictures()) == 7
 
 
+def test_a_shards_pictures_are_painted_together(sdfast):
+    Path("p.txt").write_text("".join(f"p{k}\n" for k in range(8)))
+    _, out, _ = sdfast("batch", "p.txt", *QUICK, "--shard", "1/2", "--json")
+    assert [json.loads(line)["together"] for line in out.splitlines()] == [4] * 4
+
+
 def test_what_a_killed_shard_has_left_is_cleared_by_the_whole(sdfast):
     Path("p.txt").write_text("a\nb\n")
     sdfast("batch", "p.txt", *QUICK, "--shard", "1/2")

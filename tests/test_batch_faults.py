@@ -238,6 +238,26 @@ def test_an_interrupt_while_nothing_arrives_ends_it(begin):
     assert process.wait(timeout=10) == 130
 
 
+def test_half_a_line_is_no_broken_line_when_an_interrupt_ends_it(begin):
+    process = begin("-", *QUICK, "--format", "jsonl", stdin=subprocess.PIPE)
+    process.stdin.write('{"prompt": "a cat"}\n{"prompt": "a d')
+    process.stdin.flush()
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "error" not in err
+    assert "failed" not in Path("out/sdfast.jsonl").read_text()
+
+
+def test_those_who_look_whether_a_manifest_is_held_do_not_see_each_other(here):
+    manifest.open_manifest(here, manifest.read_shard("1/3")).close()
+    looking = os.open(here / "sdfast-1-of-3.jsonl", os.O_RDWR)  # as another shard does just now
+    assert manifest._lock(looking, shared=True)
+    manifest.open_manifest(here, manifest.read_shard("1/2")).close()
+    os.close(looking)
+
+
 def test_two_at_once_do_not_paint_the_same(begin):
     prompts(200)
     first = begin("p.txt", *QUICK)
@@ -380,8 +400,9 @@ def test_one_picture_too_large_for_memory_fails_alone(crowded, monkeypatch):
         raise DeviceError("out of memory on cpu while painting")
 
     monkeypatch.setattr(engine, "generate_together", refuse)
-    answer = Studio(Setting()).paint(orders(2))
-    assert all(isinstance(outcome, DeviceError) for outcome in answer.outcomes)
+    answer = Studio(Setting()).paint(orders(1))
+    assert isinstance(answer.outcomes[0], DeviceError)
+    assert answer.most == Setting().most  # smaller ones are painted together as before
 
 
 def test_no_such_device_ends_it_all():

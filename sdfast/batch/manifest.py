@@ -251,12 +251,15 @@ def _begun(path: Path) -> datetime | None:
     return begun
 
 
-def _lock(file: int) -> bool:
-    """Whether the file is ours alone now. Where the system has no locks, it always is."""
+def _lock(file: int, *, shared: bool = False) -> bool:
+    """Whether the file is ours alone now, or nobody's. Without locks in the system, it always is.
+
+    Those who only look whether somebody has it do not see each other.
+    """
     try:
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except (ImportError, OSError):  # Windows, and network drives without locks
@@ -271,6 +274,6 @@ def _is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _lock(file)
+        return not _lock(file, shared=True)
     finally:
         os.close(file)

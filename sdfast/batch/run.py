@@ -64,8 +64,8 @@ def missing(
                     yield Failed(key, number, error, before=key in known.failed)
             case Task(key, _, number, index):
                 if not rules.shard.has(index):
-                    yield None
-                elif key in known.done:
+                    continue
+                if key in known.done:
                     yield Kept(key, number)
                 elif key in known.failed and not rules.retry_failed:
                     yield Failed(key, number, _BEFORE, before=True)
@@ -130,9 +130,9 @@ class _Shift:
         while True:
             if not self._over:
                 for event in self._window.fill(patient=not self._given):
-                    yield from self._recorded(event)
-                    if self._over:
+                    if self._over:  # what was being read may be half a line
                         break
+                    yield from self._recorded(event)
                 self._give()
             if not self._given and (self._over or not len(self._window)):
                 if self._over or self._window.ended:

@@ -140,6 +140,7 @@ class Studio:
             raise
         self._held = _Held(job.weights, model)
         self._bytes = 0.0
+        self._most = setting.most
         return time.perf_counter() - begun
 
     def _painted(
@@ -158,11 +159,11 @@ class Studio:
             problem = SdfastError(f"{type(error).__name__}: {error}", "this is a bug")
         model.forget()
         _tidy()
-        if is_memory(problem):
-            self._most = max(len(orders) // 2, 1)
-        if len(orders) == 1:
+        if len(orders) == 1:  # which says nothing of others, that may be smaller
             return [problem]
         half = len(orders) // 2
+        if is_memory(problem):
+            self._most = half
         return self._painted(model, orders[:half]) + self._painted(model, orders[half:])
 
     def _room(self, model: "StableDiffusion", job: Job) -> int:
