@@ -14,7 +14,7 @@ import re
 from typing import Any, NamedTuple
 
 from sdfast.errors import JobError
-from sdfast.job import A1111, Job, Record, a1111_name, read_job, schedule_name
+from sdfast.job import A1111, Job, Record, a1111_name, named, read_job, schedule_name
 
 
 class Infotext(NamedTuple):
@@ -44,6 +44,7 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
         "Model": model,
         "Clip skip": job.clip_skip if job.clip_skip != 1 else None,
         "LoRA": " ".join(map(_file_name, job.lora)) or None,
+        "Embeddings": ", ".join(named(text).token for text in job.embedding) or None,
         "VAE": None if job.vae is None else _file_name(job.vae),
         "RNG": "CPU",
         "Version": f"sdfast {version}",

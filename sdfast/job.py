@@ -119,6 +119,36 @@ ScaledFiles = Annotated[
 ]
 
 
+class Named(NamedTuple):
+    """A file that teaches a word, and the word."""
+
+    path: str
+    token: str
+
+
+def named(text: str) -> Named:
+    """`PATH` or `PATH:TOKEN`; without one the token is the file's name without its ending."""
+    path, colon, token = text.rpartition(":")
+    if colon and path and token.strip() and not re.search(r"[/\\]|\.safetensors$", token):
+        return Named(path, token.strip())
+    return Named(text, re.split(r"[/\\]", text)[-1].removesuffix(".safetensors").strip() or text)
+
+
+def _of_own_token(files: tuple[str, ...]) -> tuple[str, ...]:
+    tokens = [named(file).token.lower() for file in files]
+    if len(set(tokens)) < len(tokens):
+        raise ValueError("must each have a token of its own (PATH:TOKEN)")
+    return files
+
+
+NamedFiles = Annotated[
+    tuple[File, ...],
+    BeforeValidator(_listed),
+    Field(max_length=64),
+    AfterValidator(_of_own_token),
+]
+
+
 class Job(Value):
     """One picture to make. The same job makes the same picture."""
 
@@ -128,6 +158,8 @@ class Job(Value):
     """An alias, a Hub id or a folder; None leaves the choice to the command line."""
     lora: ScaledFiles = ()
     """Low-rank changes to the model's weights (arXiv 2106.09685), each `PATH` or `PATH:SCALE`."""
+    embedding: NamedFiles = ()
+    """Words that textual inversion has taught (arXiv 2208.01618), each `PATH` or `PATH:TOKEN`."""
     vae: File | None = None
     """A folder or file whose autoencoder takes the place of the model's."""
     seed: Annotated[int, Field(ge=0, lt=SEEDS)] = Field(
@@ -175,7 +207,7 @@ class Job(Value):
     @property
     def weights(self) -> tuple[object, ...]:
         """What decides the weights: jobs that agree in it are painted by the same loaded model."""
-        return self.model, self.lora, self.vae
+        return self.model, self.lora, self.embedding, self.vae
 
     @property
     def walked(self) -> int:
@@ -200,7 +232,7 @@ class Job(Value):
     def record(self) -> Record:
         """The job as flat keys and plain values, whatever stands at its default left out."""
         own = self.model_dump(exclude={"sampler"}, exclude_none=True)
-        for key in ("negative", "lora"):
+        for key in ("negative", "lora", "embedding"):
             if not own[key]:
                 del own[key]
         return own | sampler_record(self.sampler)

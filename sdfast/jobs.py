@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sdfast.config import Config
-from sdfast.errors import UsageError
+from sdfast.errors import UsageError, printable
 from sdfast.job import SEEDS, Job, Record, layered, read_job
 from sdfast.presets import load_preset
 from sdfast.wording import quoted
@@ -43,17 +43,24 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
     recipe = read_recipe(Path(picture))
     return Asked(
         _placed(layered(beneath, recipe.record, given)),
-        tuple(recipe.unknown),
+        tuple(_in_words(*pair) for pair in recipe.unknown.items()),
         "model" in recipe.record and given.get("model") is None,
     )
+
+
+def _in_words(name: str, value: str) -> str:
+    """What is not followed; of the web UI's embeddings with their names."""
+    found = re.findall(r"([^:,]+):", value) if name == "TI hashes" else ()
+    return f"{name} ({printable(', '.join(map(str.strip, found)))})" if found else name
 
 
 def _placed(record: Record) -> Record:
     """The record, its files by their whole paths: a worker may stay in another folder."""
     paths = {k: record[k] for k in ("init", "mask", "vae") if isinstance(record.get(k), str)}
     placed: Record = {k: _whole(v) for k, v in paths.items()}
-    if isinstance(record.get("lora"), (list, tuple)):
-        placed["lora"] = tuple(_whole(v) if isinstance(v, str) else v for v in record["lora"])
+    for key in ("lora", "embedding"):
+        if isinstance(record.get(key), (list, tuple)):
+            placed[key] = tuple(_whole(v) if isinstance(v, str) else v for v in record[key])
     return record | placed
 
 

@@ -105,6 +105,7 @@ _RANGES = {
     "strength": "from 0 to 1",
     "tolerance": "from 0.000001 to 1",
     "lora": "at most 64 files",
+    "embedding": "at most 64 files",
     "timesteps": "1 to 1000 times of at least 0",
     "corrections": "one row a step, of 2 to 6 numbers",
 }

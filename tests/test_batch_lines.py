@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdfast import Job
 from sdfast.batch.blocks import opened
 from sdfast.batch.lines import Broken, Form, Line, form_of, read
 from sdfast.batch.tasks import Beneath, Task, read_tasks
@@ -197,7 +198,7 @@ def test_no_job_waits_for_ever_however_many_of_the_loaded_model_come():
     models = []
     for _ in range(40):
         list(window.fill(patient=True))
-        models += [one.job.model for one in window.take(("a", (), None), 4)]
+        models += [one.job.model for one in window.take(Job(prompt="any", model="a").weights, 4)]
     assert models.index("b") == 20
     assert models.count("a") == 156
 
@@ -207,4 +208,9 @@ def test_what_has_lost_a_worker_goes_first_and_alone():
     list(window.fill(patient=True))
     (first,) = window.take(None, 1)
     window.put_back([replace(first, attempts=1)])
-    assert [len(window.take(("a", (), None), 8)) for _ in range(3)] == [1, 2, 0]
+    of_a = Job(prompt="any", model="a").weights
+    assert [len(window.take(of_a, 8)) for _ in range(3)] == [1, 2, 0]
+        1,
+        2,
+        0,
+    ]

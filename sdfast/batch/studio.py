@@ -133,6 +133,7 @@ class Studio:
                 aliases=setting.aliases,
                 offline=setting.offline,
                 lora=job.lora,
+                embedding=job.embedding,
                 vae=job.vae,
             )
         except ModelError as error:

@@ -127,6 +127,14 @@ Lora = Annotated[
         "--lora", metavar="FILE[:SCALE]", help="Change the weights by a LoRA; may be repeated."
     ),
 ]
+Embedding = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--embedding",
+        metavar="FILE[:TOKEN]",
+        help="Teach the model a word, by textual inversion; may be repeated. [the file's name]",
+    ),
+]
 Vae = Annotated[
     str | None,
     typer.Option("--vae", metavar="PATH", help="Another autoencoder, a folder or a file."),

@@ -64,6 +64,7 @@ def gen(
     strength: flags.Strength = None,
     model: flags.ModelName = None,
     lora: flags.Lora = None,
+    embedding: flags.Embedding = None,
     vae: flags.Vae = None,
     source: Annotated[
         str | None,
@@ -129,6 +130,7 @@ def gen(
         "strength": strength,
         "model": model,
         "lora": tuple(lora) if lora else None,
+        "embedding": tuple(embedding) if embedding else None,
         "vae": vae,
     }
     config = load_config()

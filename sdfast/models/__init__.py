@@ -23,6 +23,7 @@ def load_model(
     aliases: Mapping[str, str] | None = None,
     offline: bool = False,
     lora: Sequence[str] = (),
+    embedding: Sequence[str] = (),
     vae: str | None = None,
 ) -> StableDiffusion:
     """A model on its device, ready to be asked.
@@ -35,6 +36,7 @@ def load_model(
     compiled the UNet through torch.compile, CUDA only: minutes for the first call with a shape
 
     lora     files of low-rank changes, each `PATH` or `PATH:SCALE`; a job must name the same
+    embedding files that teach words, each `PATH` or `PATH:TOKEN`; likewise
     vae      a folder or file whose autoencoder takes the place of the model's; likewise
 
     Raises ModelError if it is not to be had, DeviceError if the device is not, and UsageError for
@@ -43,6 +45,6 @@ def load_model(
     from sdfast.models.stable_diffusion import StableDiffusion
 
     source = find(model, aliases, offline=offline) if isinstance(model, str) else model
-    if lora or vae is not None:
-        source = dressed(source, Weights(tuple(lora), vae))
+    if lora or embedding or vae is not None:
+        source = dressed(source, Weights(tuple(lora), tuple(embedding), vae))
     return StableDiffusion(source, device, dtype, vram, compiled=compiled)

@@ -1,4 +1,4 @@
-"""A model as a job wants it: with another autoencoder, and with LoRAs on its weights."""
+"""A model as a job wants it: with another autoencoder, LoRAs on its weights, words it is taught."""
 
 import os
 from collections.abc import Mapping
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sdfast.errors import ModelError
-from sdfast.job import scaled
+from sdfast.job import named, scaled
+from sdfast.models.embeddings import open_embedding
 from sdfast.models.folder import WEIGHTS, check_weights, open_part
 from sdfast.models.headers import read_header
 from sdfast.models.single import VAE, read_weights, vae_part
-from sdfast.models.source import Lora, Part, Source
+from sdfast.models.source import Embedding, Lora, Part, Source
 
 
 class Wanted(Protocol):
@@ -20,13 +21,16 @@ class Wanted(Protocol):
     @property
     def lora(self) -> tuple[str, ...]: ...
     @property
+    def embedding(self) -> tuple[str, ...]: ...
+    @property
     def vae(self) -> str | None: ...
 
 
 class Weights(NamedTuple):
-    """LoRAs and a VAE by themselves."""
+    """LoRAs, embeddings and a VAE by themselves."""
 
     lora: tuple[str, ...]
+    embedding: tuple[str, ...]
     vae: str | None
 
 
@@ -40,14 +44,17 @@ def dressed(source: Source, job: Wanted) -> Source:
         part = _vae(path, source.config("vae"))
         source = replace(source, vae=path, parts=dict(source.parts) | {"vae": part})
     loras = tuple(_lora(text) for text in job.lora)
-    return replace(source, loras=loras) if loras else source
+    taught = tuple(_embedding(source, text) for text in job.embedding)
+    return replace(source, loras=loras, embeddings=taught) if loras or taught else source
 
 
 def wears(source: Source, job: Wanted) -> bool:
     """Whether a model is dressed as the job wants it."""
     loras = tuple(Lora(_whole(scaled(text).path), scaled(text).scale) for text in job.lora)
     vae = None if job.vae is None else _whole(job.vae)
-    return (source.loras, source.vae) == (loras, vae)
+    words = tuple((_whole(named(text).path), named(text).token) for text in job.embedding)
+    taught = tuple((embedding.path, embedding.token) for embedding in source.embeddings)
+    return (source.loras, taught, source.vae) == (loras, words, vae)
 
 
 def _whole(path: str) -> Path:
@@ -62,6 +69,12 @@ def _lora(text: str) -> Lora:
     _check_file(path)
     read_weights(path)
     return Lora(path, scaled(text).scale)
+
+
+def _embedding(source: Source, text: str) -> Embedding:
+    path = _whole(named(text).path)
+    _check_file(path)
+    return open_embedding(source, path, named(text).token)
 
 
 def _check_file(path: Path) -> None:

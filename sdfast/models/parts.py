@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from sdfast.errors import DeviceError, ModelError
-from sdfast.models.chunks import Chunk, read_chunks
+from sdfast.models.chunks import Chunk, read_chunks, room_of
 from sdfast.models.device import memory_errors
+from sdfast.models.learned import Learned, learned_rows
 from sdfast.models.lora import changes, check_loras
 from sdfast.models.networks import (
     Config,
@@ -43,9 +44,11 @@ class Text(NamedTuple):
 
     reader: Reader
     encoder: TextEncoder
+    learned: Learned
+    """The words that it was taught besides."""
 
     def chunks(self, prompt: str) -> list[Chunk]:
-        return read_chunks(prompt, self.reader, self.encoder.places)
+        return read_chunks(prompt, self.reader, self.encoder.places, self.learned)
 
     def __call__(self, chunks: list[Chunk], back: int, device: torch.device) -> Meaning:
         """What the chunks mean `back` layers from the end, their words behind each other.
@@ -115,7 +118,14 @@ def texts(source: Source, place: Place) -> list[Text]:
     for part, words in zip(source.texts, source.vocabularies, strict=True):
         bare = _bare_text(source, part)
         reader = AnyWords(bare.known) if source.random else _tokenizer(source, words, bare.known)
-        found.append(Text(reader, filled(source, part, bare, place)))
+        room = room_of(reader, bare.places)
+        for embedding in source.embeddings:
+            if embedding.rows > room:
+                raise ModelError(
+                    f"`{embedding.path}` is {embedding.rows} tokens and a chunk has room for {room}"
+                )
+        learned = Learned(source.embeddings, bare.known)
+        found.append(Text(reader, filled(source, part, bare, place), learned))
     return found
 
 
@@ -149,6 +159,8 @@ def filled(
             files = (where.full if place.dtype == torch.float32 else ()) or where.files
             added = changes(source, part, network)
             fill(network, files, device, place.dtype, where.layout, added, lay_out=stage is None)
+        if isinstance(network, TextEncoder) and (rows := learned_rows(source, part)) is not None:
+            network.learn(rows)
         if stage:
             (stage.stream if stream else stage.add)(network)
     return network.eval()

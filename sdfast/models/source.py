@@ -47,6 +47,17 @@ class Lora(NamedTuple):
     scale: float
 
 
+class Embedding(NamedTuple):
+    """A word that a file teaches the text encoders."""
+
+    path: Path
+    token: str
+    rows: int
+    """How many tokens it becomes."""
+    tensors: Mapping[str, str]
+    """The name of the tensor, [rows, width] or [width], for each text encoder."""
+
+
 class Vocabulary(NamedTuple):
     """A folder that holds a tokenizer."""
 
@@ -83,6 +94,8 @@ class Source:
     """An empty prompt is told as nothing at all, zeros, and not as what the words mean."""
     loras: tuple[Lora, ...] = ()
     """What is added to the weights as they are loaded."""
+    embeddings: tuple[Embedding, ...] = ()
+    """The words that it is taught besides."""
     vae: Path | None = None
     """Where the autoencoder is from, if it is not the model's own."""
 
@@ -99,7 +112,7 @@ class Source:
     @property
     def is_bare(self) -> bool:
         """Whether its weights are all its own."""
-        return not self.loras and self.vae is None
+        return not self.loras and not self.embeddings and self.vae is None
 
     def config(self, part: str) -> Mapping[str, Any]:
         """The config of one of the networks."""
@@ -108,7 +121,8 @@ class Source:
     def strange_words(self, prompts: Iterable[str]) -> list[str]:
         """The words that mean nothing to a model which knows its own bounds."""
         said = re.findall(r"[^\W\d_]{2,}", " ".join(map(bare_words, prompts)).lower())
-        known = self.words | _LITTLE_WORDS
+        taught = re.findall(r"[^\W\d_]{2,}", " ".join(e.token for e in self.embeddings).lower())
+        known = self.words | _LITTLE_WORDS | set(taught)
         return [word for word in dict.fromkeys(said) if self.words and word not in known]
 
     def complete(self, job: Job) -> Job:

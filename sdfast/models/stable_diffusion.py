@@ -116,8 +116,8 @@ class StableDiffusion:
         """
         if not wears(self._source, job):
             raise JobError(
-                f"`{self.name}` was not loaded with the LoRAs and the VAE of the job",
-                "load_model(..., lora=[...], vae=...) loads them",
+                f"`{self.name}` was not loaded with the LoRAs, embeddings and VAE of the job",
+                "load_model(..., lora=[...], embedding=[...], vae=...) loads them",
             )
         return self._source.complete(job)
 

@@ -63,7 +63,7 @@ class Greeting:
         alike = {
             "it runs another version of sdfast": self.code == this_code(),
             f"it holds `{self.model}`": self.folder == folder,
-            "it holds the model alone, without LoRAs and another VAE": found.is_bare,
+            "it holds the model alone, without LoRAs, embeddings and another VAE": found.is_bare,
             f"the files of `{self.model}` have changed since": self.stamp == stamp(found),
             f"it is on {self.device}": _same(device, self.wanted_device, self.device),
             f"it computes in {self.dtype}": _same(dtype, self.wanted_dtype, self.dtype),
@@ -138,7 +138,7 @@ def _paths(found: Source) -> list[Path]:
     """The model's folder or file, and what of it lies elsewhere."""
     apart = [file for part in found.parts.values() for file in part.files]
     apart += [words.folder for words in found.vocabularies]
-    apart += [lora.path for lora in found.loras]
+    apart += [extra.path for extra in (*found.loras, *found.embeddings)]
     return [found.path, *(path for path in apart if not path.is_relative_to(found.path))]
 
 

@@ -31,6 +31,15 @@ class _Embedding(nn.Module):
     def __init__(self, known: int, width: int) -> None:
         super().__init__()
         self.weight = blank(known, width)
+        self.learned: nn.Parameter | None = None
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if self.learned is None:
+            return F.embedding(ids, self.weight)
+        known = len(self.weight)
+        own = F.embedding(ids.clamp(max=known - 1), self.weight)
+        learned = F.embedding((ids - known).clamp(min=0), self.learned)
+        return torch.where((ids < known)[..., None], own, learned)
 
 
 class _Embeddings(nn.Module):
@@ -41,7 +50,7 @@ class _Embeddings(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         where = self.position_embedding.weight[: ids.shape[1]]
-        return F.embedding(ids, self.token_embedding.weight) + where
+        return self.token_embedding(ids) + where
 
 
 class _Attention(nn.Module):
@@ -114,6 +123,11 @@ class TextEncoder(nn.Module):
                 self.width, config.count("projection_dim", 512), bias=False
             )
 
+    def learn(self, rows: Tensor) -> None:
+        """Mean rows [more, width] by the tokens from `known` on, once the weights are there."""
+        words = self.embeddings.token_embedding
+        words.learned = nn.Parameter(rows.to(words.weight), requires_grad=False)
+
     def forward(self, ids: Tensor, back: int = 1) -> Meaning:
         """What tokens [n, words] mean in a layer, counted from the last, which is 1."""
         states = [self.embeddings(ids)]
@@ -125,6 +139,6 @@ class TextEncoder(nn.Module):
             return Meaning(normed, bare, None)
         last = self.final_layer_norm(states[-1])
         # configs from before transformers 4.31 say 2 and mean the highest token there is
-        end = ids if self._end == 2 else (ids == self._end).int()
+        end = ids.where(ids < self.known, 0) if self._end == 2 else (ids == self._end).int()
         rows = torch.arange(len(ids), device=ids.device)
         return Meaning(normed, bare, self.text_projection(last[rows, end.argmax(-1)]))
