@@ -210,7 +210,3 @@ def test_what_has_lost_a_worker_goes_first_and_alone():
     window.put_back([replace(first, attempts=1)])
     of_a = Job(prompt="any", model="a").weights
     assert [len(window.take(of_a, 8)) for _ in range(3)] == [1, 2, 0]
-        1,
-        2,
-        0,
-    ]
