@@ -11,6 +11,9 @@ from sdfast.bench.timing.entries import Entry
 from sdfast.bench.timing.laps import Lap, Painted, lap
 from sdfast.errors import DeviceError, SdfastError
 
+_LEAVES_WITHIN = 3.0
+"""Seconds that a process may take to notice that nobody asks any more."""
+
 
 class Apart:
     """A side that another process has loaded, and that paints when it is asked to."""
@@ -44,8 +47,9 @@ class Apart:
         return said
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, at once if it is in the middle of something."""
         self._line.close()
+        self._process.join(_LEAVES_WITHIN)  # killed, it would leave semaphores behind
         self._process.kill()
         self._process.join()
 
