@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -37,12 +38,12 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
         {"model": config.model}, load_preset(preset or config.preset or "default").record
     )
     if picture is None:
-        return Asked(_placed(layered(beneath, given)))
+        return Asked(placed(layered(beneath, given)))
     from sdfast.png import read_recipe
 
     recipe = read_recipe(Path(picture))
     return Asked(
-        _placed(layered(beneath, recipe.record, given)),
+        placed(layered(beneath, recipe.record, given)),
         tuple(_in_words(*pair) for pair in recipe.unknown.items()),
         "model" in recipe.record and given.get("model") is None,
     )
@@ -54,18 +55,21 @@ def _in_words(name: str, value: str) -> str:
     return f"{name} ({printable(', '.join(map(str.strip, found)))})" if found else name
 
 
-def _placed(record: Record) -> Record:
-    """The record, its files by their whole paths: a worker may stay in another folder."""
+def placed(record: Record) -> Record:
+    """The record, its files by their whole paths: who paints may stand in another folder."""
     paths = {k: record[k] for k in ("init", "mask", "vae") if isinstance(record.get(k), str)}
-    placed: Record = {k: _whole(v) for k, v in paths.items()}
+    whole: Record = {k: _whole(v) for k, v in paths.items()}
     for key in ("lora", "embedding"):
         if isinstance(record.get(key), (list, tuple)):
-            placed[key] = tuple(_whole(v) if isinstance(v, str) else v for v in record[key])
-    return record | placed
+            whole[key] = tuple(_whole(v) if isinstance(v, str) else v for v in record[key])
+    return record | whole
 
 
 def _whole(path: str) -> str:
-    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100
+    try:
+        return os.path.abspath(Path(path).expanduser())  # noqa: PTH100
+    except RuntimeError as error:
+        raise UsageError(f"{quoted(path)} begins in nobody's home") from error
 
 
 def read_prompts(words: Iterable[str]) -> Iterator[str]:
@@ -117,23 +121,29 @@ def make_jobs(record: Record, prompts: list[str], seed: str | None, count: objec
 
 def list_seeds(text: str | None, count: object, otherwise: int) -> list[int]:
     """`42`, `1,5,9` or `1..8`; with a count, that many from the first on."""
+    return [*chain.from_iterable(seed_ranges(text, count, otherwise))]
+
+
+def seed_ranges(text: str | None, count: object, otherwise: int) -> list[range]:
+    """As `list_seeds`, those in a row together."""
     if count is not None and not (type(count) is int and 1 <= count <= _MOST_SEEDS):
         raise UsageError(
             f"count must be a whole number from 1 to {_MOST_SEEDS}, not {quoted(count)}"
         )
-    seeds = [otherwise] if text is None else _listed(text)
+    rows = [range(otherwise, otherwise + 1)] if text is None else _rows(text)
     if count is not None:
-        if len(seeds) > 1:
+        if sum(map(len, rows)) > 1:
             raise UsageError("give several seeds or a count, not both", "--seed 1..8")
-        seeds = list(range(seeds[0], seeds[0] + count))
-    for seed in seeds:
+        first = rows[0][0]
+        rows = [range(first, first + count)]
+    for seed in (end for row in rows for end in (row[0], row[-1])):
         if not 0 <= seed < SEEDS:
             raise UsageError(f"a seed must be from 0 to {SEEDS - 1}, not {quoted(seed)}")
-    return seeds
+    return rows
 
 
-def _listed(text: str) -> list[int]:
-    seeds: list[int] = []
+def _rows(text: str) -> list[range]:
+    rows: list[range] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,10})(?:\.\.(\d{1,10}))?", part.strip())
         if match is None:
@@ -141,5 +151,5 @@ def _listed(text: str) -> list[int]:
         low, high = int(match[1]), int(match[2] or match[1])
         if not low <= high < low + _MOST_SEEDS:
             raise UsageError(f"`{part.strip()}` must rise, over at most {_MOST_SEEDS} seeds")
-        seeds += range(low, high + 1)
-    return seeds
+        rows.append(range(low, high + 1))
+    return rows

@@ -1,7 +1,10 @@
 """`sdfast batch` as a shell sees it, on jobs that go as they should and some that do not."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -274,6 +277,110 @@ def test_pictures_carry_their_recipe_or_their_key_alone(sdfast):
     _, out, _ = sdfast("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "bare/", "--no-metadata")
     assert sdfast("info", out.strip())[0] == 2
     assert carried_key(Path(out.strip())) is not None
+
+
+def test_a_picture_to_begin_from_is_found_wherever_it_is_painted(sdfast):
+    Path("p.jsonl").write_text('{"prompt": "a cat", "seed": 5}\n')
+    sdfast("batch", "p.jsonl", *QUICK)
+    Path("q.jsonl").write_text('{"prompt": "a dog", "seed": 5, "init": "out/a-cat-5.png"}\n')
+    words = ("q.jsonl", "-s", "4", "-m", "tiny", "-o", "over/")
+    code, out, _ = sdfast("batch", *words, "--json")
+    assert code == 0
+    assert json.loads(out)["init"] == str(Path("out/a-cat-5.png").absolute())
+    assert sdfast("batch", *words)[:2] == (0, "")
+
+
+def test_each_kind_of_remark_is_made_once_a_run(sdfast):
+    Path("p.txt").write_text("a cat\na zyx [a|b]\na wuv <lora:x:1>\n")
+    _, _, err = sdfast("batch", "p.txt", *QUICK)
+    assert err.count("note: p.txt:2: tiny knows ") == err.count(" things; ") == 1
+    assert '"zyx" is not among them' in err
+    assert err.count("note: p.txt:2: read as words and not followed: `[a|b]`") == 1
+    assert err.count("not followed") == 1
+    assert "note:" not in sdfast("batch", "p.txt", *QUICK[:-1], "two/", "-q")[2]
+
+
+def test_what_decoding_took_is_remarked_upon(capsys):
+    from sdfast.batch.events import Painted
+    from sdfast.cli.telling import Telling
+    from sdfast.events import Times
+    from sdfast.job import Job
+
+    telling = Telling("p.txt", as_json=False, quiet=False, no_color=False)
+    times = Times(0.0, (0.0,), 0.0)
+    for number in (1, 2):
+        telling.tell(
+            Painted(
+                bytes(16),
+                number,
+                Job(prompt="a"),
+                "a.png",
+                times,
+                load=0.0,
+                write=0.0,
+                device="cpu",
+                dtype="fp16",
+                together=1,
+                decoded_again=True,
+                tiles=4,
+            )
+        )
+    assert capsys.readouterr().err.splitlines() == [
+        "note: p.txt:1: half precision overflowed; the picture was decoded again in float32",
+        "note: p.txt:1: decoded in 4 tiles, as the memory is short",
+    ]
+
+
+def test_vram_is_the_models_to_judge(sdfast):
+    Path("p.txt").write_text("a cat\n")
+    assert sdfast("batch", "p.txt", *QUICK, "--vram", "full")[0] == 0
+    for named, says in (("min", "--vram min is for CUDA"), ("mni", "no --vram `mni`")):
+        code, _, err = sdfast("batch", "p.txt", *QUICK[:-1], "two/", "--vram", named)
+        assert code == 2
+        assert f"error: {'' if named == 'min' else 'there is '}{says}" in err
+        assert not pictures("two")
+
+
+def screen(written):
+    """What a terminal shows after all this, line by line."""
+    shown, row = [""], 0
+    for piece in re.findall(r"\x1b\[[?\d;]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", written):
+        match piece:
+            case "\n":
+                row += 1
+                shown += [""] * (row == len(shown))
+            case "\x1b[1A":
+                row -= 1
+            case "\x1b[2K":
+                shown[row] = ""
+            case _ if piece[0] not in "\r\x1b":
+                shown[row] += piece
+    return [line for line in shown if line]
+
+
+def test_a_terminal_counts_pictures_and_shows_no_rest_of_the_bar(here):
+    Path("p.jsonl").write_text(
+        '{"prompt": "a", "seed": "1..3"}\n{"pro\n{"prompt": "b", "seed": 4}\n'
+    )
+    command = [sys.executable, "-m", "sdfast", "batch", "p.jsonl", *QUICK, "--batch-size", "1"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    written = b""
+    with contextlib.suppress(OSError):  # which is how a terminal ends
+        while piece := os.read(terminal, 4096):
+            written += piece
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+    text = written.decode()
+    assert [f"{k}/5" in text for k in range(6)] == [True] * 6
+    shown = screen(text)
+    assert shown[:2] == [
+        "error: p.jsonl:2: is not JSON",
+        'hint: a line is {"prompt": "a cat", "seed": 1}',
+    ]
+    assert shown[2:6] == ["out/a-1.png", "out/a-2.png", "out/a-3.png", "out/b-4.png"]
+    assert shown[6].startswith("4 painted, ")
 
 
 def test_pictures_go_to_any_url(sdfast):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sdfast import Job
 from sdfast.batch.blocks import opened
 from sdfast.batch.lines import Broken, Form, Line, form_of, read
-from sdfast.batch.tasks import Beneath, Task, read_tasks
+from sdfast.batch.manifest import read_shard
+from sdfast.batch.tasks import Beneath, Task, count_pictures, read_tasks
 from sdfast.batch.window import Ready, Window
 from sdfast.errors import UsageError
 
@@ -142,6 +143,61 @@ def test_seeds_are_one_or_a_list_or_a_range(said, seeds):
 def test_what_is_no_job_is_a_complaint(said):
     (broken,) = tasks({"prompt": "a", **said})
     assert isinstance(broken, Broken)
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "count"),
+    [
+        ("a\n\n# no\nb\n", Form.TXT, 2),
+        (
+            '{"prompt": "a", "n": 3}\n{"prompt": "b", "seed": "1..4"}\n{"prompt": "c", "seed": 7}\n'
+            '{"prompt": "d", "seed": [5, 2]}\n{"prompt": "e", "seed": 9, "n": 2}\n',
+            Form.JSONL,
+            12,
+        ),
+        ('prompt,seed,n\na,,5\nb,"1,3,8..9",\n', Form.CSV, 9),
+    ],
+)
+@pytest.mark.parametrize("beneath", [PLAIN, Beneath({}, "tiny", count=2), Beneath({}, "tiny", "4")])
+def test_pictures_are_counted_without_reading_their_jobs(text, form, count, beneath):
+    read = list(read_tasks(lines(text, form), beneath))
+    assert count_pictures(lines(text, form), beneath) == len(read)
+    assert beneath is not PLAIN or len(read) == count
+
+
+def test_lines_of_which_no_job_can_be_made_count_as_one():
+    assert count_pictures(lines('{"prompt": "a", "n": 0}\n{"promp', Form.JSONL), PLAIN) == 2
+
+
+@pytest.mark.parametrize(("i", "share"), [(1, 3), (2, 2), (3, 2)])
+def test_a_shard_knows_how_many_of_the_pictures_it_has(i, share):
+    shard = read_shard(f"{i}/3")
+    assert shard.share(7) == sum(shard.has(index) for index in range(1, 8)) == share
+
+
+def test_cells_keep_the_case_of_files_and_a_spreadsheets_booleans_are_read():
+    text = 'prompt,lora,init,corrector\na,"[""Lines.safetensors:0.5""]",7,TRUE\n'
+    (line,) = lines(text, Form.CSV)
+    said = {"lora": ["Lines.safetensors:0.5"], "init": "7", "corrector": True}
+    assert line.record == {"prompt": "a", **said}
+
+
+def test_files_go_by_their_whole_paths_and_a_key_is_of_what_is_written(tmp_path, monkeypatch):
+    files = {"init": "a.png", "mask": "~/m.png", "lora": ["l.st:0.5"], "embedding": ["e.st"]}
+    said = {"prompt": "a", "seed": 1, **files}
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    (here,) = tasks(said)
+    assert here.job.init == str(tmp_path / "a.png")
+    assert here.job.mask == "/home/me/m.png"
+    assert here.job.lora == (str(tmp_path / "l.st:0.5"),)
+    assert here.job.embedding == (str(tmp_path / "e.st"),)
+    monkeypatch.chdir("/")
+    (there,) = tasks(said)
+    assert there.job.init == "/a.png"
+    assert there.key == here.key
+    (broken,) = tasks(said | {"mask": "~nobody-of-that-name/m.png"})
+    assert "nobody's home" in str(broken.error)
 
 
 def test_keys_do_not_depend_on_the_order_of_the_file():

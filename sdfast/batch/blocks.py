@@ -63,12 +63,9 @@ def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def count_lines(name: str) -> int | None:
-    """How many lines a file has that are not blank; None if it cannot be read twice."""
+def can_be_read_twice(name: str) -> bool:
+    """Whether it is a file, and no pipe."""
     try:
-        with Path(name).expanduser().open("rb") as file:
-            if name == "-" or not S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
-            return sum(not line.isspace() for line in iter(lambda: file.readline(_BLOCK), b""))
+        return name != "-" and Path(name).expanduser().is_file()
     except (OSError, ValueError, RuntimeError):
-        return None
+        return False

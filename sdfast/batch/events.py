@@ -27,6 +27,9 @@ class Painted:
     together: int
     """Pictures that were painted in the same network calls."""
     decoded_again: bool
+    """Half precision overflowed, and the picture was decoded once more in float32."""
+    tiles: int
+    """In how many it was decoded."""
 
 
 @dataclass(frozen=True, slots=True)

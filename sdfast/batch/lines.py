@@ -4,6 +4,7 @@ A line that cannot be read is a `Broken` and the next one goes on. Where lines a
 read, as through a pipe, `None` stands for each moment in which no more has come.
 """
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -229,7 +230,8 @@ def _header(text: str, delimiter: str) -> list[str]:
     return names
 
 
-_WORDS = ("prompt", "negative", "model", "size", "sampler", "method", "spacing", "final", "seed")
+_FILES = ("model", "init", "mask", "vae")
+_WORDS = ("prompt", "negative", "size", "sampler", "method", "spacing", "final", "seed", *_FILES)
 """Keys whose cells are text, whatever they look like."""
 
 
@@ -247,10 +249,10 @@ def _row(number: int, cells: list[str], header: list[str]) -> Iterator[Line | Br
 def _value(key: str, cell: str) -> Any:
     if key in _WORDS:
         return cell
-    try:
-        return json.loads(cell.strip().lower())
-    except (ValueError, RecursionError):
-        return cell
+    for said in (cell, cell.lower()):  # a spreadsheet's TRUE is true
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(said)
+    return cell
 
 
 _READERS: dict[Form, Callable[[Iterator[Any]], Iterator[Line | Broken | None]]] = {

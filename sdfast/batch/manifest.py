@@ -43,6 +43,10 @@ class Shard(NamedTuple):
     def has(self, index: int) -> bool:
         return (index - self.i) % self.n == 0
 
+    def share(self, count: int) -> int:
+        """How many of so many pictures it has."""
+        return len(range(self.i - 1, count, self.n))
+
     def apart(self, other: "Shard") -> bool:
         """Whether no picture belongs to both."""
         return self.n == other.n and self.i != other.i

@@ -231,6 +231,7 @@ class _Shift:
             dtype=picture.dtype,
             together=picture.together,
             decoded_again=picture.decoded_again,
+            tiles=picture.tiles,
         )
 
     def _recorded(self, event: BatchEvent) -> Iterator[BatchEvent]:

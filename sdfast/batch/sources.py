@@ -26,19 +26,21 @@ class Sources:
 
     def complete(self, job: Job) -> Job:
         """The job with what it leaves open filled in by its model. Raises ModelError."""
+        source = self.source(job)
+        return job if source is None else source.complete(job)
+
+    def source(self, job: Job) -> Source | None:
+        """The job's model; None if it would have to be fetched first. Raises ModelError."""
         name = job.model or "tiny"
         if name not in self._seen:
             self._seen[name] = self._found(name)
             if len(self._seen) > _MOST:
                 self._seen.popitem(last=False)
         self._seen.move_to_end(name)
-        match self._seen[name]:
-            case None:
-                return job
-            case ModelError() as error:
-                raise ModelError(str(error), error.hint)
-            case Source() as source:
-                return source.complete(job)
+        found = self._seen[name]
+        if isinstance(found, ModelError):
+            raise ModelError(str(found), found.hint)
+        return found
 
     def _found(self, name: str) -> Source | ModelError | None:
         try:

@@ -34,6 +34,7 @@ class Setting:
     together: int | None = None
     """Pictures in one network call; None is as many as memory has room for."""
     metadata: bool = True
+    vram: str = "auto"
 
     @property
     def most(self) -> int:
@@ -52,6 +53,7 @@ class Picture(NamedTuple):
     dtype: str
     together: int
     decoded_again: bool
+    tiles: int = 1
 
 
 class Order(NamedTuple):
@@ -130,6 +132,7 @@ class Studio:
                 job.model or "tiny",
                 device=setting.device,
                 dtype=setting.dtype,
+                vram=setting.vram,
                 aliases=setting.aliases,
                 offline=setting.offline,
                 lora=job.lora,
@@ -220,6 +223,7 @@ def _attempt(
             dtype=model.dtype_name,
             together=len(orders),
             decoded_again=done.decoded_again,
+            tiles=done.tiles,
         )
 
 

@@ -13,12 +13,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import cast
 
 from sdfast.batch.lines import Broken, Line
 from sdfast.errors import JobError, UsageError
 from sdfast.job import Job, Record, layered, read_job
-from sdfast.jobs import list_seeds
+from sdfast.jobs import placed, seed_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,44 @@ def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[
     asked = first.record
     del asked["seed"]
     content = json.dumps(asked, sort_keys=True)
-    count = record.get("n", beneath.count)
-    seed = record.get("seed", beneath.seed)
-    if seed is None:
+    files = placed({key: asked[key] for key in _FILES if key in asked})
+    first = first.model_copy(update=files)
+    seeds = chain.from_iterable(_seeds(record, beneath))
+    if record.get("seed", beneath.seed) is None:
         own = _own_seed(first.prompt)
-        for _ in list_seeds(None, count, 0):
+        for _ in seeds:
             key, before = _named(seen, _hash(content))
             yield key, first.model_copy(update={"seed": own + before})
         return
-    for one in list_seeds(*_said(seed, count)):
+    for one in seeds:
         key, _ = _named(seen, _hash(content, one))
         yield key, first.model_copy(update={"seed": one})
+
+
+_FILES = ("init", "mask", "lora", "embedding", "vae")
+"""Keys that name files; a job's key is of their names as they are written."""
+
+
+def count_pictures(lines: Iterable[Line | Broken | None], beneath: Beneath) -> int:
+    """How many pictures are asked for; a line that is seen to be broken counts as one."""
+    return sum(
+        _count(line.record, beneath) if isinstance(line, Line) else 1
+        for line in lines
+        if line is not None
+    )
+
+
+def _count(record: Record, beneath: Beneath) -> int:
+    try:
+        return sum(map(len, _seeds(record, beneath)))
+    except UsageError:
+        return 1
+
+
+def _seeds(record: Record, beneath: Beneath) -> list[range]:
+    """The seeds of a line; where it names none, as many from 0 on."""
+    count, seed = record.get("n", beneath.count), record.get("seed", beneath.seed)
+    return seed_ranges(*((None, count, 0) if seed is None else _said(seed, count)))
 
 
 def _said(seed: object, count: object) -> tuple[str | None, object, int]:

@@ -133,6 +133,7 @@ def batch(
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
+    vram: flags.Vram = "auto",
 ) -> int:
     from sdfast.batch import blocks, lines
     from sdfast.batch.manifest import manifest_folder, mark_of, read_shard
@@ -141,7 +142,7 @@ def batch(
     from sdfast.batch.sources import Sources
     from sdfast.batch.store import open_store
     from sdfast.batch.studio import Setting
-    from sdfast.batch.tasks import Beneath, read_tasks
+    from sdfast.batch.tasks import Beneath, count_pictures, read_tasks
     from sdfast.config import load_config
     from sdfast.errors import UsageError
     from sdfast.job import read_job
@@ -178,24 +179,29 @@ def batch(
     )
     store, template = open_store(out or config.out)
     home = manifest_folder(manifest, store)
+    stop = threading.Event()
+    form_said = lines.form_of(file, form)
+    beneath = Beneath(record, found.name if found else str(record["model"]), seed, count)
+    pictures = 0
+    if blocks.can_be_read_twice(file):
+        with blocks.opened(file, stop) as all_of_it:
+            pictures = count_pictures(lines.read(all_of_it, form_said), beneath)
     naming = Naming(
         store=store,
         template=template,
         tag=rules.shard.tag + mark_of(home, store),
         exists=policy(exists),
         preset=preset or config.preset or "default",
-        count=blocks.count_lines(file) or 0,
+        count=pictures,
     )
     naming.check()
-    stop = threading.Event()
     with blocks.opened(file, stop) as arriving:
-        records = lines.read(arriving, lines.form_of(file, form))
-        beneath = Beneath(record, found.name if found else str(record["model"]), seed, count)
+        records = lines.read(arriving, form_said)
         tasks = read_tasks(records, beneath)
         sources = Sources(config.aliases, offline, fetch=not dry_run)
         if dry_run:
             return _dry_run(tasks, home, naming, sources, rules)
-        setting = Setting(device, dtype, offline, config.aliases, batch_size, not no_metadata)
+        setting = Setting(device, dtype, offline, config.aliases, batch_size, not no_metadata, vram)
         hire = partial(_crew, setting, gpus, ray, cpus_per_worker)
         telling = Telling(file, as_json, quiet, no_color)
         return _run(tasks, home, naming, sources, rules, stop, hire, telling)
@@ -254,10 +260,10 @@ def _run(
             naming.store.clear(f".{tag}{mark_of(home, naming.store)}+*.tmp")
         books = Books(manifest, known(home, naming.store), naming.pictures(manifest.begun), sources)
         stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
-        telling.begin(manifest.path, books.known, naming.count)
+        telling.begin(manifest.path, books.known, sources, rules.shard.share(naming.count))
         crew = stack.enter_context(closing(hire()))
         stack.enter_context(_signals(stop, telling.say))
-        for event in telling.drawn(run(tasks, books, crew, rules, stop)):
+        for event in telling.drawn(run(tasks, books, crew, rules, stop), rules.limit):
             telling.tell(event)
         broken_off = stop.is_set() or telling.broke_off or (rules.fail_fast and telling.failed)
         if not broken_off and rules.limit is None:

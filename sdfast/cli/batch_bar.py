@@ -5,15 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from math import inf
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from sdfast.batch.events import BatchEvent, Failed, Kept, Painted
 
+_PAUSE = 0.1
+"""Seconds between two drawings while nothing is told."""
 
-def draw(events: Iterable[BatchEvent], total: int | None, *, colour: bool) -> Iterator[BatchEvent]:
-    """Pass events on, and draw how many of the jobs are done with."""
+
+def draw(
+    events: Iterable[BatchEvent], total: int | None, limit: int | None, *, colour: bool
+) -> Iterator[BatchEvent]:
+    """Pass events on, and draw how many of the jobs are done with.
+
+    The bar is away while an event is told of that is worth a line of its own.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -22,22 +31,40 @@ def draw(events: Iterable[BatchEvent], total: int | None, *, colour: bool) -> It
         console=Console(stderr=True, no_color=True if not colour else None),
         transient=True,
         redirect_stdout=False,  # or paths would be drawn on stderr
-        redirect_stderr=False,
+        auto_refresh=False,
     )
     begun = time.perf_counter()
     painted = settled = 0
     with bar:
         task = bar.add_task("looking at what is there", total=total, pace="")
+        bar.refresh()
+        drawn = begun
         for event in events:
             if isinstance(event, (Painted, Kept, Failed)):
                 settled += 1
             if isinstance(event, Painted):
                 painted += 1
                 each = (time.perf_counter() - begun) / painted
-                left = "" if total is None else f", {_clock(each * max(total - settled, 0))} left"
+                rest = min(
+                    inf if total is None else total - settled,
+                    inf if limit is None else limit - painted,
+                )
+                left = "" if rest == inf else f", {_clock(each * max(rest, 0))} left"
                 bar.update(task, description="painting", pace=f"{_pace(each)}{left}")
             bar.update(task, completed=settled)
-            yield event
+            if _is_silent(event):
+                yield event
+            else:
+                bar.stop()
+                yield event
+                bar.start()
+            if time.perf_counter() - drawn > _PAUSE:
+                bar.refresh()
+                drawn = time.perf_counter()
+
+
+def _is_silent(event: BatchEvent) -> bool:
+    return isinstance(event, Kept) or (isinstance(event, Failed) and event.before)
 
 
 def _pace(each: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdfast.cli import flags
+from sdfast.cli import flags, remarks
 from sdfast.cli.model import find_model
 from sdfast.cli.output import Output, policy
 from sdfast.cli.painter import Painter, Wanted, by_ourselves, by_worker, leave_worker
@@ -213,8 +213,6 @@ def _paint(
     colour: bool,
     explain: bool,
 ) -> None:
-    from sdfast.errors import printable
-    from sdfast.prompt import not_followed
     from sdfast.warm.client import GoneError
 
     say = output.say
@@ -226,13 +224,8 @@ def _paint(
     say(headline(found.name, painter.dtype, painter.device, jobs[0]))
     explained(painter.about)
     explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
-    if strange := found.strange_words(job.prompt for job in jobs):
-        listed = ", ".join(f'"{word}"' for word in strange)
-        are = "is" if len(strange) == 1 else "are"
-        say(f"note: {found.name} knows {found.things} things; {listed} {are} not among them")
-    if others := not_followed(text for job in jobs for text in (job.prompt, job.negative)):
-        listed = ", ".join(f"`{printable(text[:60])}`" for text in others[:5])
-        say(f"note: read as words and not followed: {listed}")
+    for remark in filter(None, (remarks.strange_words(found, jobs), remarks.not_followed(jobs))):
+        say(f"note: {remark}")
     show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
     prepared: set[object] = set()
     for job, place in zip(jobs, places, strict=True):

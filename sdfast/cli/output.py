@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdfast.cli import remarks
+
 if TYPE_CHECKING:
     from sdfast.cli.painter import Painter
     from sdfast.events import Finished, Times
@@ -110,10 +112,9 @@ class Output:
 
         job = painted.job
         assert job.size is not None
-        if painted.decoded_again:
-            self.say("note: half precision overflowed; the picture was decoded again in float32")
-        if painted.tiles > 1:
-            self.say(f"note: decoded in {painted.tiles} tiles, as the memory is short")
+        again, tiles = painted.decoded_again, painted.tiles
+        for remark in filter(None, (remarks.decoded_again(again), remarks.in_tiles(tiles))):
+            self.say(f"note: {remark}")
         text = {}
         if self.metadata:
             text = png.recipe(job, version=__version__, model=job.model, size=job.size)

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from sdfast.cli import remarks
 from sdfast.cli.complaint import say_error
 
 if TYPE_CHECKING:
     from sdfast.batch.events import BatchEvent, Failed, Painted
     from sdfast.batch.manifest import Known
+    from sdfast.batch.sources import Sources
     from sdfast.errors import SdfastError
 
 _MOST_ALIKE = 3
@@ -33,7 +35,9 @@ class Telling:
         self._results = sys.stdout
         self._manifest = Path()
         self._total = 0
+        self._sources: Sources | None = None
         self._complaints: Counter[str] = Counter()
+        self._remarked: set[str] = set()
         self._begun = time.perf_counter()
         self.painted = self.kept = self.failed = 0
         self.broke_off: SdfastError | None = None
@@ -45,9 +49,9 @@ class Telling:
     def _print(self, result: str) -> None:
         print(result, file=self._results, flush=True)
 
-    def begin(self, manifest: Path, known: Known, total: int) -> None:
+    def begin(self, manifest: Path, known: Known, sources: Sources, total: int) -> None:
         """What is known before the first job."""
-        self._manifest, self._total = manifest, total
+        self._manifest, self._sources, self._total = manifest, sources, total
         before = len(known.done)
         if before:
             pictures = "1 picture is" if before == 1 else f"{before} pictures are"
@@ -61,6 +65,7 @@ class Telling:
             case Painted():
                 self.painted += 1
                 self._print(self._line(event) if self._as_json else event.path)
+                self._remark(event)
             case Kept():
                 self.kept += 1
             case Failed():
@@ -72,6 +77,22 @@ class Telling:
                 self.broke_off = error
             case _:
                 assert_never(event)
+
+    def _remark(self, done: Painted) -> None:
+        """What is worth knowing of a picture; of each kind the first in a run."""
+        source = None
+        if self._sources and not done.job.embedding:  # which teaches words of its own
+            source = self._sources.source(done.job)
+        told = {
+            "words": "" if source is None else remarks.strange_words(source, [done.job]),
+            "syntax": remarks.not_followed([done.job]),
+            "half": remarks.decoded_again(done.decoded_again),
+            "tiles": remarks.in_tiles(done.tiles),
+        }
+        for kind, text in told.items():
+            if text and kind not in self._remarked:
+                self._remarked.add(kind)
+                self.say(f"note: {self._file}:{done.number}: {text}")
 
     def _line(self, done: Painted) -> str:
         from sdfast.cli.output import seconds
@@ -87,7 +108,9 @@ class Telling:
             said = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
             line = {"key": failed.key.hex(), "line": failed.number, **said}
             self._print(json.dumps(line, ensure_ascii=False))
-        alike = str(error) if len(self._complaints) < _MOST_KINDS else "errors of other kinds"
+        alike = str(error)
+        if alike not in self._complaints and len(self._complaints) >= _MOST_KINDS:
+            alike = "errors of other kinds"
         self._complaints[alike] += 1
         if self._complaints[alike] <= _MOST_ALIKE:
             say_error(f"{place}: {error}", error.hint)
@@ -106,11 +129,11 @@ class Telling:
             jobs = "1 job has" if self.failed == 1 else f"{self.failed} jobs have"
             say_error(f"{jobs} failed; {self._manifest} says why", "--retry-failed tries again")
 
-    def drawn(self, events: Iterable[BatchEvent]) -> Iterator[BatchEvent]:
+    def drawn(self, events: Iterable[BatchEvent], limit: int | None) -> Iterator[BatchEvent]:
         """The events, with a bar on a terminal."""
         if self._quiet or not sys.stderr.isatty():
             yield from events
             return
         from sdfast.cli.batch_bar import draw
 
-        yield from draw(events, self._total or None, colour=not self._no_color)
+        yield from draw(events, self._total or None, limit, colour=not self._no_color)
