@@ -20,7 +20,12 @@ Said = tuple[Record, dict[str, str]]
 _Node = dict[str, Any]
 
 _NAMES = {"dpmpp_2m": "DPM++ 2M", "euler": "Euler", "heun": "Heun"}
-_SCHEDULES = {"karras": "Karras", "exponential": "Exponential", "sgm_uniform": "SGM Uniform"}
+_SCHEDULES = {
+    "normal": "Uniform",
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "sgm_uniform": "SGM Uniform",
+}
 _COMFY = {
     (name, schedule): f"{_NAMES[name]} {_SCHEDULES[schedule]}"
     for name in _NAMES

@@ -113,9 +113,15 @@ _KEYS = {
 }
 _SAMPLERS: dict[tuple[str, str], str] = {
     **{said: a1111_name(*said) for said in A1111},
+    ("DPM++ 2M", ""): "DPM++ 2M Uniform",
+    ("Euler", ""): "Euler",
+    ("Heun", ""): "Heun",
     ("DPM++ 2M Karras", ""): "DPM++ 2M Karras",
     ("DPM++ 2M Exponential", ""): "DPM++ 2M Exponential",
     ("DPM++ 2M SGM Uniform", ""): "DPM++ 2M SGM Uniform",
+    ("dpm++2m discrete", ""): "DPM++ 2M Uniform",
+    ("euler discrete", ""): "Euler",
+    ("heun discrete", ""): "Heun",
     ("dpm++2m karras", ""): "DPM++ 2M Karras",
     ("dpm++2m exponential", ""): "DPM++ 2M Exponential",
     ("dpm++2m sgm_uniform", ""): "DPM++ 2M SGM Uniform",
@@ -123,7 +129,8 @@ _SAMPLERS: dict[tuple[str, str], str] = {
 """The samplers that walk here as there, by the name and the schedule type that stand there.
 
 The web UI writes the two apart since its version 1.9, and stable-diffusion.cpp joins them. A bare
-`DPM++ 2M` is from before 1.9 and spaced as no sampler here is, and so is a bare `dpm++2m`.
+`DPM++ 2M` is from before 1.9 and spaced in the plain way. What a bare `dpm++2m` is has changed with
+stable-diffusion.cpp's versions.
 """
 
 

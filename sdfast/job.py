@@ -253,6 +253,7 @@ A1111: dict[tuple[str, str], Record] = {
     ("DPM++ 2M", "Karras"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
     ("DPM++ 2M", "Exponential"): {"sampler": "dpm++", "order": 2, "spacing": "exponential"},
     ("DPM++ 2M", "SGM Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "uniform"},
+    ("DPM++ 2M", "Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "normal"},
     ("DPM++ 2M", "Automatic"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
     **{
         (name, schedule): {"sampler": name.lower(), "spacing": spacing}
@@ -261,6 +262,8 @@ A1111: dict[tuple[str, str], Record] = {
             ("Karras", "karras"),
             ("Exponential", "exponential"),
             ("SGM Uniform", "uniform"),
+            ("Automatic", "normal"),
+            ("Uniform", "normal"),
         )
     },
 }
@@ -272,8 +275,6 @@ _FIELD: dict[str, Record] = {
     "DDPM": {"sampler": "ddpm", "spacing": "trailing"},
     "PLMS": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
-    "Euler": {"sampler": "euler", "spacing": "trailing"},
-    "Heun": {"sampler": "heun", "spacing": "trailing"},
     "RK45": {"sampler": "rk45"},
     "DPM fast": {
         "sampler": "dpm",

@@ -19,6 +19,7 @@ class Value(BaseModel):
 
 Spacing = Literal[
     "uniform",
+    "normal",
     "rho",
     "logsnr",
     "karras",

@@ -155,7 +155,7 @@ def test_what_lies_on_comfys_way_is_followed_or_named():
     ("inputs", "named"),
     [
         ({"sampler_name": "euler_ancestral"}, {"Sampler": "euler_ancestral karras"}),
-        ({"scheduler": "normal"}, {"Sampler": "dpmpp_2m normal"}),
+        ({"scheduler": "simple"}, {"Sampler": "dpmpp_2m simple"}),
         ({"denoise": 0.5}, {"denoise": "0.5"}),
         ({"seed": 2**63}, {"seed": str(2**63)}),
         ({"steps": "many"}, {"steps": "many"}),
