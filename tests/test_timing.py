@@ -18,7 +18,8 @@ from sdfast import Job, Sampler, load_model
 from sdfast.bench.timing import entries, laps, ours, pipelines, processes
 from sdfast.bench.timing.cold import script
 from sdfast.bench.timing.entries import Entry, beside, named, pairs, read_entry, read_settings
-from sdfast.bench.timing.laps import Lap, Painted, Phases, race
+from sdfast.bench.timing.laps import Lap, Phases, race
+from sdfast.bench.timing.painted import Painted
 from sdfast.bench.timing.report import Result, Sheet, duels, lines
 from sdfast.bench.timing.shapes import unfilled
 from sdfast.bench.timing.spread import Effort, doubts, ratios, spread

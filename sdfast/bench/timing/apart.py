@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sdfast.bench.timing.entries import Entry
-from sdfast.bench.timing.laps import Lap, Painted, lap
+from sdfast.bench.timing.laps import Lap, lap
+from sdfast.bench.timing.painted import Painted
 from sdfast.errors import DeviceError, SdfastError
 
 _LEAVES_WITHIN = 3.0

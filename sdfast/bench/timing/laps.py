@@ -20,30 +20,9 @@ from torch import Tensor
 
 from sdfast import __version__, png
 from sdfast.bench.timing.entries import Entry, pairs
+from sdfast.bench.timing.painted import Painted, Side
 from sdfast.bench.timing.start import Start
-from sdfast.events import Times
-from sdfast.job import Job
 from sdfast.naming import Exists
-
-
-class Painted(NamedTuple):
-    """Pictures painted at once, and where the time went that they took together."""
-
-    images: tuple[Image, ...]
-    latents: Tensor
-    """Where the walk ended, float32 on the CPU."""
-    times: Times
-    network: tuple[float, ...]
-    """Seconds within each network call; empty where they could not be told apart."""
-
-
-class Side(NamedTuple):
-    """Networks that are loaded, and a way to paint with them."""
-
-    paint: Callable[[Sequence[Job]], Painted]
-    """Jobs that differ in their seeds alone."""
-    dtype: str
-    device: str
 
 
 class Phases(NamedTuple):

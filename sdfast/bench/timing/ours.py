@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from sdfast.bench.timing.laps import Painted, Side
+from sdfast.bench.timing.painted import Painted, Side
 from sdfast.engine import Model, generate_together
 from sdfast.events import Finished, Times
 from sdfast.job import Job

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sdfast.bench.timing.entries import Settings
-from sdfast.bench.timing.laps import Painted, Side
+from sdfast.bench.timing.painted import Painted, Side
 from sdfast.bench.timing.quiet import quiet
 from sdfast.errors import ModelError
 from sdfast.events import Times

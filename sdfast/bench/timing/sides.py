@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from sdfast.bench.timing.entries import OURS, Entry, read_settings
-from sdfast.bench.timing.laps import Side
+from sdfast.bench.timing.painted import Side
 from sdfast.errors import DeviceError
 from sdfast.models.device import DTYPES, pick_dtype
 from sdfast.models.find import find
