@@ -59,8 +59,9 @@ def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     """Make several pictures in one walk, which asks the network for all of them at once.
 
     They must agree in all but prompt, negative prompt, clip_skip and seed: see `walk_of`. Each is
-    the picture it would be alone but for rounding, and has its own Encoded and Finished; steps are
-    of all of them. Where the prompts fill unlike numbers of chunks, each is painted by itself.
+    the picture it would be alone but for rounding, and has its own Encoded and, in the order of the
+    jobs, Finished; steps are of all of them. Where the prompts fill unlike numbers of chunks, those
+    that fill as many have a walk of their own.
     """
     jobs = [model.complete(job) for job in jobs]
     walks = {walk_of(job) for job in jobs}
@@ -69,11 +70,18 @@ def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     ((_, sampler, *_),) = walks
     read = [_read(model, job) for job in jobs]
     adaptive = sampler.calls is None  # each picture decides on its own steps
-    if adaptive or len({words.lengths for words in read}) > 1:
-        for words in read:
-            yield from _painted(model, [words])
-    else:
-        yield from _painted(model, read)
+    alike: dict[object, list[int]] = {}
+    for place, words in enumerate(read):
+        alike.setdefault(place if adaptive else words.lengths, []).append(place)
+    finished: dict[int, Finished] = {}
+    for places in alike.values():
+        ahead = iter(places)
+        for event in _painted(model, [read[place] for place in places]):
+            if isinstance(event, Finished):
+                finished[next(ahead)] = event
+            else:
+                yield event
+    yield from (finished[place] for place in sorted(finished))
 
 
 def walk_of(job: Job) -> tuple[object, Sampler, object]:
@@ -136,7 +144,8 @@ def _painted(model: Model, read: Sequence[_Read]) -> Iterator[Event]:
         (encode,), (decode,) = map(model.clock.between, (reading, [before, mark()]))
         if canvas is not None:
             image = canvas.pasted(image)
-        yield Finished(job, image, Times(encode + looking, walked, decode), again, tiles)
+        spent = Times(encode + looking, walked, decode)
+        yield Finished(job, image, spent, again, tiles, together=len(jobs))
 
 
 class _Ground(NamedTuple):

@@ -49,6 +49,8 @@ class Finished:
     """Half precision overflowed, and the picture was decoded once more in float32."""
     tiles: int = 1
     """Pieces that the picture was decoded in; more than one where the memory wanted it."""
+    together: int = 1
+    """Pictures that were painted in the same network calls."""
 
 
 Event = Encoded | Stepped | Finished

@@ -23,7 +23,7 @@ from test_batch_streams import Costless
 from sdfast.batch import crew, manifest
 from sdfast.batch.crew import Alone
 from sdfast.batch.store import carried_key
-from sdfast.batch.studio import Order, Picture, Setting, Studio
+from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
 from sdfast.cli import run_command
 from sdfast.errors import DeviceError, ModelError
 from sdfast.job import Job
@@ -182,6 +182,40 @@ def test_a_clock_that_jumps_changes_no_name_and_paints_nothing_twice(costless, m
     names = [path.name for path in Path("out").glob("*.png")]
     assert len(names) == len(done()) == 3
     assert len({name[:17] for name in names}) == 1
+
+
+class Unlucky:
+    """Two hands, of which one fails its first job and the other is lost over its own."""
+
+    most = 1
+
+    def __init__(self):
+        self.given = []
+        self.busy = set()
+
+    @property
+    def idle(self):
+        return [hand for hand in (0, 1) if hand not in self.busy]
+
+    def give(self, hand, orders):
+        self.given.append(hand)
+        self.busy.add(hand)
+
+    def ready(self, within):
+        hand = min(self.busy)
+        self.busy.discard(hand)
+        return [(hand, crew.Lost("gone") if hand else Answer([ModelError("broken")], 1))]
+
+    def close(self):
+        pass
+
+
+def test_a_worker_that_is_lost_after_the_first_failure_has_no_successor(costless, monkeypatch):
+    unlucky = Unlucky()
+    monkeypatch.setattr(crew, "Alone", lambda setting: unlucky)
+    prompts(9)
+    assert costless("p.txt", *QUICK, "--fail-fast") == 5
+    assert unlucky.given == [0, 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -13,7 +13,7 @@ from typing import Any
 
 from sdfast.batch.crew import Lost
 from sdfast.batch.studio import Answer, Order, Setting, Studio
-from sdfast.errors import SdfastError, UsageError
+from sdfast.errors import DeviceError, SdfastError, UsageError
 
 _MOST_FALSE_STARTS = 3
 """Workers in a row that may die before they have come up."""
@@ -75,7 +75,7 @@ class Cluster:
         except self._ray.exceptions.RayError as error:
             self._false_starts += coming
             if self._false_starts >= _MOST_FALSE_STARTS:
-                raise SdfastError(f"no worker can be started: {_first_line(error)}") from error
+                raise DeviceError(f"no worker can be started: {_first_line(error)}") from error
             self._hire(hand)
             return None if coming else Lost("a worker of the cluster was lost")
         self._false_starts = 0
@@ -96,9 +96,7 @@ def _ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise UsageError(
-            "`--ray` needs Ray, which is not installed", "pip install 'sdfast[ray]'"
-        ) from error
+        raise UsageError("`--ray` needs Ray, which is not installed", "pip install ray") from error
 
 
 def _joined(ray: Any, address: str) -> bool:

@@ -122,6 +122,7 @@ class _Shift:
     def __init__(self, window: Window, books: Books, crew: Crew, rules: Rules, stop: Event) -> None:
         self._window, self._books, self._crew, self._stop = window, books, crew, stop
         self._left = rules.limit
+        self._ended = False
         self._given: dict[int, list[Ready]] = {}
         self._weights: dict[int, object] = {}
         self._most: dict[int, int] = {}
@@ -144,11 +145,11 @@ class _Shift:
 
     def ends_here(self) -> None:
         """Begin nothing more."""
-        self._left = 0
+        self._ended = True
 
     @property
     def _over(self) -> bool:
-        return self._stop.is_set() or self._left == 0
+        return self._stop.is_set() or self._ended or self._left == 0
 
     def _give(self) -> None:
         """Work for every hand that has none."""

@@ -221,7 +221,7 @@ def _attempt(
             load=0.0,
             device=str(model.device),
             dtype=model.dtype_name,
-            together=len(orders),
+            together=done.together,
             decoded_again=done.decoded_again,
             tiles=done.tiles,
         )

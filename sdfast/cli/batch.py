@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -295,7 +295,8 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[Non
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say("finishing what is in hand; once more ends at once")
+        with suppress(RuntimeError):  # stderr was being written to just now
+            say("finishing what is in hand; once more ends at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield
