@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from PIL.Image import Image
+from PIL.Image import new as new_image
 from torch import Tensor
 
 from sdfast.canvas import Canvas, read_canvas
@@ -48,6 +49,7 @@ class Model(Protocol):
     def noise(self, seed: int, size: tuple[int, int]) -> Tensor: ...
     def predict(self, x: Tensor, t: float, context: Any) -> Tensor: ...
     def decode(self, x: Tensor) -> tuple[Image, bool, int]: ...
+    def is_unsafe(self, picture: Image) -> bool | None: ...
 
 
 def generate(model: Model, job: Job) -> Iterator[Event]:
@@ -141,11 +143,13 @@ def _painted(model: Model, read: Sequence[_Read]) -> Iterator[Event]:
     for (job, *_, reading), latents in zip(read, torch.split(x, 1), strict=True):
         before = mark()
         image, again, tiles = model.decode(latents)
+        if unsafe := model.is_unsafe(image):
+            image = new_image(image.mode, image.size)
         (encode,), (decode,) = map(model.clock.between, (reading, [before, mark()]))
         if canvas is not None:
             image = canvas.pasted(image)
         spent = Times(encode + looking, walked, decode)
-        yield Finished(job, image, spent, again, tiles, together=len(jobs))
+        yield Finished(job, image, spent, again, tiles, unsafe, together=len(jobs))
 
 
 class _Ground(NamedTuple):

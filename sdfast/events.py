@@ -49,6 +49,8 @@ class Finished:
     """Half precision overflowed, and the picture was decoded once more in float32."""
     tiles: int = 1
     """Pieces that the picture was decoded in; more than one where the memory wanted it."""
+    unsafe: bool | None = None
+    """Whether the model's safety checker flagged it, and it is black; None if there is none."""
     together: int = 1
     """Pictures that were painted in the same network calls."""
 

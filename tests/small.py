@@ -5,6 +5,7 @@ files on the Hub: five folders and a `model_index.json`.
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from safetensors.torch import load_file, save_file
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -35,6 +40,36 @@ WORDS = 77
 def write_model(folder: Path, prediction: str = "epsilon") -> Path:
     """A whole Stable Diffusion 1.x, 64 by 64 pixels; the same bytes each time."""
     return _write(folder, StableDiffusionPipeline, _unet, _text_sizes(), _scheduler(prediction))
+
+
+def write_checked_model(folder: Path, prediction: str = "epsilon") -> Path:
+    """The same as 1.x with a safety checker, of which only the first concept flags pictures."""
+    config = CLIPConfig(
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+        },
+        projection_dim=12,
+    )
+    torch.manual_seed(2)
+    checker = StableDiffusionSafetyChecker(config).eval()
+    for weights in checker.vision_model.parameters():
+        torch.nn.init.normal_(weights, std=0.3)
+    torch.nn.init.normal_(checker.concept_embeds)
+    extractor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32)
+    sizes = (_text_sizes(), _scheduler(prediction))
+    _write(folder, StableDiffusionPipeline, _unet, *sizes, checker, extractor)
+    file = folder / "safety_checker" / "model.safetensors"
+    tensors = {  # as files had them before transformers 5, and those on the Hub have
+        re.sub(r"^vision_model\.(?!vision_model\.)", "vision_model.vision_model.", name): tensor
+        for name, tensor in load_file(file).items()
+    }
+    save_file(tensors, file, {"format": "pt"})
+    return folder
 
 
 def write_v2_model(folder: Path) -> Path:
@@ -74,6 +109,8 @@ def _write(
     unet: Callable[[], UNet2DConditionModel],
     text: CLIPTextConfig,
     scheduler: Any,
+    checker: StableDiffusionSafetyChecker | None = None,
+    extractor: Any = None,
 ) -> Path:
     torch.manual_seed(0)
     pipeline = kind(
@@ -82,9 +119,9 @@ def _write(
         text_encoder=CLIPTextModel(text).eval(),
         tokenizer=_tokenizer(folder / "tokenizer"),
         scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        safety_checker=checker,
+        feature_extractor=extractor,
+        requires_safety_checker=checker is not None,
     )
     pipeline.save_pretrained(folder)
     return folder

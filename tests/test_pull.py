@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from small import write_checked_model
 
 from sdfast.cli import run_command
 from sdfast.models.cache import size_of
@@ -181,6 +182,25 @@ def test_half_precision_and_its_configs_are_fetched_and_nothing_else(pull, hub, 
     assert all((folder / name).read_bytes() == (model / name).read_bytes() for name in meant)
     weights = [name for name in meant if name.endswith(".safetensors")]
     assert hub.sent() == sum((model / name).stat().st_size for name in weights)
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_safety_checker_is_fetched_if_it_is_named_and_no_pickle(
+    pull, hub, tmp_path_factory, pickled
+):
+    folder = write_checked_model(tmp_path_factory.mktemp("models") / "checked")
+    checker = folder / "safety_checker" / "model.safetensors"
+    if pickled:
+        checker.rename(checker.with_name("pytorch_model.bin"))
+    hub.has(folder)
+    code, out, err = pull()
+    assert code == 0, err
+    pulled = Path(out.strip())
+    apart = {n for n in names(folder) if n.startswith(("safety_checker/", "feature_extractor/"))}
+    assert len(apart) == 3
+    assert names(pulled) & apart == (set() if pickled else apart)
+    source = open_folder("it", pulled)
+    assert ((source.checker is None), source.lacks_checker) == (pickled, pickled)
 
 
 def test_full_precision_is_fetched_when_asked_for_and_used_by_fp32(pull):

@@ -30,6 +30,8 @@ class Painted:
     """Half precision overflowed, and the picture was decoded once more in float32."""
     tiles: int
     """In how many it was decoded."""
+    unsafe: bool | None = None
+    """Whether the model's safety checker flagged it, and it is black; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,7 @@ class _Shift:
             together=picture.together,
             decoded_again=picture.decoded_again,
             tiles=picture.tiles,
+            unsafe=picture.unsafe,
         )
 
     def _recorded(self, event: BatchEvent) -> Iterator[BatchEvent]:

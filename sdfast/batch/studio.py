@@ -35,6 +35,8 @@ class Setting:
     """Pictures in one network call; None is as many as memory has room for."""
     metadata: bool = True
     vram: str = "auto"
+    safety: bool = True
+    """Whether a model's own safety checker blackens pictures."""
 
     @property
     def most(self) -> int:
@@ -54,6 +56,7 @@ class Picture(NamedTuple):
     together: int
     decoded_again: bool
     tiles: int = 1
+    unsafe: bool | None = None
 
 
 class Order(NamedTuple):
@@ -138,6 +141,7 @@ class Studio:
                 lora=job.lora,
                 embedding=job.embedding,
                 vae=job.vae,
+                safety=setting.safety,
             )
         except ModelError as error:
             self._refused[job.weights] = error
@@ -224,6 +228,7 @@ def _attempt(
             together=done.together,
             decoded_again=done.decoded_again,
             tiles=done.tiles,
+            unsafe=done.unsafe,
         )
 
 

@@ -122,7 +122,7 @@ def _pose(
     jobs = [read_job({"prompt": prompt, "seed": 1, **scale}) for prompt in said]
     found = find_model(name, load_config(), say, offline=False, fetch=True)
     assert found is not None
-    loaded = load_model(found, device=asked.device, dtype=asked.dtype)
+    loaded = load_model(found, device=asked.device, dtype=asked.dtype, safety=False)
     return pose_model(loaded, name, said, count, jobs[0].guidance, training=training)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdfast.cli import flags
+from sdfast.cli import flags, remarks
 from sdfast.cli.complaint import say_error
 from sdfast.cli.model import find_model
 from sdfast.cli.output import policy
@@ -131,6 +131,7 @@ def batch(
         bool, typer.Option("--dry-run", help="Print the jobs that are missing; load nothing.")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    no_safety: flags.NoSafety = False,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
     vram: flags.Vram = "auto",
@@ -201,7 +202,10 @@ def batch(
         sources = Sources(config.aliases, offline, fetch=not dry_run)
         if dry_run:
             return _dry_run(tasks, home, naming, sources, rules)
-        setting = Setting(device, dtype, offline, config.aliases, batch_size, not no_metadata, vram)
+        if found and not no_safety and (remark := remarks.unchecked(found)):
+            say(f"note: {remark}")
+        how = (offline, config.aliases, batch_size, not no_metadata, vram, not no_safety)
+        setting = Setting(device, dtype, *how)
         hire = partial(_crew, setting, gpus, ray, cpus_per_worker)
         telling = Telling(file, as_json, quiet, no_color)
         return _run(tasks, home, naming, sources, rules, stop, hire, telling)

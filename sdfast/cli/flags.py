@@ -139,6 +139,10 @@ Vae = Annotated[
     str | None,
     typer.Option("--vae", metavar="PATH", help="Another autoencoder, a folder or a file."),
 ]
+NoSafety = Annotated[
+    bool,
+    typer.Option("--no-safety", help="Do not ask the safety checker that some models have."),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
 ]

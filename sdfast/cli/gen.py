@@ -66,6 +66,7 @@ def gen(
     lora: flags.Lora = None,
     embedding: flags.Embedding = None,
     vae: flags.Vae = None,
+    no_safety: flags.NoSafety = False,
     source: Annotated[
         str | None,
         typer.Option("--from", metavar="IMAGE.png", help="Begin with that picture's recipe."),
@@ -172,7 +173,10 @@ def gen(
             print(json.dumps((found.complete(job) if found else job).record, ensure_ascii=False))
         return
     assert found is not None
-    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled)
+    unchecked = no_safety and found.checker is not None
+    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked)
+    if not no_safety and (remark := remarks.unchecked(found)):
+        output.say(f"note: {remark}")
     _paint(jobs, found, output, wanted, draw=not quiet, colour=not no_color, explain=verbose)
 
 

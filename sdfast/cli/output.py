@@ -112,8 +112,9 @@ class Output:
 
         job = painted.job
         assert job.size is not None
-        again, tiles = painted.decoded_again, painted.tiles
-        for remark in filter(None, (remarks.decoded_again(again), remarks.in_tiles(tiles))):
+        again, tiles, flagged = painted.decoded_again, painted.tiles, painted.unsafe
+        told = (remarks.decoded_again(again), remarks.in_tiles(tiles))
+        for remark in filter(None, (*told, remarks.blackened(flagged, job.seed))):
             self.say(f"note: {remark}")
         text = {}
         if self.metadata:
@@ -128,7 +129,7 @@ class Output:
         if self.as_json:
             spent = seconds(painted.times, painter.load, write)
             where = {"device": painter.device, "dtype": painter.dtype}
-            line = {"path": str(place), **job.record, **where, **spent}
+            line = {"path": str(place), **job.record, **where, **spent, **judged(painted.unsafe)}
             print(json.dumps(line, ensure_ascii=False), flush=True)
         elif not self.to_stdout:
             print(place, flush=True)
@@ -145,6 +146,11 @@ def seconds(times: Times, load: float, write: float) -> dict[str, float | list[f
         "decode_s": round(times.decode, 6),
         "write_s": round(write, 6),
     }
+
+
+def judged(unsafe: bool | None) -> dict[str, bool]:
+    """What a safety checker said, for programs; nothing where there is none."""
+    return {} if unsafe is None else {"nsfw": unsafe}
 
 
 def policy(name: str) -> Exists:

@@ -28,11 +28,18 @@ class Wanted(NamedTuple):
     """Seconds a worker shall wait for the next picture; None leaves none behind."""
     vram: str = "auto"
     compiled: bool = False
+    unchecked: bool = False
+    """The model's safety checker is not to be asked."""
 
     @property
     def own(self) -> str:
         """The flag that no worker has an answer to."""
-        return "--compile" if self.compiled else "--vram" if self.vram != "auto" else ""
+        own = {
+            "--compile": self.compiled,
+            "--vram": self.vram != "auto",
+            "--no-safety": self.unchecked,
+        }
+        return next((flag for flag, is_given in own.items() if is_given), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         dtype=wanted.dtype,
         vram=wanted.vram,
         compiled=wanted.compiled,
+        safety=not wanted.unchecked,
     )
     load = time.perf_counter() - begun
     from sdfast.warm.client import Turn

@@ -39,3 +39,19 @@ def decoded_again(again: bool) -> str:
 
 def in_tiles(tiles: int) -> str:
     return f"decoded in {tiles} tiles, as the memory is short" if tiles > 1 else ""
+
+
+def blackened(flagged: bool | None, seed: int) -> str:
+    if not flagged:
+        return ""
+    return (
+        f"the model's safety checker flagged the picture of seed {seed}, which is black now; "
+        "--no-safety paints without it"
+    )
+
+
+def unchecked(found: Source) -> str:
+    """That a model comes with a safety checker which cannot be asked."""
+    if not found.lacks_checker:
+        return ""
+    return f"{found.name} names a safety checker and has no safetensors of it; none is asked"

@@ -66,6 +66,8 @@ class Telling:
                 self.painted += 1
                 self._print(self._line(event) if self._as_json else event.path)
                 self._remark(event)
+                if text := remarks.blackened(event.unsafe, event.job.seed):
+                    self.say(f"note: {self._file}:{event.number}: {text}")
             case Kept():
                 self.kept += 1
             case Failed():
@@ -95,11 +97,12 @@ class Telling:
                 self.say(f"note: {self._file}:{done.number}: {text}")
 
     def _line(self, done: Painted) -> str:
-        from sdfast.cli.output import seconds
+        from sdfast.cli.output import judged, seconds
 
         line = {"path": done.path, "key": done.key.hex(), "line": done.number}
         line |= done.job.record | {"device": done.device, "dtype": done.dtype}
         line |= {"together": done.together, **seconds(done.times, done.load, done.write)}
+        line |= judged(done.unsafe)
         return json.dumps(line, ensure_ascii=False)
 
     def _complain(self, failed: Failed) -> None:

@@ -62,7 +62,7 @@ def tune(
     from sdfast.tune.model import SEEN, UNSEEN, tune_model
 
     seen, unseen = seen or SEEN, unseen or UNSEEN
-    loaded = load_model(found, device=device, dtype=dtype)
+    loaded = load_model(found, device=device, dtype=dtype, safety=False)
     events = tune_model(loaded, job.sampler.steps, job.guidance, seen, unseen)
     try:
         gained = _last(events, draw=not quiet and sys.stderr.isatty())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sdfast.models.dressed import Weights, dressed
@@ -25,6 +26,7 @@ def load_model(
     lora: Sequence[str] = (),
     embedding: Sequence[str] = (),
     vae: str | None = None,
+    safety: bool = True,
 ) -> StableDiffusion:
     """A model on its device, ready to be asked.
 
@@ -38,6 +40,7 @@ def load_model(
     lora     files of low-rank changes, each `PATH` or `PATH:SCALE`; a job must name the same
     embedding files that teach words, each `PATH` or `PATH:TOKEN`; likewise
     vae      a folder or file whose autoencoder takes the place of the model's; likewise
+    safety   whether a model's own safety checker, if it has one, blackens pictures
 
     Raises ModelError if it is not to be had, DeviceError if the device is not, and UsageError for
     an unknown name and for what is for CUDA only.
@@ -47,4 +50,6 @@ def load_model(
     source = find(model, aliases, offline=offline) if isinstance(model, str) else model
     if lora or embedding or vae is not None:
         source = dressed(source, Weights(tuple(lora), tuple(embedding), vae))
+    if not safety:
+        source = replace(source, checker=None, lacks_checker=False)
     return StableDiffusion(source, device, dtype, vram, compiled=compiled)

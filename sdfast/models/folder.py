@@ -5,7 +5,7 @@ Nothing heavy is loaded for it: configs are read, and of weights the header and 
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ from sdfast.errors import ModelError
 from sdfast.models.headers import pickled, read_header
 from sdfast.models.source import (
     TOKENIZERS,
+    Checker,
     Part,
     Source,
     Vocabulary,
@@ -39,6 +40,7 @@ WEIGHTS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
     "text_encoder_2": "model",
+    "safety_checker": "model",
 }
 """What the networks' files are called."""
 
@@ -73,6 +75,7 @@ def _opened(name: str, folder: Path, variant: str | None, *, random: bool = Fals
     hints = folder / "sdfast.json"
     own = read_json(name, hints) if hints.exists() else {}
     xl = "text_encoder_2" in parts
+    checker = None if random else _checker(name, folder, index)
     try:
         things, words = len(own.get("things", ())), frozenset(map(str, own.get("words", ())))
     except TypeError as error:
@@ -89,8 +92,26 @@ def _opened(name: str, folder: Path, variant: str | None, *, random: bool = Fals
         things=things,
         words=words,
         random=random,
+        checker=checker,
+        lacks_checker=not random and checker is None and names_checker(index),
         blank_is_zero=xl and index.get("force_zeros_for_empty_prompt", True) is True,
     )
+
+
+def names_checker(index: Mapping[str, Any]) -> bool:
+    """Whether a model's index says that it has a safety checker."""
+    said = index.get("safety_checker")
+    return isinstance(said, list) and said[1:] == ["StableDiffusionSafetyChecker"]
+
+
+def _checker(name: str, folder: Path, index: Mapping[str, Any]) -> Checker | None:
+    """The safety checker, if there is one in safetensors. Raises ModelError unless it is whole."""
+    inner = folder / "safety_checker"
+    if not names_checker(index) or not any(inner.glob("*.safetensors")):
+        return None
+    for file in ("safety_checker/config.json", "feature_extractor/preprocessor_config.json"):
+        read_json(name, folder / file)
+    return Checker(folder, check_weights(name, inner, WEIGHTS["safety_checker"]))
 
 
 def open_part(

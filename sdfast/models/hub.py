@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
 from sdfast.models.cache import INDEX
-from sdfast.models.folder import WEIGHTS, painted_parts
+from sdfast.models.folder import WEIGHTS, names_checker, painted_parts
 from sdfast.models.hub_errors import hub_errors
 
 _SECONDS = 20
@@ -73,7 +73,11 @@ def look(repo: str, only: Sequence[str] = (), *, full: bool = False) -> Listing:
                 "only such a model can be pulled",
             )
         else:
-            parts = painted_parts(repo, _kind(repo, commit))
+            index = _index(repo, commit)
+            parts = painted_parts(repo, str(index["_class_name"]))
+            stored = any(re.fullmatch(r"safety_checker/.*\.safetensors", path) for path in listed)
+            if names_checker(index) and stored:
+                parts += ("safety_checker", "feature_extractor")
             wanted, precision = _needed(repo, parts, list(listed), full=full)
     files = sorted((listed[path] for path in wanted), key=lambda file: file.size)
     known = frozenset(file.blob for file in listed.values())
@@ -99,8 +103,8 @@ def stream(repo: str, commit: str, path: str, begin: int = 0) -> Generator[Any]:
         yield response
 
 
-def _kind(repo: str, commit: str) -> str:
-    """The pipeline's name."""
+def _index(repo: str, commit: str) -> dict[str, Any]:
+    """What the pipeline is made of, its name for one."""
     with stream(repo, commit, INDEX) as response:
         text = b""
         for chunk in response.iter_bytes():
@@ -108,9 +112,11 @@ def _kind(repo: str, commit: str) -> str:
             if len(text) > 1_000_000:
                 raise _unreadable(repo)
     try:
-        return str(json.loads(text)["_class_name"])
+        found: dict[str, Any] = json.loads(text)
+        found["_class_name"]
     except (ValueError, RecursionError, TypeError, KeyError) as error:
         raise ModelError(f"`{repo}`: `{INDEX}` names no pipeline") from error
+    return found
 
 
 def _remotes(repo: str, siblings: Iterable[Any] | None) -> Generator[Remote]:
@@ -143,7 +149,7 @@ def _needed(
             chosen = _weights(repo, part, inside, full=full)
             wanted += [inside[name] for name in ("config.json", *chosen) if name in inside]
             precision = "fp16" if any(".fp16" in name for name in chosen) else precision
-        else:  # the scheduler and the tokenizers, which are small
+        else:  # the scheduler, the tokenizers and what prepares pictures, which are small
             wanted += [n for name, n in inside.items() if re.fullmatch(r"[\w-]+\.(json|txt)", name)]
     return wanted, precision
 

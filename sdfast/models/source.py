@@ -58,6 +58,14 @@ class Embedding(NamedTuple):
     """The name of the tensor, [rows, width] or [width], for each text encoder."""
 
 
+class Checker(NamedTuple):
+    """Where a safety checker lies."""
+
+    folder: Path
+    """The model's; in it `safety_checker` and `feature_extractor`."""
+    variant: str | None
+
+
 class Vocabulary(NamedTuple):
     """A folder that holds a tokenizer."""
 
@@ -98,6 +106,10 @@ class Source:
     """The words that it is taught besides."""
     vae: Path | None = None
     """Where the autoencoder is from, if it is not the model's own."""
+    checker: Checker | None = None
+    """What blackens pictures that should not be shown."""
+    lacks_checker: bool = False
+    """It names one, of which there are no safetensors."""
 
     @property
     def xl(self) -> bool:

@@ -99,6 +99,7 @@ class StableDiffusion:
         self._texts = texts(source, place)
         self._vae = decoder(source, place)
         self._sight = Sight(source, place, self._vae.factor)
+        self._checker = _checker(source, place)
         fit(source, unet, self._vae, self._texts)
         self._unet = filled(source, "unet", unet, place, stream=vram == "min")
         self._told: list[_Asked] = []
@@ -265,6 +266,10 @@ class StableDiffusion:
         grid = (pixels / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).float().cpu().numpy()
         return Decoded(Image.fromarray((grid * 255).round().astype("uint8")), again, tiles)
 
+    def is_unsafe(self, picture: Image.Image) -> bool | None:
+        """Whether the model's own safety checker flags a picture; None if it has none."""
+        return None if self._checker is None else self._checker(picture)
+
     def _pixels(self, x: Tensor, vae: Decoder, dtype: torch.dtype) -> tuple[Tensor, int]:
         z = vae.unscaled(x).to(dtype, memory_format=torch.channels_last)
         return by_parts(vae, z, (1, vae.factor), vae.heft * dtype.itemsize)
@@ -276,6 +281,14 @@ class _Asked(NamedTuple):
     context: Tensor | WordsAndWhole
     size: tuple[int, int]
     told: Told
+
+
+def _checker(source: Source, place: Place) -> Callable[[Image.Image], bool] | None:
+    if source.checker is None:
+        return None
+    from sdfast.models.safety import SafetyChecker  # which wakes diffusers
+
+    return SafetyChecker(source, place)
 
 
 def _schedule(source: Source) -> tuple[NoiseSchedule, Prediction | None]:

@@ -124,10 +124,12 @@ def told(event: "Event") -> bytes:
             return packed({"is": "encoded"})
         case Stepped(index, total):
             return packed({"is": "stepped", "index": index, "total": total})
-        case Finished(_, image, times, again, tiles):
+        case Finished(_, image, times, again, tiles, unsafe):
             spent = [times.encode, list(times.steps), times.decode]
             record = {"is": "finished", "size": image.size, "times": spent, "again": again}
-            return packed(record | {"tiles": tiles}, image.convert("RGB").tobytes())
+            return packed(
+                record | {"tiles": tiles, "unsafe": unsafe}, image.convert("RGB").tobytes()
+            )
         case _:
             assert_never(event)
 
@@ -156,6 +158,7 @@ def hear_event(connection: socket.socket, job: Job) -> "Event":
             "times": [float(encode), [*steps], float(decode)],
             "again": bool(again),
             "tiles": int(tiles),
+            "unsafe": bool() | None as unsafe,
         } if (
             (width, height) == job.size
             and len(pixels) == 3 * width * height
@@ -163,7 +166,8 @@ def hear_event(connection: socket.socket, job: Job) -> "Event":
             and all(isinstance(step, float) for step in steps)
         ):
             image = Image.frombytes("RGB", (width, height), pixels)
-            return Finished(job, image, Times(encode, tuple(steps), decode), again, tiles)
+            spent = Times(encode, tuple(steps), decode)
+            return Finished(job, image, spent, again, tiles, unsafe)
         case {"is": "error"}:
             raise heard_error(record)
         case _:

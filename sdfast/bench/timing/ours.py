@@ -17,7 +17,7 @@ from sdfast.models.source import Source
 
 def load_ours(source: Source, device: str, dtype: str, *, compiled: bool = False) -> Side:
     """Load a model as `sdfast gen` does."""
-    model = load_model(source, device=device, dtype=dtype, compiled=compiled)
+    model = load_model(source, device=device, dtype=dtype, compiled=compiled, safety=False)
     return Side(partial(paint, model), model.dtype_name, str(model.device))
 
 

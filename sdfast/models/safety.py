@@ -1,0 +1,93 @@
+"""The safety checker that Stable Diffusion 1.x ships: a CLIP that compares a picture with concepts.
+
+Described in arXiv 2210.04610. It is diffusers' own, imported only for a model that has one.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from PIL import Image
+
+from sdfast.errors import DeviceError, ModelError
+from sdfast.models.device import memory_errors
+from sdfast.models.parts import Place
+from sdfast.models.source import Source
+
+
+class SafetyChecker:
+    """A model's checker, on the device or, where that has a stage instead of room, on the CPU.
+
+    Raises ModelError for one that cannot be loaded whole.
+    """
+
+    def __init__(self, source: Source, place: Place) -> None:
+        self._device = place.device if place.stage is None else torch.device("cpu")
+        self._dtype = place.dtype if place.stage is None else torch.float32
+        try:
+            with _quiet(), memory_errors(self._device, "loading the safety checker"):
+                self._network, self._extract = _loaded(source)
+                self._network.to(self._device, self._dtype).eval()
+        except (DeviceError, ModelError):
+            raise
+        except Exception as error:  # whatever a hostile file raises, it is bad
+            said = " ".join(str(error).split())[:160] or type(error).__name__
+            raise _unloadable(source, f"cannot be loaded: {said}") from error
+        if not all(bool(weight.isfinite().all()) for weight in self._network.parameters()):
+            raise _unloadable(source, "holds numbers that are not finite")
+
+    @torch.inference_mode()
+    def __call__(self, picture: Image.Image) -> bool:
+        """Whether it takes the RGB picture for what should not be shown."""
+        with _quiet(), memory_errors(self._device, "checking the picture"):
+            seen = self._extract([picture], return_tensors="pt").pixel_values
+            nothing = torch.zeros(
+                1, 1
+            )  # it blackens what it is given; that is not its business here
+            _, flags = self._network(images=nothing, clip_input=seen.to(self._device, self._dtype))
+        return bool(flags[0])
+
+
+def _loaded(source: Source) -> tuple[Any, Any]:
+    """The network and what prepares pictures for it."""
+    import transformers
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    assert source.checker is not None
+    folder, variant = source.checker
+    kind: Any = StableDiffusionSafetyChecker
+    how = {"variant": variant, "use_safetensors": True, "local_files_only": True}
+    network, about = kind.from_pretrained(
+        folder / "safety_checker", **how, output_loading_info=True
+    )
+    if missing := sorted(about["missing_keys"]):
+        raise _unloadable(source, f"lacks tensors, the first `{missing[0]}`")
+    # transformers 5 has one for Pillow beside one for torchvision, and warns of the other's absence
+    extractor: Any = getattr(transformers, "CLIPImageProcessorPil", None)
+    extractor = extractor or transformers.CLIPImageProcessor
+    return network, extractor.from_pretrained(folder / "feature_extractor", local_files_only=True)
+
+
+def _unloadable(source: Source, why: str) -> ModelError:
+    return ModelError(f"`{source.name}`: safety_checker {why}", "--no-safety paints without it")
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """In here the libraries keep their warnings and bars to themselves."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    drawn = of_transformers.is_progress_bar_enabled()
+    before = [(logging, logging.get_verbosity()) for logging in (of_diffusers, of_transformers)]
+    for logging, _ in before:
+        logging.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging, verbosity in before:
+            logging.set_verbosity(verbosity)
+        if drawn:
+            of_transformers.enable_progress_bar()

@@ -1,0 +1,222 @@
+"""The safety checker of Stable Diffusion 1.x, beside diffusers' pipeline with the same one."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from small import write_checked_model
+
+from sdfast import Job, Sampler, generate
+from sdfast.batch.studio import Order, Setting, Studio
+from sdfast.cli import run_command
+from sdfast.cli.painter import Wanted
+from sdfast.errors import ModelError
+from sdfast.events import Finished
+from sdfast.models import load_model
+from sdfast.warm.wire import hear_event, told
+
+SEEDS = range(6)
+WEIGHTS = "safety_checker/model.safetensors"
+
+
+def job(seed, **more):
+    sampler = Sampler(steps=2, weights="reference", spacing="linspace")
+    return Job(**{"prompt": "fog", "seed": seed, "guidance": 3, "sampler": sampler, **more})
+
+
+def paint(model, seed):
+    *_, finished = generate(model, job(seed))
+    assert isinstance(finished, Finished)
+    return finished
+
+
+@pytest.fixture(scope="module")
+def pictures(checked):
+    model = load_model(str(checked), device="cpu", safety=False)
+    return {seed: paint(model, seed).image for seed in SEEDS}
+
+
+def scores(folder, images):
+    """How like its first concept diffusers' checker finds each picture."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    seen = pipeline.feature_extractor(images, return_tensors="pt").pixel_values
+    checker = pipeline.safety_checker
+    with torch.no_grad():
+        embeds = checker.visual_projection(checker.vision_model(seen)[1])
+    return torch.cosine_similarity(embeds, checker.concept_embeds[:1]).tolist()
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """A model whose checker flags about half of what it paints."""
+    folder = write_checked_model(tmp_path_factory.mktemp("checked") / "model")
+    model = load_model(str(folder), device="cpu", safety=False)
+    found = sorted(scores(folder, [paint(model, seed).image for seed in SEEDS]))
+    tensors = load_file(folder / WEIGHTS)
+    tensors["special_care_embeds_weights"].fill_(2)
+    tensors["concept_embeds_weights"].fill_(2)
+    tensors["concept_embeds_weights"][0] = sum(found[2:4]) / 2
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    return folder
+
+
+def test_a_picture_is_flagged_and_black_just_where_diffusers_flags_it(checked, pictures):
+    pipeline = StableDiffusionPipeline.from_pretrained(checked)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
+        pipeline.scheduler.config, timestep_spacing="linspace"
+    )
+    model, flags = load_model(str(checked), device="cpu"), []
+    for seed in SEEDS:
+        noise = model.noise(seed, (64, 64))
+        how = {"num_inference_steps": 2, "guidance_scale": 3}
+        wanted = pipeline("fog", latents=noise, **how)
+        got = paint(model, seed)
+        assert [got.unsafe] == wanted.nsfw_content_detected
+        assert got.unsafe == (wanted.images[0].getextrema() == ((0, 0),) * 3)
+        black = Image.new("RGB", (64, 64))
+        assert got.image.tobytes() == (black if got.unsafe else pictures[seed]).tobytes()
+        flags.append(got.unsafe)
+    assert set(flags) == {False, True}
+
+
+def test_without_a_checker_nothing_is_said_of_a_picture(small):
+    assert paint(load_model(str(small), device="cpu"), 1).unsafe is None
+
+
+@pytest.mark.parametrize("unsafe", [None, False, True])
+def test_a_worker_tells_what_was_found(unsafe):
+    import socket
+
+    from sdfast.events import Times
+
+    asked = job(1, size=(64, 64))
+    sent = Finished(asked, Image.new("RGB", (64, 64)), Times(0.1, (0.1,), 0.1), False, 1, unsafe)
+    here, there = socket.socketpair()
+    with here, there:
+        here.sendall(told(sent))
+        assert hear_event(there, asked).unsafe is unsafe
+
+
+def test_a_studio_flags_what_a_single_picture_would_be_flagged_for(checked):
+    single = [paint(load_model(str(checked), device="cpu"), seed).unsafe for seed in SEEDS]
+    orders = [Order(b"key", job(seed, model=str(checked))) for seed in SEEDS]
+    assert [out.unsafe for out in Studio(Setting(device="cpu")).paint(orders).outcomes] == single
+    unasked = Studio(Setting(device="cpu", safety=False)).paint(orders).outcomes
+    assert {out.unsafe for out in unasked} == {None}
+
+
+def sdfast(monkeypatch, *words):
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "argv", ["sdfast", *words])
+    with redirect_stdout(out), redirect_stderr(err):
+        code = run_command()
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def all_flagged(checked, tmp_path):
+    folder = shutil.copytree(checked, tmp_path / "all")
+    tensors = load_file(folder / WEIGHTS)
+    tensors["concept_embeds_weights"].fill_(-2)
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    return folder
+
+
+def test_gen_says_which_seed_and_how_to_paint_without(all_flagged, tmp_path, monkeypatch):
+    asked = ("gen", "fog", "-s", "2", "--seed", "7", "-m", str(all_flagged), "--json")
+    code, out, err = sdfast(monkeypatch, *asked, "-o", f"{tmp_path}/a.png")
+    assert (code, json.loads(out)["nsfw"]) == (0, True)
+    (note,) = (line for line in err.splitlines() if line.startswith("note: the model's safety"))
+    assert "seed 7" in note
+    assert "--no-safety" in note
+    assert Image.open(tmp_path / "a.png").getextrema() == ((0, 0),) * 3
+    code, out, err = sdfast(monkeypatch, *asked, "--no-safety", "-o", f"{tmp_path}/b.png")
+    assert code == 0
+    assert "nsfw" not in json.loads(out)
+    assert "safety" not in err
+    assert Image.open(tmp_path / "b.png").getextrema() != ((0, 0),) * 3
+
+
+def test_batch_says_so_too_and_takes_the_same_flag(all_flagged, tmp_path, monkeypatch):
+    (tmp_path / "p.txt").write_text("fog\n")
+    asked = ("batch", f"{tmp_path}/p.txt", "-s", "2", "-m", str(all_flagged), "--json")
+    code, out, err = sdfast(monkeypatch, *asked, "--seed", "7", "-o", f"{tmp_path}/a/")
+    assert (code, json.loads(out)["nsfw"]) == (0, True)
+    assert "seed 7, which is black" in err
+    code, out, err = sdfast(monkeypatch, *asked, "--no-safety", "-o", f"{tmp_path}/b/")
+    assert code == 0
+    assert "nsfw" not in json.loads(out)
+
+
+def test_no_worker_answers_for_a_model_whose_checker_is_not_asked():
+    assert Wanted("cpu", "auto", None, unchecked=True).own == "--no-safety"
+    assert Wanted("cpu", "auto", None).own == ""
+
+
+def test_one_that_is_named_and_not_there_is_told(checked, tmp_path, monkeypatch):
+    folder = shutil.copytree(checked, tmp_path / "m")
+    (folder / WEIGHTS).rename(folder / "safety_checker" / "pytorch_model.bin")
+    asked = ("gen", "fog", "-s", "2", "-m", str(folder), "-o", f"{tmp_path}/a.png")
+    code, _, err = sdfast(monkeypatch, *asked)
+    assert code == 0
+    assert "names a safety checker and has no safetensors of it" in err
+    assert "safety" not in sdfast(monkeypatch, *asked, "--no-safety")[2]
+
+
+def truncated(folder):
+    file = folder / WEIGHTS
+    file.write_bytes(file.read_bytes()[:-4])
+
+
+def changed(change):
+    def make(folder):
+        tensors = load_file(folder / WEIGHTS)
+        change(tensors)
+        save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (truncated, "truncated"),
+        (lambda f: (f / "safety_checker" / "config.json").unlink(), "has no file"),
+        (lambda f: (f / "safety_checker" / "config.json").write_text("{}"), "cannot be loaded"),
+        (lambda f: (f / "feature_extractor/preprocessor_config.json").unlink(), "has no file"),
+        (changed(lambda t: t.pop("visual_projection.weight")), "lacks tensors, the first `visual"),
+        (changed(lambda t: t["concept_embeds"].fill_(torch.nan)), "not finite"),
+        (
+            changed(lambda t: t.update({"concept_embeds": torch.zeros(17, 5)})),
+            "cannot be loaded",
+        ),
+    ],
+)
+def test_a_broken_checker_is_an_error_in_one_line(checked, tmp_path, make, complaint):
+    folder = shutil.copytree(checked, tmp_path / "m")
+    make(folder)
+    with pytest.raises(ModelError, match=complaint) as caught:
+        load_model(str(folder), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_only_a_model_that_has_a_checker_wakes_diffusers(small, checked):
+    code = (
+        "import sys; from sdfast.models import load_model\n"
+        "load_model(sys.argv[1], device='cpu')\n"
+        "sys.exit(bool({'transformers', 'diffusers'} & set(sys.modules)))"
+    )
+    ran = [
+        subprocess.run([sys.executable, "-c", code, str(model)], check=False).returncode
+        for model in (small, checked, "tiny")
+    ]
+    assert ran == [0, 1, 0]
