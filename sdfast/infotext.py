@@ -14,7 +14,9 @@ import re
 from typing import Any, NamedTuple
 
 from sdfast.errors import JobError
-from sdfast.job import A1111, Job, Record, a1111_name, named, read_job, schedule_name
+from sdfast.fields import named
+from sdfast.job import Job, Record, read_job, schedule_name
+from sdfast.sampler_names import A1111, a1111_name
 
 
 class Infotext(NamedTuple):

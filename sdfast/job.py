@@ -8,145 +8,20 @@ loaded.
 
 import math
 import random
-import re
-from typing import Annotated, Any, NamedTuple, Self, TypeVar, cast, get_args
+from typing import Annotated, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sdfast.errors import JobError
-from sdfast.sampler import DEFAULT, TAKES, Sampler, Solver, Value
+from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
+from sdfast.sampler import DEFAULT, TAKES, Sampler, Value
+from sdfast.sampler_names import A1111, ALIASES, Record, keys_of
 from sdfast.wording import in_our_words, nearest, quoted
-
-Record = dict[str, Any]
-"""A job or a part of one as flat keys and plain values."""
 
 SEEDS = 2**32
 """Seeds run from 0 to here; more would not fit where other programs read them."""
 
 _V = TypeVar("_V", bound=Value)
-
-
-def _size(value: Any) -> Any:
-    match value:
-        case str() if found := re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", value.strip()):
-            return int(found[1]), int(found[2])
-        case [int(), int()]:
-            return cast("Any", value)
-        case _:
-            raise ValueError("must be WIDTHxHEIGHT, such as 512x768")
-
-
-def _paintable(size: tuple[int, int]) -> tuple[int, int]:
-    if any(side % 8 or not 64 <= side <= 4096 for side in size):
-        raise ValueError("must be two multiples of 8 from 64 to 4096")
-    return size
-
-
-Size = Annotated[
-    tuple[int, int],
-    BeforeValidator(_size),
-    AfterValidator(_paintable),
-    PlainSerializer(lambda size: f"{size[0]}x{size[1]}"),
-]
-
-
-def _shares(value: Any) -> Any:
-    match value:
-        case str() if found := re.fullmatch(r"\s*([0-9.]{1,8})\s*:\s*([0-9.]{1,8})\s*", value):
-            return found[1], found[2]
-        case [int() | float(), int() | float()]:
-            return cast("Any", value)
-        case _:
-            raise ValueError("must be two shares such as 0.2:0.8")
-
-
-def _rising(interval: tuple[float, float]) -> tuple[float, float]:
-    begin, end = interval
-    if not 0 <= begin < end <= 1:
-        raise ValueError("must rise, within 0:1")
-    return interval
-
-
-Interval = Annotated[
-    tuple[float, float],
-    BeforeValidator(_shares),
-    AfterValidator(_rising),
-    PlainSerializer(lambda interval: "{:g}:{:g}".format(*interval)),
-]
-
-
-File = Annotated[str, Field(min_length=1, max_length=4096)]
-
-
-class Scaled(NamedTuple):
-    """A file of weights, and how strongly they count."""
-
-    path: str
-    scale: float
-
-
-def scaled(text: str) -> Scaled:
-    """`PATH` or `PATH:SCALE`; without one the scale is 1."""
-    path, colon, scale = text.rpartition(":")
-    if colon and path and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", scale):
-        return Scaled(path, float(scale))
-    return Scaled(text, 1.0)
-
-
-def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _of_sane_scale(files: tuple[str, ...]) -> tuple[str, ...]:
-    if any(abs(scaled(file).scale) > 100 for file in files):
-        raise ValueError("must have a scale from -100 to 100")
-    return files
-
-
-ScaledFiles = Annotated[
-    tuple[File, ...],
-    BeforeValidator(_listed),
-    Field(max_length=64),
-    AfterValidator(_of_sane_scale),
-]
-
-
-class Named(NamedTuple):
-    """A file that teaches a word, and the word."""
-
-    path: str
-    token: str
-
-
-def named(text: str) -> Named:
-    """`PATH` or `PATH:TOKEN`; without one the token is the file's name without its ending."""
-    path, colon, token = text.rpartition(":")
-    if colon and path and token.strip() and not re.search(r"[/\\]|\.safetensors$", token):
-        return Named(path, token.strip())
-    return Named(text, re.split(r"[/\\]", text)[-1].removesuffix(".safetensors").strip() or text)
-
-
-def _of_own_token(files: tuple[str, ...]) -> tuple[str, ...]:
-    tokens = [named(file).token.lower() for file in files]
-    if len(set(tokens)) < len(tokens):
-        raise ValueError("must each have a token of its own (PATH:TOKEN)")
-    return files
-
-
-NamedFiles = Annotated[
-    tuple[File, ...],
-    BeforeValidator(_listed),
-    Field(max_length=64),
-    AfterValidator(_of_own_token),
-]
 
 
 class Job(Value):
@@ -249,56 +124,6 @@ SAMPLER_KEYS = tuple("sampler" if k == "solver" else k for k in Sampler.model_fi
 KEYS = tuple(dict.fromkeys((*JOB_KEYS, *SAMPLER_KEYS)))
 """Every key of a record."""
 
-A1111: dict[tuple[str, str], Record] = {
-    ("DPM++ 2M", "Karras"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
-    ("DPM++ 2M", "Exponential"): {"sampler": "dpm++", "order": 2, "spacing": "exponential"},
-    ("DPM++ 2M", "SGM Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "uniform"},
-    ("DPM++ 2M", "Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "normal"},
-    ("DPM++ 2M", "Automatic"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
-    **{
-        (name, schedule): {"sampler": name.lower(), "spacing": spacing}
-        for name in ("Euler", "Heun")
-        for schedule, spacing in (
-            ("Karras", "karras"),
-            ("Exponential", "exponential"),
-            ("SGM Uniform", "uniform"),
-            ("Automatic", "normal"),
-            ("Uniform", "normal"),
-        )
-    },
-}
-"""AUTOMATIC1111's samplers that walk here as there, by the web UI's name and schedule type."""
-
-_FIELD: dict[str, Record] = {
-    "UniPC": {"sampler": "dpm++", "order": 2, "spacing": "uniform", "corrector": True},
-    "DDIM": {"sampler": "ddim", "spacing": "leading", "final": "sigma_min"},
-    "DDPM": {"sampler": "ddpm", "spacing": "trailing"},
-    "PLMS": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
-    "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
-    "RK45": {"sampler": "rk45"},
-    "DPM fast": {
-        "sampler": "dpm",
-        "method": "fast",
-        "order": 3,
-        "spacing": "logsnr",
-        "final": "sigma_min",
-    },
-    "DPM adaptive": {"sampler": "dpm", "method": "adaptive", "order": 3, "final": "sigma_min"},
-    "DPM++ 2M SDE": {"sampler": "sde-dpm++", "order": 2, "spacing": "uniform"},
-    "DPM++ 2M SDE Karras": {"sampler": "sde-dpm++", "order": 2, "spacing": "karras"},
-}
-"""Names the field knows, walked as their authors do; the web UI walks otherwise by the same names
-(its UniPC is of order 3, and its DDIM leaves out the last call)."""
-
-
-def a1111_name(name: str, schedule: str) -> str:
-    """The web UI's name and schedule type as one; `Automatic` goes without saying."""
-    return name if schedule == "Automatic" else f"{name} {schedule}"
-
-
-ALIASES: dict[str, Record] = {a1111_name(*said): keys for said, keys in A1111.items()} | _FIELD
-"""Samplers by the names other programs give them."""
-
 _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
     "sampler": tuple(k for k in SAMPLER_KEYS if k not in ("sampler", "steps")),
     "method": ("corrector", "weights", "corrections", "tolerance"),
@@ -328,7 +153,7 @@ def layered(*layers: Record) -> Record:
     for layer in layers:
         given = {k: v for k, v in layer.items() if v is not None}
         if isinstance(given.get("sampler"), str):
-            given = _named(given["sampler"]) | {k: v for k, v in given.items() if k != "sampler"}
+            given = keys_of(given["sampler"]) | {k: v for k, v in given.items() if k != "sampler"}
         for key, value in given.items():
             if key in _SAID_AGAIN and key in merged and merged[key] == value:
                 continue
@@ -341,14 +166,6 @@ def layered(*layers: Record) -> Record:
                 merged.pop(stale, None)
         merged |= given
     return merged
-
-
-def _named(sampler: str) -> Record:
-    """The keys that a sampler's name stands for; `ddim` is the bare solver, `DDIM` all of it."""
-    if sampler in get_args(Solver):
-        return {"sampler": sampler}
-    by_name = {name.lower(): keys for name, keys in ALIASES.items()}
-    return by_name.get(sampler.strip().lower(), {"sampler": sampler})
 
 
 _LETTERS = {"multistep": "M", "singlestep": "S", "fast": " fast", "adaptive": " adaptive"}

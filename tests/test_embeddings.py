@@ -16,7 +16,8 @@ from small import write_xl_model
 from sdfast import Job, generate
 from sdfast.cli import run_command
 from sdfast.errors import JobError, ModelError
-from sdfast.job import named, read_job
+from sdfast.fields import named
+from sdfast.job import read_job
 from sdfast.models import load_model
 from sdfast.models.chunks import Token, lay_out
 from sdfast.models.dressed import dressed

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdfast import infotext
-from sdfast.job import A1111, Job, Sampler, read_job, read_sampler, schedule_name
+from sdfast.job import Job, Sampler, read_job, read_sampler, schedule_name
+from sdfast.sampler_names import A1111
 
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 

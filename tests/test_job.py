@@ -16,8 +16,6 @@ from pydantic import ValidationError
 
 from sdfast.errors import JobError, printable
 from sdfast.job import (
-    A1111,
-    ALIASES,
     KEYS,
     SEEDS,
     Job,
@@ -30,6 +28,7 @@ from sdfast.job import (
     schedule_name,
 )
 from sdfast.sampler import DEFAULT, Sampler, Spacing
+from sdfast.sampler_names import A1111, ALIASES
 from sdfast.solver import NoiseSchedule, solve
 
 NAN, INF = float("nan"), float("inf")

@@ -17,7 +17,7 @@ from sdfast.batch.studio import Order, Setting, Studio
 from sdfast.cli import run_command
 from sdfast.engine import guided
 from sdfast.errors import JobError, ModelError
-from sdfast.job import scaled
+from sdfast.fields import scaled
 from sdfast.models import load_model
 from sdfast.models.dressed import dressed
 from sdfast.models.find import find

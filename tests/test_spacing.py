@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdfast import NoiseSchedule, Sampler
-from sdfast.job import A1111, read_sampler
+from sdfast.job import read_sampler
 from sdfast.sampler import Spacing
+from sdfast.sampler_names import A1111
 from sdfast.solver.spacing import grid
 
 SCHEDULE = NoiseSchedule.scaled_linear()

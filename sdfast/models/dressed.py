@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sdfast.errors import ModelError
-from sdfast.job import named, scaled
+from sdfast.fields import named, scaled
 from sdfast.models.embeddings import open_embedding
 from sdfast.models.folder import WEIGHTS, check_weights, open_part
 from sdfast.models.headers import read_header

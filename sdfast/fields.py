@@ -1,0 +1,121 @@
+"""What single values of a job look like, and what they may be."""
+
+import re
+from typing import Annotated, Any, NamedTuple, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+
+
+def _size(value: Any) -> Any:
+    match value:
+        case str() if found := re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", value.strip()):
+            return int(found[1]), int(found[2])
+        case [int(), int()]:
+            return cast("Any", value)
+        case _:
+            raise ValueError("must be WIDTHxHEIGHT, such as 512x768")
+
+
+def _paintable(size: tuple[int, int]) -> tuple[int, int]:
+    if any(side % 8 or not 64 <= side <= 4096 for side in size):
+        raise ValueError("must be two multiples of 8 from 64 to 4096")
+    return size
+
+
+Size = Annotated[
+    tuple[int, int],
+    BeforeValidator(_size),
+    AfterValidator(_paintable),
+    PlainSerializer(lambda size: f"{size[0]}x{size[1]}"),
+]
+
+
+def _shares(value: Any) -> Any:
+    match value:
+        case str() if found := re.fullmatch(r"\s*([0-9.]{1,8})\s*:\s*([0-9.]{1,8})\s*", value):
+            return found[1], found[2]
+        case [int() | float(), int() | float()]:
+            return cast("Any", value)
+        case _:
+            raise ValueError("must be two shares such as 0.2:0.8")
+
+
+def _rising(interval: tuple[float, float]) -> tuple[float, float]:
+    begin, end = interval
+    if not 0 <= begin < end <= 1:
+        raise ValueError("must rise, within 0:1")
+    return interval
+
+
+Interval = Annotated[
+    tuple[float, float],
+    BeforeValidator(_shares),
+    AfterValidator(_rising),
+    PlainSerializer(lambda interval: "{:g}:{:g}".format(*interval)),
+]
+
+
+File = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class Scaled(NamedTuple):
+    """A file of weights, and how strongly they count."""
+
+    path: str
+    scale: float
+
+
+def scaled(text: str) -> Scaled:
+    """`PATH` or `PATH:SCALE`; without one the scale is 1."""
+    path, colon, scale = text.rpartition(":")
+    if colon and path and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", scale):
+        return Scaled(path, float(scale))
+    return Scaled(text, 1.0)
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _of_sane_scale(files: tuple[str, ...]) -> tuple[str, ...]:
+    if any(abs(scaled(file).scale) > 100 for file in files):
+        raise ValueError("must have a scale from -100 to 100")
+    return files
+
+
+ScaledFiles = Annotated[
+    tuple[File, ...],
+    BeforeValidator(_listed),
+    Field(max_length=64),
+    AfterValidator(_of_sane_scale),
+]
+
+
+class Named(NamedTuple):
+    """A file that teaches a word, and the word."""
+
+    path: str
+    token: str
+
+
+def named(text: str) -> Named:
+    """`PATH` or `PATH:TOKEN`; without one the token is the file's name without its ending."""
+    path, colon, token = text.rpartition(":")
+    if colon and path and token.strip() and not re.search(r"[/\\]|\.safetensors$", token):
+        return Named(path, token.strip())
+    return Named(text, re.split(r"[/\\]", text)[-1].removesuffix(".safetensors").strip() or text)
+
+
+def _of_own_token(files: tuple[str, ...]) -> tuple[str, ...]:
+    tokens = [named(file).token.lower() for file in files]
+    if len(set(tokens)) < len(tokens):
+        raise ValueError("must each have a token of its own (PATH:TOKEN)")
+    return files
+
+
+NamedFiles = Annotated[
+    tuple[File, ...],
+    BeforeValidator(_listed),
+    Field(max_length=64),
+    AfterValidator(_of_own_token),
+]

@@ -1,0 +1,66 @@
+"""Samplers by the names that other programs give them."""
+
+from typing import Any, get_args
+
+from sdfast.sampler import Solver
+
+Record = dict[str, Any]
+"""A job or a part of one as flat keys and plain values."""
+
+A1111: dict[tuple[str, str], Record] = {
+    ("DPM++ 2M", "Karras"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
+    ("DPM++ 2M", "Exponential"): {"sampler": "dpm++", "order": 2, "spacing": "exponential"},
+    ("DPM++ 2M", "SGM Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "uniform"},
+    ("DPM++ 2M", "Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "normal"},
+    ("DPM++ 2M", "Automatic"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
+    **{
+        (name, schedule): {"sampler": name.lower(), "spacing": spacing}
+        for name in ("Euler", "Heun")
+        for schedule, spacing in (
+            ("Karras", "karras"),
+            ("Exponential", "exponential"),
+            ("SGM Uniform", "uniform"),
+            ("Automatic", "normal"),
+            ("Uniform", "normal"),
+        )
+    },
+}
+"""AUTOMATIC1111's samplers that walk here as there, by the web UI's name and schedule type."""
+
+_FIELD: dict[str, Record] = {
+    "UniPC": {"sampler": "dpm++", "order": 2, "spacing": "uniform", "corrector": True},
+    "DDIM": {"sampler": "ddim", "spacing": "leading", "final": "sigma_min"},
+    "DDPM": {"sampler": "ddpm", "spacing": "trailing"},
+    "PLMS": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
+    "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
+    "RK45": {"sampler": "rk45"},
+    "DPM fast": {
+        "sampler": "dpm",
+        "method": "fast",
+        "order": 3,
+        "spacing": "logsnr",
+        "final": "sigma_min",
+    },
+    "DPM adaptive": {"sampler": "dpm", "method": "adaptive", "order": 3, "final": "sigma_min"},
+    "DPM++ 2M SDE": {"sampler": "sde-dpm++", "order": 2, "spacing": "uniform"},
+    "DPM++ 2M SDE Karras": {"sampler": "sde-dpm++", "order": 2, "spacing": "karras"},
+}
+"""Names the field knows, walked as their authors do; the web UI walks otherwise by the same names
+(its UniPC is of order 3, and its DDIM leaves out the last call)."""
+
+
+def a1111_name(name: str, schedule: str) -> str:
+    """The web UI's name and schedule type as one; `Automatic` goes without saying."""
+    return name if schedule == "Automatic" else f"{name} {schedule}"
+
+
+ALIASES: dict[str, Record] = {a1111_name(*said): keys for said, keys in A1111.items()} | _FIELD
+"""Samplers by the names other programs give them."""
+
+
+def keys_of(sampler: str) -> Record:
+    """The keys that a sampler's name stands for; `ddim` is the bare solver, `DDIM` all of it."""
+    if sampler in get_args(Solver):
+        return {"sampler": sampler}
+    by_name = {name.lower(): keys for name, keys in ALIASES.items()}
+    return by_name.get(sampler.strip().lower(), {"sampler": sampler})
