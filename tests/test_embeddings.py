@@ -256,7 +256,7 @@ def test_a_picture_painted_with_one_is_painted_again_from_itself(small, tmp_path
     code, out, _ = sdfast(monkeypatch, "gen", *again, "--dry-run")
     assert (code, json.loads(out)["embedding"]) == (0, [f"{tmp_path}/toy.safetensors:<toy>"])
     code, out, _ = sdfast(monkeypatch, "info", "both.png")
-    assert "toy" in out
+    assert f"  embedding {tmp_path}/toy.safetensors:<toy>\n" in out
 
 
 def test_a_line_of_a_batch_names_its_own(small, tmp_path, monkeypatch):

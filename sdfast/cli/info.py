@@ -33,7 +33,9 @@ def info(
             continue
         print(f"{printable(str(path))}  {size}  {recipe.program}")
         for key, value in recipe.record.items():
-            print(f"  {key:<9} {printable(str(value))}")
+            values = value if key in ("lora", "embedding") else (value,)  # a line for each file
+            for one in values:
+                print(f"  {key:<9} {printable(str(one))}")
         if recipe.unknown:
             print("  and, not known to sdfast:")
         for key, value in recipe.unknown.items():
