@@ -1,0 +1,140 @@
+"""Painting the jobs of `gen`, and what is seen meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from sdfast.cli import remarks
+from sdfast.cli.output import Output
+from sdfast.cli.painter import Painter, Wanted, by_ourselves, by_worker, leave_worker
+
+if TYPE_CHECKING:
+    from sdfast.events import Event, Finished
+    from sdfast.job import Job
+    from sdfast.models.source import Source
+    from sdfast.warm.client import Turn
+
+
+def paint(
+    jobs: list[Job],
+    found: Source,
+    output: Output,
+    wanted: Wanted,
+    *,
+    draw: bool,
+    colour: bool,
+    explain: bool,
+) -> None:
+    from sdfast.warm.client import GoneError
+
+    say = output.say
+    explained: Callable[[str], None] = say if explain else lambda text: None
+    jobs = [found.complete(job) for job in jobs]
+    places = output.places(jobs)
+    worker = by_worker(found, wanted, explained)
+    painter = worker or by_ourselves(found, wanted)
+    say(headline(found.name, painter.dtype, painter.device, jobs[0]))
+    explained(painter.about)
+    explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
+    for remark in filter(None, (remarks.strange_words(found, jobs), remarks.not_followed(jobs))):
+        say(f"note: {remark}")
+    show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
+    prepared: set[object] = set()
+    for job, place in zip(jobs, places, strict=True):
+        if not output.ready(job, place):
+            continue
+        if painter.prepare is not None and _shape(job) not in prepared:
+            prepared.add(_shape(job))
+            with _compiling(job, say, draw=draw, colour=colour):
+                painter.prepare(job)
+        try:
+            painted = _painted(painter, job, show)
+        except GoneError as gone:
+            say(f"note: the worker is lost ({gone}); painting without it")
+            painter = by_ourselves(found, wanted)
+            painted = _painted(painter, job, show)
+        output.write(painted, place, painter)
+    if wanted.keep_warm is not None and painter is not worker and found.is_bare:
+        leave_worker(found, wanted, explained)
+
+
+def _shape(job: Job) -> object:
+    """What a compiled network is compiled for."""
+    return job.size, job.guidance == 1, job.guidance_interval is None
+
+
+@contextmanager
+def _compiling(
+    job: Job, say: Callable[[str], None], *, draw: bool, colour: bool
+) -> Generator[None]:
+    """Say that this takes a while, and on a terminal for how long it has been."""
+    width, height = job.size or (0, 0)
+    text = f"compiling for {width}x{height}: minutes the first time, seconds in later runs"
+    if not (draw and sys.stderr.isatty()):
+        say(text)
+        yield
+        return
+    from rich.console import Console
+
+    from sdfast.screen import waiting
+
+    with waiting(text, Console(stderr=True, no_color=True if not colour else None)):
+        yield
+
+
+def _painted(painter: Painter, job: Job, show: Callable[[Turn], Iterable[Event]]) -> Finished:
+    from sdfast.events import Finished
+
+    with painter.ask(job) as turn:
+        *_, painted = show(turn)
+    assert isinstance(painted, Finished)
+    return painted
+
+
+def _unseen(turn: Turn) -> Iterator[Event]:
+    return turn.events
+
+
+def _watcher(colour: bool) -> Callable[[Turn], Iterator[Event]]:
+    """The progress bar, on stderr; before it, how many pictures a worker paints first."""
+    from rich.console import Console
+
+    from sdfast.screen import watch
+
+    console = Console(stderr=True, no_color=True if not colour else None)
+
+    def show(turn: Turn) -> Iterator[Event]:
+        events = turn.events
+        if turn.ahead:
+            ahead = "one picture" if turn.ahead == 1 else f"{turn.ahead} pictures"
+            with console.status(f"waiting: the worker paints {ahead} before"):
+                events = chain([next(events)], events)
+        return watch(events, console)
+
+    return show
+
+
+def headline(name: str, dtype: str, device: str, job: Job) -> str:
+    """What is about to happen, in one line."""
+    from sdfast.job import schedule_name
+
+    kind, spacing = schedule_name(job.sampler)
+    width, height = job.size or (0, 0)
+    adaptive = job.sampler.method == "adaptive"
+    walk = kind if adaptive else f"{kind} {spacing}, {job.sampler.steps} steps"
+    line = f"{name} {dtype} on {device}, {walk}, guidance {job.guidance:g}, {width}x{height}"
+    return line if job.init is None else f"{line} {_over(job)}"
+
+
+def _over(job: Job) -> str:
+    from sdfast.canvas import file_size
+
+    assert job.init is not None
+    own = "{}x{}".format(*file_size(job.init))
+    return f"over {os.path.basename(job.init)} ({own}) in the last {job.walked} steps"  # noqa: PTH119
