@@ -218,6 +218,23 @@ def test_a_worker_that_is_lost_after_the_first_failure_has_no_successor(costless
     assert unlucky.given == [0, 1]
 
 
+class Nowhere(Costless):
+    """Hands that never come up, as those of a cluster whose last node is gone; then, a signal."""
+
+    idle = ()
+
+    def ready(self, within):
+        assert within is not None
+        os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+
+def test_a_signal_ends_the_waiting_for_hands_that_never_come(costless, monkeypatch):
+    monkeypatch.setattr(crew, "Alone", lambda setting: Nowhere())
+    prompts(2)
+    assert costless("p.txt", *QUICK) == 130
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_picture_in_hand_be_finished(begin, number):
     prompts(500)

@@ -21,7 +21,7 @@ from sdfast.job import Record
 from sdfast.naming import Exists
 
 _PATIENCE = 0.1
-"""Seconds between two looks at what has arrived while hands are busy."""
+"""Seconds between two looks at what has arrived and whether to stop, while hands are busy."""
 _MOST_LOST = 3
 """Workers that one job may cost."""
 
@@ -139,8 +139,7 @@ class _Shift:
                 if self._over or self._window.ended:
                     return
                 continue
-            within = None if self._over or self._window.ended else _PATIENCE
-            for hand, answer in self._crew.ready(within):
+            for hand, answer in self._crew.ready(_PATIENCE):
                 yield from self._settled(hand, answer)
 
     def ends_here(self) -> None:
