@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
@@ -60,8 +60,12 @@ def placed(record: Record) -> Record:
     paths = {k: record[k] for k in ("init", "mask", "vae") if isinstance(record.get(k), str)}
     whole: Record = {k: _whole(v) for k, v in paths.items()}
     for key in ("lora", "embedding"):
-        if isinstance(record.get(key), (list, tuple)):
-            whole[key] = tuple(_whole(v) if isinstance(v, str) else v for v in record[key])
+        given: Any = record.get(key)
+        given = (given,) if isinstance(given, str) else given
+        if isinstance(given, (list, tuple)):
+            whole[key] = tuple(
+                _whole(v) if isinstance(v, str) else v for v in cast("list[object]", given)
+            )
     return record | whole
 
 

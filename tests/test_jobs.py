@@ -1,6 +1,7 @@
 """From flags, presets and files to the jobs they mean."""
 
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -9,7 +10,7 @@ from sdfast import png
 from sdfast.config import Config
 from sdfast.errors import JobError, MetadataError, PresetError, UsageError
 from sdfast.job import SEEDS, Job, Sampler, read_job
-from sdfast.jobs import make_jobs, read_prompts, resolve
+from sdfast.jobs import make_jobs, placed, read_prompts, resolve
 
 NOTHING = Config()
 RECORD = {"steps": 5}
@@ -208,3 +209,9 @@ def test_a_preset_that_is_not_there_is_named_wherever_it_was_asked_for():
     for flag, config in (("fastt", NOTHING), (None, Config(preset="fastt"))):
         with pytest.raises(PresetError, match="no preset `fastt`"):
             resolve({}, flag, None, config)
+
+
+@pytest.mark.parametrize("given", ["a.safetensors:half", ["a.safetensors:half"]])
+@pytest.mark.parametrize("key", ["lora", "embedding"])
+def test_files_that_a_preset_names_are_found_from_any_folder(key, given):
+    assert placed({key: given}) == {key: (f"{Path.cwd()}/a.safetensors:half",)}

@@ -207,6 +207,8 @@ def test_a_broken_checker_is_an_error_in_one_line(checked, tmp_path, make, compl
     with pytest.raises(ModelError, match=complaint) as caught:
         load_model(str(folder), device="cpu")
     assert "\n" not in str(caught.value)
+    assert caught.value.hint == "--no-safety paints without it"
+    load_model(str(folder), device="cpu", safety=False)
 
 
 def test_only_a_model_that_has_a_checker_wakes_diffusers(small, checked):

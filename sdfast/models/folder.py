@@ -13,7 +13,6 @@ from sdfast.errors import ModelError
 from sdfast.models.headers import pickled, read_header
 from sdfast.models.source import (
     TOKENIZERS,
-    Checker,
     Part,
     Source,
     Vocabulary,
@@ -75,7 +74,8 @@ def _opened(name: str, folder: Path, variant: str | None, *, random: bool = Fals
     hints = folder / "sdfast.json"
     own = read_json(name, hints) if hints.exists() else {}
     xl = "text_encoder_2" in parts
-    checker = None if random else _checker(name, folder, index)
+    stored = any((folder / "safety_checker").glob("*.safetensors"))
+    checker = folder if names_checker(index) and stored and not random else None
     try:
         things, words = len(own.get("things", ())), frozenset(map(str, own.get("words", ())))
     except TypeError as error:
@@ -102,16 +102,6 @@ def names_checker(index: Mapping[str, Any]) -> bool:
     """Whether a model's index says that it has a safety checker."""
     said = index.get("safety_checker")
     return isinstance(said, list) and said[1:] == ["StableDiffusionSafetyChecker"]
-
-
-def _checker(name: str, folder: Path, index: Mapping[str, Any]) -> Checker | None:
-    """The safety checker, if there is one in safetensors. Raises ModelError unless it is whole."""
-    inner = folder / "safety_checker"
-    if not names_checker(index) or not any(inner.glob("*.safetensors")):
-        return None
-    for file in ("safety_checker/config.json", "feature_extractor/preprocessor_config.json"):
-        read_json(name, folder / file)
-    return Checker(folder, check_weights(name, inner, WEIGHTS["safety_checker"]))
 
 
 def open_part(

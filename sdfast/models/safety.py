@@ -12,8 +12,11 @@ from PIL import Image
 
 from sdfast.errors import DeviceError, ModelError
 from sdfast.models.device import memory_errors
+from sdfast.models.folder import WEIGHTS, check_weights, read_json
 from sdfast.models.parts import Place
 from sdfast.models.source import Source
+
+_WITHOUT = "--no-safety paints without it"
 
 
 class SafetyChecker:
@@ -24,13 +27,16 @@ class SafetyChecker:
 
     def __init__(self, source: Source, place: Place) -> None:
         self._device = place.device if place.stage is None else torch.device("cpu")
-        self._dtype = place.dtype if place.stage is None else torch.float32
+        # bfloat16 is too coarse: near a threshold it misses what it should flag
+        self._dtype = torch.float32 if self._device.type == "cpu" else place.dtype
         try:
             with _quiet(), memory_errors(self._device, "loading the safety checker"):
                 self._network, self._extract = _loaded(source)
                 self._network.to(self._device, self._dtype).eval()
-        except (DeviceError, ModelError):
+        except DeviceError:
             raise
+        except ModelError as error:
+            raise ModelError(str(error), _WITHOUT) from error
         except Exception as error:  # whatever a hostile file raises, it is bad
             said = " ".join(str(error).split())[:160] or type(error).__name__
             raise _unloadable(source, f"cannot be loaded: {said}") from error
@@ -42,9 +48,7 @@ class SafetyChecker:
         """Whether it takes the RGB picture for what should not be shown."""
         with _quiet(), memory_errors(self._device, "checking the picture"):
             seen = self._extract([picture], return_tensors="pt").pixel_values
-            nothing = torch.zeros(
-                1, 1
-            )  # it blackens what it is given; that is not its business here
+            nothing = torch.zeros(1, 1)  # it blackens what it is given, which is others' business
             _, flags = self._network(images=nothing, clip_input=seen.to(self._device, self._dtype))
         return bool(flags[0])
 
@@ -55,7 +59,10 @@ def _loaded(source: Source) -> tuple[Any, Any]:
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
     assert source.checker is not None
-    folder, variant = source.checker
+    folder = source.checker
+    for file in ("safety_checker/config.json", "feature_extractor/preprocessor_config.json"):
+        read_json(source.name, folder / file)
+    variant = check_weights(source.name, folder / "safety_checker", WEIGHTS["safety_checker"])
     kind: Any = StableDiffusionSafetyChecker
     how = {"variant": variant, "use_safetensors": True, "local_files_only": True}
     network, about = kind.from_pretrained(
@@ -70,7 +77,7 @@ def _loaded(source: Source) -> tuple[Any, Any]:
 
 
 def _unloadable(source: Source, why: str) -> ModelError:
-    return ModelError(f"`{source.name}`: safety_checker {why}", "--no-safety paints without it")
+    return ModelError(f"`{source.name}`: safety_checker {why}", _WITHOUT)
 
 
 @contextmanager

@@ -58,14 +58,6 @@ class Embedding(NamedTuple):
     """The name of the tensor, [rows, width] or [width], for each text encoder."""
 
 
-class Checker(NamedTuple):
-    """Where a safety checker lies."""
-
-    folder: Path
-    """The model's; in it `safety_checker` and `feature_extractor`."""
-    variant: str | None
-
-
 class Vocabulary(NamedTuple):
     """A folder that holds a tokenizer."""
 
@@ -106,8 +98,9 @@ class Source:
     """The words that it is taught besides."""
     vae: Path | None = None
     """Where the autoencoder is from, if it is not the model's own."""
-    checker: Checker | None = None
-    """What blackens pictures that should not be shown."""
+    checker: Path | None = None
+    """What blackens pictures that should not be shown: a folder that holds `safety_checker` and
+    `feature_extractor`, looked into when it is loaded."""
     lacks_checker: bool = False
     """It names one, of which there are no safetensors."""
 

@@ -96,10 +96,10 @@ class StableDiffusion:
         self.clock = Clock(self.device)
         self.schedule, prediction = _schedule(source)
         check_parts(source)
+        self._checker = _checker(source, place)
         self._texts = texts(source, place)
         self._vae = decoder(source, place)
         self._sight = Sight(source, place, self._vae.factor)
-        self._checker = _checker(source, place)
         fit(source, unet, self._vae, self._texts)
         self._unet = filled(source, "unet", unet, place, stream=vram == "min")
         self._told: list[_Asked] = []
