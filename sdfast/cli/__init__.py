@@ -34,7 +34,7 @@ _COMMANDS = {
 def _app(words: list[str]) -> typer.Typer:
     """The command line for these words: with the command they name, or with all if they name none.
 
-    To import the others and read their flags takes a tenth of a warm picture's whole time.
+    A call that a warm worker paints for would spend its time on importing the others.
     """
     app = typer.Typer(
         name="sdfast",
