@@ -143,10 +143,11 @@ def _painted(model: Model, read: Sequence[_Read]) -> Iterator[Event]:
     for (job, *_, reading), latents in zip(read, torch.split(x, 1), strict=True):
         before = mark()
         image, again, tiles = model.decode(latents)
-        if unsafe := model.is_unsafe(image):
-            image = new_image(image.mode, image.size)
+        unsafe = model.is_unsafe(image)
         (encode,), (decode,) = map(model.clock.between, (reading, [before, mark()]))
-        if canvas is not None:
+        if unsafe:  # outside a mask, too, as diffusers' inpainting has it
+            image = new_image(image.mode, image.size)
+        elif canvas is not None:
             image = canvas.pasted(image)
         spent = Times(encode + looking, walked, decode)
         yield Finished(job, image, spent, again, tiles, unsafe, together=len(jobs))

@@ -7,7 +7,7 @@ the hint says so.
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -24,6 +24,8 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def quoted(value: Any) -> str:
     """What the user typed, in backticks and not too long."""
+    if isinstance(value, tuple):  # a flag that was given several times
+        return quoted(", ".join(map(str, cast("tuple[Any, ...]", value))))
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
     except ValueError:  # Python writes out no integer of more than 4300 digits

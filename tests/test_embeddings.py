@@ -160,13 +160,13 @@ def broken(path):
         (lambda p: write(p, emb_params=rows(2, 8)), "`emb_params` is 8 wide, and text_encoder"),
         (
             lambda p: write(p, clip_l=rows(2), clip_g=rows(2, 24)),
-            "teaches two of the text encoders",
+            r"is for Stable Diffusion XL, and `.*` is not$",
         ),
         (lambda p: write(p, a=rows(2), b=rows(2)), "is no embedding: it holds `a`"),
         (lambda p: write(p, a=rows(2)[None]), "is no embedding"),
         (lambda p: write(p, a=rows(2)[:0]), "holds no rows"),
         (lambda p: write(p, a=rows(2) / 0), "not finite"),
-        (lambda p: write(p, a=rows(2).int()), "not finite"),
+        (lambda p: write(p, a=rows(2).int()), "`a` holds int32, where an embedding is floating"),
         (lambda p: write(p, a=rows(76)), "is 76 tokens and a chunk has room for 75"),
         (broken, "truncated"),
         (lambda p: p.write_bytes(b"\x80\x02hello"), "is a pickle"),
@@ -192,7 +192,7 @@ def test_a_pickle_by_name_is_not_opened(small, tmp_path):
 
 def test_one_for_one_encoder_does_not_teach_xl(xl, tmp_path):
     path = write(tmp_path / "e.safetensors", emb_params=rows(1))
-    with pytest.raises(ModelError, match=r"teaches one of the text encoders, and .* has two"):
+    with pytest.raises(ModelError, match=r"is not for Stable Diffusion XL, and `.*` is$"):
         load_model(str(xl), device="cpu", embedding=[str(path)])
 
 
@@ -217,6 +217,11 @@ def test_a_token_is_what_stands_behind_the_last_colon_or_the_files_name(text, wa
 def test_an_embedding_that_can_be_none_is_refused_as_a_key(value):
     with pytest.raises(JobError, match="embedding"):
         read_job({"prompt": "fog", "embedding": value})
+
+
+def test_two_for_one_word_are_named_as_they_were_given():
+    with pytest.raises(JobError, match=r"of its own \(PATH:TOKEN\), not `a:x, b:X`$"):
+        read_job({"prompt": "fog", "embedding": ("a:x", "b:X")})
 
 
 def test_a_worker_that_holds_the_model_alone_is_not_asked(small, tmp_path):

@@ -146,6 +146,18 @@ def test_gen_says_which_seed_and_how_to_paint_without(all_flagged, tmp_path, mon
     assert Image.open(tmp_path / "b.png").getextrema() != ((0, 0),) * 3
 
 
+def test_a_flagged_picture_is_black_outside_its_mask_too(all_flagged, tmp_path):
+    """As of diffusers' StableDiffusionInpaintPipeline, which pastes nothing of itself."""
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "init.png")
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(tmp_path / "mask.png")
+    over = {"init": f"{tmp_path}/init.png", "mask": f"{tmp_path}/mask.png"}
+    *_, finished = generate(load_model(str(all_flagged), device="cpu"), job(1, **over))
+    assert finished.unsafe
+    assert finished.image.getextrema() == ((0, 0),) * 3
+
+
 def test_batch_says_so_too_and_takes_the_same_flag(all_flagged, tmp_path, monkeypatch):
     (tmp_path / "p.txt").write_text("fog\n")
     asked = ("batch", f"{tmp_path}/p.txt", "-s", "2", "-m", str(all_flagged), "--json")

@@ -132,7 +132,8 @@ Embedding = Annotated[
     typer.Option(
         "--embedding",
         metavar="FILE[:TOKEN]",
-        help="Teach the model a word, by textual inversion; may be repeated. [the file's name]",
+        help="Teach the model a word, by textual inversion; may be repeated. "
+        "[TOKEN: the file's name]",
     ),
 ]
 Vae = Annotated[

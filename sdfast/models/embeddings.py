@@ -13,8 +13,6 @@ from sdfast.models.source import Embedding, Source
 
 _XL = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 
-_OTHER_FAMILY = "is it for another family of models?"
-
 
 def open_embedding(source: Source, path: Path, token: str) -> Embedding:
     """A file's embedding, by its header alone. Raises ModelError unless it fits the model."""
@@ -24,16 +22,13 @@ def open_embedding(source: Source, path: Path, token: str) -> Embedding:
     if not tensors or len(rows) != 1 or not all(0 < len(shapes[n]) < 3 for n in tensors.values()):
         raise ModelError(f"`{path}` is no embedding: {_listed(shapes)}")
     if set(tensors) != set(source.texts):
-        are, has = ("one", "two") if source.xl else ("two", "one")
-        raise ModelError(
-            f"`{path}` teaches {are} of the text encoders, and `{source.name}` has {has}",
-            _OTHER_FAMILY,
-        )
+        its, own = ("not for", "is") if source.xl else ("for", "is not")
+        raise ModelError(f"`{path}` is {its} Stable Diffusion XL, and `{source.name}` {own}")
     for part, name in tensors.items():
         if (width := shapes[name][-1]) != (wanted := source.config(part).get("hidden_size", 512)):
             raise ModelError(
                 f"`{path}`: `{name}` is {width} wide, and {part} of `{source.name}` {wanted}",
-                _OTHER_FAMILY,
+                "is it for another family of models?",
             )
     (count,) = rows
     if not count:

@@ -28,7 +28,10 @@ def _rows(embedding: Embedding, part: str) -> Tensor:
             tensor: Tensor = file.get_tensor(name)
     except Exception as error:  # whatever a hostile file raises, it is bad
         raise ModelError(f"`{path}`: `{name}` cannot be read") from error
-    if not tensor.is_floating_point() or not bool(tensor.float().isfinite().all()):
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ModelError(f"`{path}`: `{name}` holds {kind}, where an embedding is floating-point")
+    if not bool(tensor.float().isfinite().all()):
         raise ModelError(f"`{path}`: `{name}` holds numbers that are not finite")
     return tensor.float().reshape(embedding.rows, -1)
 
