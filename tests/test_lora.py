@@ -119,6 +119,52 @@ def test_without_an_alpha_it_is_the_rank(small, tmp_path):
     torch.testing.assert_close(said(changed), said(by_hand), rtol=0, atol=1e-5)
 
 
+def in_peft_config(path, config, way):
+    """Write the file anew without its alphas, which stand in peft's config: where that is kept."""
+    bare = {k: v for k, v in load_file(path).items() if not k.endswith("alpha")}
+    if way == "beside":
+        bare = {k.replace("unet.", "base_model.model."): v for k, v in bare.items()}
+        (path.parent / "adapter_config.json").write_text(json.dumps(config))
+        return save_file(bare, path, {"format": "pt"})
+    told = {f"{part}.{k}": v for part in ("unet", "text_encoder") for k, v in config.items()}
+    return save_file(bare, path, {"format": "pt", "lora_adapter_metadata": json.dumps(told)})
+
+
+@pytest.mark.parametrize("way", ["header", "beside"])
+@pytest.mark.parametrize("root", [False, True])
+def test_an_alpha_in_pefts_config_counts_as_one_in_the_file(small, tmp_path, way, root):
+    layers = LAYERS if way == "header" else {"unet": LAYERS["unet"]}
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", peft, layers)
+    some = {"proj_in": 2 * ALPHA, "text_model.encoder.layers.0.mlp.fc2": 2 * ALPHA}
+    config = {"lora_alpha": ALPHA, "alpha_pattern": {}, "use_rslora": root}
+    in_peft_config(path, config, way)
+    scale = SCALE / RANK**0.5 if root else SCALE
+    changed = load_model(str(small), device="cpu", lora=[f"{path}:{scale}"])
+    by_hand = load_model(str(tmp_path / "merged"), device="cpu")
+    torch.testing.assert_close(said(changed), said(by_hand), rtol=0, atol=1e-5)
+    in_peft_config(path, config | {"lora_alpha": 2 * ALPHA}, way)
+    twice = load_model(str(small), device="cpu", lora=[f"{path}:{scale / 2}"])
+    torch.testing.assert_close(said(twice), said(by_hand), rtol=0, atol=1e-5)
+    in_peft_config(path, config | {"alpha_pattern": some}, way)
+    other = load_model(str(small), device="cpu", lora=[f"{path}:{scale}"])
+    assert (said(other) - said(by_hand)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"lora_alpha": "much"}, "`lora_adapter_metadata` cannot be read: could not convert"),
+        ({"lora_alpha": 1, "alpha_pattern": {"(a+)+": 2}}, r"alpha_pattern \(a\+\)\+ is no layer"),
+        ({"lora_alpha": 1, "alpha_pattern": [3]}, "cannot be read"),
+    ],
+)
+def test_a_config_of_pefts_that_cannot_be_followed_is_refused(small, tmp_path, config, complaint):
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", peft, LAYERS)
+    in_peft_config(path, config, "header")
+    with pytest.raises(ModelError, match=complaint):
+        load_model(str(small), device="cpu", lora=[str(path)])
+
+
 def test_two_at_half_the_scale_are_one(small, tmp_path):
     path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
     twice = load_model(str(small), device="cpu", lora=[f"{path}:{SCALE / 2}"] * 2)
@@ -195,7 +241,10 @@ def test_kohyas_names_for_xl_fit_a_folder_and_a_file(xl, tmp_path, which):
     ("broken", "complaint"),
     [
         ({"lora_unet_nowhere.lora_down.weight": torch.zeros(3, 3)}, "`lora_unet_nowhere"),
-        ({"unet.conv_in.hada_w1_a": torch.zeros(3, 3)}, "`unet.conv_in.hada_w1_a` is of no LoRA"),
+        (
+            {"unet.conv_in.ia3_l": torch.zeros(3, 3)},
+            "`unet.conv_in.ia3_l` is of no LoRA known here",
+        ),
         ({kohya("unet", LAYERS["unet"][0])[0]: torch.zeros(3, 16)}, "lacks its other half"),
         (
             dict(zip(kohya("unet", LAYERS["unet"][0])[:2], torch.zeros(2, 3, 3), strict=True)),
@@ -279,8 +328,39 @@ def gen(monkeypatch, *words):
     return code, out.getvalue(), err.getvalue()
 
 
-@pytest.mark.parametrize("spell", [kohya, peft])
-def test_the_walk_ends_where_diffusers_with_load_lora_weights_ends(small, tmp_path, spell):
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [
+        ("lora_unet_mid_block.dora_scale", "a DoRA"),
+        ("unet.mid_block.to_k.lora_magnitude_vector", "a DoRA"),
+        ("lora_unet_mid_block.hada_w1_a", "a LoHa"),
+        ("lora_unet_mid_block.lokr_w2", "a LoKr"),
+        ("lora_unet_mid_block.diff", "a whole difference"),
+    ],
+)
+def test_gen_refuses_other_changes_than_loras_by_their_kind(
+    small, tmp_path, tensor, kind, monkeypatch
+):
+    path = tmp_path / "l.safetensors"
+    save_file({tensor: torch.zeros(3)}, path)
+    code, out, err = gen(monkeypatch, "fog", "-m", str(small), "--lora", str(path))
+    assert (code, out) == (3, "")
+    wanted = f"error: `{path}`: `{tensor}` is of {kind}, and only LoRAs are added"
+    assert err.splitlines()[-1] == wanted
+
+
+@pytest.mark.parametrize(
+    ("spell", "config"),
+    [
+        (kohya, {}),
+        (peft, {}),
+        (peft, {"lora_alpha": 2, "alpha_pattern": {"attn1.to_k": 5, "layers.0.mlp.fc2": 7}}),
+        (peft, {"lora_alpha": 2, "use_rslora": True}),
+    ],
+    ids=["kohya", "peft", "alphas", "rslora"],
+)
+@pytest.mark.filterwarnings("ignore:.*alpha_pattern keys did not match:RuntimeWarning")
+def test_the_walk_ends_where_diffusers_with_load_lora_weights_ends(small, tmp_path, spell, config):
     pytest.importorskip("peft")
     layers = {
         "unet": [layer for layer in LAYERS["unet"] if ".attentions." in layer],
@@ -288,7 +368,10 @@ def test_the_walk_ends_where_diffusers_with_load_lora_weights_ends(small, tmp_pa
         "text_encoder": LAYERS["text_encoder"][spell is kohya :],
     }
     path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", spell, layers)
-    if spell is peft:  # diffusers tells alphas apart from the tensors
+    if config:
+        names = [name for part in layers.values() for name in part]
+        in_peft_config(path, {"r": RANK, "target_modules": names} | config, "header")
+    elif spell is peft:  # diffusers tells alphas apart from the tensors
         save_file({k: v for k, v in load_file(path).items() if "alpha" not in k}, path)
     pipeline = StableDiffusionPipeline.from_pretrained(small)
     pipeline.set_progress_bar_config(disable=True)
