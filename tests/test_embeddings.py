@@ -52,7 +52,8 @@ def learned(*words, known=100):
         ("a cat", ["a ", [100, 101], ""]),
         ("CAT, Cat", ["", [100, 101], ", ", [100, 101], ""]),
         ("cats, a bobcat, cat9", ["cats, a bobcat, cat9"]),
-        ("cat-food cat_2", ["", [100, 101], "-", [103], " ", [100, 101], "_2"]),
+        ("cat-food cat_2 a_cat 2-cat", ["cat-food cat_2 a_cat 2-cat"]),
+        ("-cat- cat/food", ["-", [100, 101], "- ", [100, 101], "/", [103], ""]),
         ("a <cat-toy>, b", ["a ", [102], ", b"]),
         ("in bad   hands", ["in ", [104, 105, 106], ""]),
         ("", [""]),
@@ -61,6 +62,20 @@ def learned(*words, known=100):
 def test_a_whole_word_becomes_its_tokens_in_any_case_and_the_longest_wins(text, pieces):
     words = learned(("cat", 2), ("<cat-toy>", 1), ("food", 1), ("bad hands", 3))
     assert list(words.split(text)) == pieces
+
+
+@pytest.mark.parametrize(
+    ("prompts", "unsaid"),
+    [
+        (["a (CAT:1.2)", "bad  hands"], ["food", "(o)"]),
+        (["bad", "a hand, food"], ["bad hands", "cat", "(o)"]),
+        ([r"a \(o\)", "food BREAK cat"], ["bad hands"]),
+        (["(o)"], ["bad hands", "food", "cat", "(o)"]),
+    ],
+)
+def test_a_word_is_unsaid_if_it_stands_in_no_prompt(prompts, unsaid):
+    words = learned(("cat", 2), ("food", 1), ("bad hands", 3), ("(o)", 1))
+    assert sorted(words.unsaid(prompts)) == sorted(unsaid)
 
 
 def token_runs():
@@ -262,6 +277,25 @@ def test_a_picture_painted_with_one_is_painted_again_from_itself(small, tmp_path
     assert (code, json.loads(out)["embedding"]) == (0, [f"{tmp_path}/toy.safetensors:<toy>"])
     code, out, _ = sdfast(monkeypatch, "info", "both.png")
     assert f"  embedding {tmp_path}/toy.safetensors:<toy>\n" in out
+
+
+def test_gen_and_batch_tell_of_an_embedding_that_no_prompt_says(small, tmp_path, monkeypatch):
+    toy, gone = (write(tmp_path / f"{n}.safetensors", emb_params=rows(1)) for n in ("toy", "gone"))
+    asked = ("-s", "2", "-m", str(small), "--embedding", str(toy))
+    both = (*asked, "--embedding", f"{gone}:(o)")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = sdfast(monkeypatch, "gen", "a toy", "fog", *both)
+    assert code == 0
+    note = (
+        "not used, as no prompt has the word: embedding `(o)`; a backslash goes before each bracket"
+    )
+    assert [line for line in err.splitlines() if "not used" in line] == [f"note: {note}"]
+    assert "not used" not in sdfast(monkeypatch, "gen", "fog", "-x", "toy", *asked)[2]
+    lines = [{"prompt": p, "embedding": [str(toy), f"{gone}:(o)"]} for p in ("a toy", "fog")]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    code, _, err = sdfast(monkeypatch, "batch", "p.jsonl", *asked[:4], "-o", "out/")
+    assert code == 0
+    assert [line for line in err.splitlines() if "not used" in line] == [f"note: p.jsonl:1: {note}"]
 
 
 def test_a_line_of_a_batch_names_its_own(small, tmp_path, monkeypatch):

@@ -42,7 +42,8 @@ def paint(
     say(headline(found.name, painter.dtype, painter.device, jobs[0]))
     explained(painter.about)
     explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
-    for remark in filter(None, (remarks.strange_words(found, jobs), remarks.not_followed(jobs))):
+    told = remarks.strange_words(found, jobs), remarks.not_followed(jobs), remarks.unsaid(jobs)
+    for remark in filter(None, told):
         say(f"note: {remark}")
     show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
     prepared: set[object] = set()

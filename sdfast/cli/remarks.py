@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,28 @@ def not_followed(jobs: Sequence[Job]) -> str:
     others = prompt.not_followed(text for job in jobs for text in (job.prompt, job.negative))
     listed = ", ".join(f"`{printable(text[:60])}`" for text in others[:_MOST])
     return f"read as words and not followed: {listed}" if listed else ""
+
+
+def unsaid(jobs: Sequence[Job]) -> str:
+    """Embeddings whose words stand in no prompt."""
+    taught = dict.fromkeys(file for job in jobs for file in job.embedding)
+    if not taught:
+        return ""
+    from pathlib import Path
+
+    from sdfast.errors import printable
+    from sdfast.fields import named
+    from sdfast.models.learned import Learned
+    from sdfast.models.source import Embedding
+
+    words = Learned([Embedding(Path(path), word, 1, {}) for path, word in map(named, taught)])
+    prompts = dict.fromkeys(text for job in jobs for text in (job.prompt, job.negative))
+    missing = words.unsaid(prompts)
+    if not missing:
+        return ""
+    listed = ", ".join(f"`{printable(word[:60])}`" for word in missing[:_MOST])
+    escaped = "; a backslash goes before each bracket" * bool(re.search(r"[()\[\]]", listed))
+    return f"not used, as no prompt has the word: embedding {listed}{escaped}"
 
 
 def decoded_again(again: bool) -> str:

@@ -1,39 +1,11 @@
-"""Words that were taught: found in a prompt, and what they mean read from their files."""
+"""Words that were taught, and where they stand in a prompt. Nothing here imports torch."""
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
-import torch
-from safetensors import safe_open
-from torch import Tensor
-
-from sdfast.errors import ModelError
-from sdfast.models.source import Embedding, Source
-
-
-def learned_rows(source: Source, part: str) -> Tensor | None:
-    """All that one text encoder is taught, [rows, width]; None if nothing. Raises ModelError."""
-    if not source.embeddings:
-        return None
-    return torch.cat([_rows(embedding, part) for embedding in source.embeddings])
-
-
-def _rows(embedding: Embedding, part: str) -> Tensor:
-    path, name = embedding.path, embedding.tensors[part]
-    try:
-        opened: Any = safe_open(path, framework="pt")
-        with opened as file:
-            tensor: Tensor = file.get_tensor(name)
-    except Exception as error:  # whatever a hostile file raises, it is bad
-        raise ModelError(f"`{path}`: `{name}` cannot be read") from error
-    if not tensor.is_floating_point():
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise ModelError(f"`{path}`: `{name}` holds {kind}, where an embedding is floating-point")
-    if not bool(tensor.float().isfinite().all()):
-        raise ModelError(f"`{path}`: `{name}` holds numbers that are not finite")
-    return tensor.float().reshape(embedding.rows, -1)
+from sdfast.models.source import Embedding
+from sdfast.prompt import read_prompt
 
 
 class Learned:
@@ -45,6 +17,7 @@ class Learned:
     def __init__(self, embeddings: Sequence[Embedding] = (), known: int = 0) -> None:
         longest = sorted(enumerate(embeddings), key=lambda at: len(at[1].token), reverse=True)
         begins = [known + sum(e.rows for e in embeddings[:k]) for k in range(len(embeddings))]
+        self._taught = [e.token for _, e in longest]
         self._ids = [[*range(begins[k], begins[k] + e.rows)] for k, e in longest]
         words = "|".join(f"({_pattern(e.token)})" for _, e in longest)
         self._words = re.compile(words, re.IGNORECASE) if words else None
@@ -61,10 +34,20 @@ class Learned:
             at = found.end()
         yield text[at:]
 
+    def unsaid(self, prompts: Iterable[str]) -> list[str]:
+        """The words that stand in none of the prompts."""
+        pieces = (piece for prompt in prompts for part in read_prompt(prompt) for piece in part)
+        said = [ids for piece in pieces for ids in self.split(piece.words)]
+        return [word for word, ids in zip(self._taught, self._ids, strict=True) if ids not in said]
+
 
 def _pattern(token: str) -> str:
-    """The token as a whole word: no letter or digit goes on where it begins or ends in one."""
+    """The token as a whole word: no letter or digit goes on where it begins or ends in one.
+
+    A hyphen or underline goes on, too: `bad_hands` and `bad-hands` are other words than `bad`. To
+    the web UI, which compares tokens, and to diffusers they are not.
+    """
     token = unicodedata.normalize("NFC", token)
-    begin, end = (r"(?<![^\W_])" if c.isalnum() else "" for c in (token[0], token[-1]))
-    words = r"\s+".join(map(re.escape, token.split()))
-    return begin + words + end.replace("?<!", "?!")
+    begin = r"(?<!\w)(?<!\w-)" if re.match(r"\w", token) else ""
+    end = r"(?!-?\w)" if re.match(r"\w", token[-1]) else ""
+    return begin + r"\s+".join(map(re.escape, token.split())) + end

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from sdfast.errors import DeviceError, ModelError
 from sdfast.models.chunks import Chunk, read_chunks, room_of
 from sdfast.models.device import memory_errors
-from sdfast.models.learned import Learned, learned_rows
+from sdfast.models.learned import Learned
 from sdfast.models.lora import changes, check_loras
 from sdfast.models.networks import (
     Config,
@@ -24,7 +25,7 @@ from sdfast.models.networks import (
     fill,
     randomize,
 )
-from sdfast.models.source import Source, Vocabulary
+from sdfast.models.source import Embedding, Source, Vocabulary
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer, Reader
 from sdfast.models.vram import Stage
 
@@ -159,11 +160,34 @@ def filled(
             files = (where.full if place.dtype == torch.float32 else ()) or where.files
             added = changes(source, part, network)
             fill(network, files, device, place.dtype, where.layout, added, lay_out=stage is None)
-        if isinstance(network, TextEncoder) and (rows := learned_rows(source, part)) is not None:
+        if isinstance(network, TextEncoder) and (rows := _learned_rows(source, part)) is not None:
             network.learn(rows)
         if stage:
             (stage.stream if stream else stage.add)(network)
     return network.eval()
+
+
+def _learned_rows(source: Source, part: str) -> Tensor | None:
+    """All that one text encoder is taught, [rows, width]; None if nothing. Raises ModelError."""
+    if not source.embeddings:
+        return None
+    return torch.cat([_rows(embedding, part) for embedding in source.embeddings])
+
+
+def _rows(embedding: Embedding, part: str) -> Tensor:
+    path, name = embedding.path, embedding.tensors[part]
+    try:
+        opened: Any = safe_open(path, framework="pt")
+        with opened as file:
+            tensor: Tensor = file.get_tensor(name)
+    except Exception as error:  # whatever a hostile file raises, it is bad
+        raise ModelError(f"`{path}`: `{name}` cannot be read") from error
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ModelError(f"`{path}`: `{name}` holds {kind}, where an embedding is floating-point")
+    if not bool(tensor.float().isfinite().all()):
+        raise ModelError(f"`{path}`: `{name}` holds numbers that are not finite")
+    return tensor.float().reshape(embedding.rows, -1)
 
 
 @contextmanager
