@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -76,7 +77,20 @@ class Costless:
         return [(0, Answer(done, self.most))]
 
 
-def painted(file, folder):
+@contextmanager
+def on_stdin(file):
+    """A file's bytes come through a pipe on stdin, whether they are read or not."""
+    before = os.dup(0)
+    with subprocess.Popen(["cat", file], stdout=subprocess.PIPE) as cat:
+        os.dup2(cat.stdout.fileno(), 0)
+        try:
+            yield
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+
+
+def painted(name, folder):
     """The events of a batch of such pictures."""
     stop = threading.Event()
     naming = Naming(Folder(folder), f"{folder}/{{i}}.png", "sdfast", Exists.RENAME, "default", 0)
@@ -87,16 +101,16 @@ def painted(file, folder):
         naming.pictures(datetime.now()),
         Sources({}, True, False),
     )
-    with opened(str(file), stop) as blocks:
+    with opened(name, stop) as blocks:
         tasks = read_tasks(read(blocks, Form.TXT), Beneath({}, "tiny"))
         yield from run(tasks, books, Costless(), Rules(), stop)
     manifest.close()
 
 
-def grown(file, folder, count):
+def grown(name, folder, count):
     """Bytes of memory between the first thousand pictures and the last."""
     first = last = done = 0
-    for event in painted(file, folder):
+    for event in painted(name, folder):
         done += isinstance(event, Painted)
         if done == 1000:
             first = resident()
@@ -105,16 +119,20 @@ def grown(file, folder, count):
     return last - first
 
 
+@pytest.mark.parametrize("name", ["p.txt", "-"])
 @pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_painting_takes_no_more_memory_in_the_end_than_in_the_beginning(
-    tmp_path, monkeypatch, count
+    tmp_path, monkeypatch, name, count
 ):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    prompts(tmp_path / "p.txt", count)
-    growth = grown(tmp_path / "p.txt", tmp_path / "out", count)
-    print(f"painted {count}: {growth / MB:.1f} MB more")
+    prompts(Path("p.txt"), count)
+    with on_stdin("p.txt"):
+        growth = grown(name, Path("out"), count)
+    print(f"painted {count} from {name}: {growth / MB:.1f} MB more")
     assert growth < 50 * MB
-    again = list(painted(tmp_path / "p.txt", tmp_path / "out"))
+    with on_stdin("p.txt"):
+        again = list(painted(name, Path("out")))
     assert len(again) == count
     assert not any(isinstance(event, Painted) for event in again)
 
