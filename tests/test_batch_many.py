@@ -70,6 +70,40 @@ def test_two_processes_paint_what_one_does_though_one_is_killed():
     painted_alike("--gpus", "cpu,cpu", named="spawn_main", kill=True)
 
 
+DIES = """
+import os, sys
+
+if any("spawn_main" in word for word in sys.orig_argv):
+    with open("starts", "a") as file:
+        file.write("x")
+        died = file.tell()
+    if died <= {most}:
+        os._exit(7)
+"""
+
+
+@pytest.mark.parametrize(("deaths", "code"), [(2, 0), (10**9, 4)])
+def test_a_process_that_only_ever_dies_as_it_begins_ends_the_run_and_fails_no_job(
+    monkeypatch, deaths, code
+):
+    Path("begins").mkdir()
+    Path("begins/sitecustomize.py").write_text(DIES.format(most=deaths))
+    folders = (Path("begins").absolute(), os.environ.get("PYTHONPATH"))
+    with monkeypatch.context() as dying:
+        dying.setenv("PYTHONPATH", os.pathsep.join(str(folder) for folder in folders if folder))
+        with begin("-o", "many/", "--gpus", "cpu") as many:
+            _, err = many.communicate(timeout=120)
+    assert many.returncode == code
+    assert ("error: no worker can be started: the process for cpu" in err) == (code == 4)
+    assert "failed" not in Path("many/sdfast.jsonl").read_text()
+    assert len(Path("starts").read_text()) == 3
+    if code:
+        with begin("-o", "many/") as after:
+            after.communicate(timeout=120)
+        assert after.returncode == 0
+    assert len(pictures("many")) == 20
+
+
 def test_processes_end_with_the_one_that_began_them():
     with begin("-o", "many/", "--gpus", "cpu,cpu", "-s", "1000") as many:
         while len(found := workers(many.pid, "spawn_main")) < 2:

@@ -11,12 +11,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from sdfast.batch.crew import Lost
+from sdfast.batch.crew import Lost, Starts
 from sdfast.batch.studio import Answer, Order, Setting, Studio
-from sdfast.errors import DeviceError, SdfastError, UsageError
-
-_MOST_FALSE_STARTS = 3
-"""Workers in a row that may die before they have come up."""
+from sdfast.errors import SdfastError, UsageError
 
 
 class Cluster:
@@ -36,7 +33,7 @@ class Cluster:
         self._asked: dict[Any, int] = {}
         """What was asked of whom: to come up, or to paint."""
         self._coming: set[int] = set()
-        self._false_starts = 0
+        self._starts = Starts()
         for hand in range(count):
             self._hire(hand)
 
@@ -73,12 +70,11 @@ class Cluster:
             cause = error.cause
             raise cause if isinstance(cause, SdfastError) else SdfastError(str(cause)) from error
         except self._ray.exceptions.RayError as error:
-            self._false_starts += coming
-            if self._false_starts >= _MOST_FALSE_STARTS:
-                raise DeviceError(f"no worker can be started: {_first_line(error)}") from error
+            if coming:
+                self._starts.failed(_first_line(error))
             self._hire(hand)
-            return None if coming else Lost("a worker of the cluster was lost")
-        self._false_starts = 0
+            return Lost("a worker of the cluster was lost")
+        self._starts.came_up()
         return None if coming else answer
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """Who paints: one studio in this process, or one in each of several.
 
 A crew is asked to give work to one of its hands and to wait for whoever is ready. A hand that is
-lost, as the system kills what takes too much memory, is replaced, and its work goes back.
+lost, as the system kills what takes too much memory, is replaced, and its work goes back. But not
+for ever, where hands die before they have come up.
 """
 
 import contextlib
@@ -16,13 +17,33 @@ from multiprocessing.process import BaseProcess
 from typing import NamedTuple, Protocol
 
 from sdfast.batch.studio import Answer, Order, Setting, Studio
-from sdfast.errors import SdfastError
+from sdfast.errors import DeviceError, SdfastError
+
+_MOST_FALSE_STARTS = 3
+"""Hands in a row that may die before they have come up."""
 
 
 class Lost(NamedTuple):
-    """A hand has died over its work."""
+    """A hand has died, over its work or before it had any."""
 
     why: str
+
+
+class Starts:
+    """Whether hands come up."""
+
+    def __init__(self) -> None:
+        self._false = 0
+
+    def came_up(self) -> None:
+        self._false = 0
+
+    def failed(self, why: str) -> None:
+        """Raise DeviceError if so many in a row have failed that no other would come up."""
+        self._false += 1
+        if self._false >= _MOST_FALSE_STARTS:
+            hint = "the same command goes on once that is put right"
+            raise DeviceError(f"no worker can be started: {why}", hint)
 
 
 class Crew(Protocol):
@@ -72,7 +93,7 @@ class Alone:
 
 class _Worker(NamedTuple):
     process: BaseProcess
-    line: "Connection[Sequence[Order], Answer | SdfastError]"
+    line: "Connection[Sequence[Order], Answer | SdfastError | None]"
 
 
 class Processes:
@@ -84,7 +105,10 @@ class Processes:
         on_cpu = sum(device == "cpu" for device in devices)
         self._threads = max((os.cpu_count() or 1) // max(on_cpu, 1), 1)
         self._workers = [self._hired(setting) for setting in self._settings]
-        self._busy: set[int] = set()
+        self._coming = {*range(len(devices))}
+        self._busy = {*range(len(devices))}
+        """Those who come up, and those who paint."""
+        self._starts = Starts()
 
     @property
     def idle(self) -> list[int]:
@@ -99,21 +123,30 @@ class Processes:
         lines = [self._workers[hand].line for hand in self._busy]
         spoken = wait(lines, within)
         hands = [hand for hand in self._busy if self._workers[hand].line in spoken]
-        return [(hand, self._heard(hand)) for hand in hands]
+        answers = [(hand, self._heard(hand)) for hand in hands]
+        return [(hand, answer) for hand, answer in answers if answer is not None]
 
-    def _heard(self, hand: int) -> Answer | Lost:
+    def _heard(self, hand: int) -> Answer | Lost | None:
+        """An answer; None from a process that has come up."""
+        coming, (process, line) = hand in self._coming, self._workers[hand]
+        self._coming.discard(hand)
         self._busy.discard(hand)
-        process, line = self._workers[hand]
         try:
-            answer = line.recv()
+            said = line.recv()
         except (EOFError, OSError):
             process.join()
             line.close()
+            why = f"the process for {self._settings[hand].device} was ended"
+            if coming:
+                self._starts.failed(f"{why} as it began, with exit code {process.exitcode}")
             self._workers[hand] = self._hired(self._settings[hand])
-            return Lost(f"the process that painted on {self._settings[hand].device} was ended")
-        if isinstance(answer, SdfastError):
-            raise answer
-        return answer
+            self._coming.add(hand)
+            self._busy.add(hand)
+            return Lost(why)
+        self._starts.came_up()
+        if isinstance(said, SdfastError):
+            raise said
+        return said
 
     def _hired(self, setting: Setting) -> _Worker:
         context = multiprocessing.get_context("spawn")  # CUDA outlives no fork
@@ -133,7 +166,7 @@ class Processes:
 
 
 def _paint(
-    line: "Connection[Answer | SdfastError, Sequence[Order]]", setting: Setting, threads: int
+    line: "Connection[Answer | SdfastError | None, Sequence[Order]]", setting: Setting, threads: int
 ) -> None:
     """Paint what comes until nobody is there to ask; who stops is decided by the one who asks."""
     for number in (signal.SIGINT, signal.SIGTERM):  # which a terminal or SLURM sends to all
@@ -141,15 +174,17 @@ def _paint(
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch is not imported yet
     studio = Studio(setting)
+    said: Answer | SdfastError | None = None
     while True:
         try:
+            line.send(said)
             orders = line.recv()
         except (EOFError, OSError):
             return
         try:
-            line.send(studio.paint(orders))
+            said = studio.paint(orders)
         except SdfastError as error:
-            line.send(error)
+            said = error
 
 
 def _leave_with_parent() -> None:

@@ -166,8 +166,8 @@ class _Shift:
                     self._left -= len(some)
 
     def _settled(self, hand: int, answer: Answer | Lost) -> Iterator[BatchEvent]:
-        """Write down what has become of the work a hand was given."""
-        given = self._given.pop(hand)
+        """Write down what has become of the work a hand was given, if it had any."""
+        given = self._given.pop(hand, [])
         if isinstance(answer, Lost):
             yield Noted(f"{answer.why}; another takes over")
             again = [replace(ready, attempts=ready.attempts + 1) for ready in given]
