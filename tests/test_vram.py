@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small import write_model, write_xl_model
+from small import write_checked_model, write_model, write_xl_model
 
 from sdfast import generate
 from sdfast.errors import UsageError
@@ -12,6 +12,7 @@ from sdfast.models import load_model, stable_diffusion, vram
 from sdfast.models.compiled import compile_unet, compiled
 from sdfast.models.find import find
 from sdfast.models.networks import Config, UNet, randomize
+from sdfast.models.parts import weigh
 from sdfast.models.vram import Stage, fitting, pick_vram
 
 CPU = torch.device("cpu")
@@ -101,6 +102,25 @@ def test_the_quickest_way_that_fits_is_taken():
         "min",
         "min",
     ]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_safety_checker_weighs_what_it_is_if_it_is_asked(tmp_path, asked, monkeypatch):
+    folder, told = write_checked_model(tmp_path / "m"), []
+    monkeypatch.setattr(
+        stable_diffusion, "pick_vram", lambda *args: told.append(args[2]()) or "full"
+    )
+    model = load_model(str(folder), device="cpu", safety=asked)
+    checker = model._checker._network.parameters() if asked else ()
+    (weights,) = told
+    assert weights[-1] == 4 * sum(p.numel() for p in checker)
+
+
+def test_a_broken_checker_is_told_as_it_is_loaded_and_not_as_it_is_weighed(tmp_path):
+    folder = write_checked_model(tmp_path / "m")
+    source = find(str(folder))
+    (folder / "safety_checker" / "model.safetensors").write_bytes(b"broken")
+    assert weigh(source, torch.float16)[-1] == 0
 
 
 def test_there_is_no_second_memory_off_cuda():

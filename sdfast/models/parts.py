@@ -131,10 +131,13 @@ def texts(source: Source, place: Place) -> list[Text]:
 
 
 def weigh(source: Source, dtype: torch.dtype) -> list[int]:
-    """Bytes of each network's weights, of which none is loaded."""
+    """Bytes of each network's weights, its safety checker's last, of which none is loaded."""
+    from sdfast.models.safety import count_weights  # which knows this module
+
     vae = _built(source, "vae", Decoder)
     networks = [bare_unet(source), vae, *(_bare_text(source, part) for part in source.texts)]
-    return [sum(p.numel() for p in n.parameters()) * dtype.itemsize for n in networks]
+    counts = [sum(p.numel() for p in n.parameters()) for n in networks]
+    return [count * dtype.itemsize for count in (*counts, count_weights(source))]
 
 
 def _bare_text(source: Source, part: str) -> TextEncoder:

@@ -5,6 +5,7 @@ Described in arXiv 2210.04610. It is diffusers' own, imported only for a model t
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from PIL import Image
 
 from sdfast.errors import DeviceError, ModelError
 from sdfast.models.device import memory_errors
-from sdfast.models.folder import WEIGHTS, check_weights, read_json
+from sdfast.models.folder import WEIGHTS, check_weights, open_part, read_json
+from sdfast.models.headers import read_header
 from sdfast.models.parts import Place
 from sdfast.models.source import Source
 
@@ -51,6 +53,20 @@ class SafetyChecker:
             nothing = torch.zeros(1, 1)  # it blackens what it is given, which is others' business
             _, flags = self._network(images=nothing, clip_input=seen.to(self._device, self._dtype))
         return bool(flags[0])
+
+
+def count_weights(source: Source) -> int:
+    """How many numbers a model's checker is, told by its files' headers; 0 without one."""
+    if source.checker is None:
+        return 0
+    folder, stem = source.checker / "safety_checker", WEIGHTS["safety_checker"]
+    try:
+        variant = check_weights(source.name, folder, stem)
+        files = open_part(source.name, folder, stem, variant).files
+        shapes = [read_header(file, f"`{file}`").shapes.values() for file in files]
+    except ModelError:  # which is told as it is loaded
+        return 0
+    return sum(prod(shape) for several in shapes for shape in several)
 
 
 def _loaded(source: Source) -> tuple[Any, Any]:
