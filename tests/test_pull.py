@@ -1,5 +1,6 @@
 """Models from a Hub on this machine: whole, broken off and gone on with, and refused."""
 
+import hashlib
 import json
 import os
 import pty
@@ -184,23 +185,83 @@ def test_half_precision_and_its_configs_are_fetched_and_nothing_else(pull, hub, 
     assert hub.sent() == sum((model / name).stat().st_size for name in weights)
 
 
-@pytest.mark.parametrize("pickled", [False, True])
-def test_a_safety_checker_is_fetched_if_it_is_named_and_no_pickle(
-    pull, hub, tmp_path_factory, pickled
-):
+CHECKER = "safety_checker/model.safetensors"
+
+
+@pytest.fixture
+def checked(hub, tmp_path_factory):
+    """A model with a safety checker, on the Hub."""
     folder = write_checked_model(tmp_path_factory.mktemp("models") / "checked")
-    checker = folder / "safety_checker" / "model.safetensors"
-    if pickled:
-        checker.rename(checker.with_name("pytorch_model.bin"))
     hub.has(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "odd.safetensors"])
+def test_a_safety_checker_is_fetched_if_it_can_be_loaded_and_else_told(
+    pull, run, checked, name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (checked / CHECKER).rename((checked / CHECKER).with_name(name))
     code, out, err = pull()
     assert code == 0, err
     pulled = Path(out.strip())
-    apart = {n for n in names(folder) if n.startswith(("safety_checker/", "feature_extractor/"))}
+    apart = {n for n in names(checked) if n.startswith(("safety_checker/", "feature_extractor/"))}
     assert len(apart) == 3
-    assert names(pulled) & apart == (set() if pickled else apart)
+    known = name == "model.safetensors"
+    assert names(pulled) & apart == (apart if known else set())
     source = open_folder("it", pulled)
-    assert ((source.checker is None), source.lacks_checker) == (pickled, pickled)
+    assert ((source.checker is None), source.lacks_checker) == (not known, not known)
+    assert ("note: some/model names a safety checker, of which the Hub has no" in err) != known
+    _, _, err = run("gen", "fog", "-s", "2", "-m", REPO)
+    assert ("(`sdfast models pull some/model` fetches them, if the Hub has any)" in err) != known
+
+
+def test_no_safety_fetches_no_checker_and_the_next_picture_does(
+    run, hub, checked, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    size = (checked / CHECKER).stat().st_size
+    asked = ("gen", "fog", "-s", "2", "-m", REPO, "--json")
+    code, out, err = run(*asked, "--no-safety")
+    assert code == 0, err
+    every = sum(path.stat().st_size for path in checked.rglob("*.safetensors"))
+    assert hub.sent() == every - size
+    hub.has(checked)
+    assert run(*asked, "--no-safety")[0] == 0
+    assert run(*asked, "--dry-run")[0] == 0
+    code, out, err = run(*asked, "--offline")
+    assert (code, hub.asked()) == (0, [])
+    assert "names a safety checker and has no safetensors of it; none is asked" in err
+    code, out, err = run(*asked)
+    assert code == 0, err
+    assert "note: some/model lacks its safety checker; --no-safety paints without it" in err
+    assert "nsfw" in json.loads(out)
+    assert hub.sent() == size
+    hub.has(checked)
+    assert "nsfw" in json.loads(run(*asked)[1])
+    assert not hub.asked()
+
+
+def test_a_batch_fetches_a_checker_as_gen_does(run, hub, checked, tmp_path, monkeypatch):
+    """Of a model that a flag names, and of one that a line does."""
+    monkeypatch.chdir(tmp_path)
+    lines = {"flag": {"prompt": "fog"}, "line": {"prompt": "fog", "model": REPO}}
+    for name, line in lines.items():
+        Path(f"{name}.jsonl").write_text(json.dumps(line))
+    asked = ("-s", "2", "--seed", "1", "-o")
+    code, _, err = run("batch", "line.jsonl", *asked, "a/", "--no-safety")
+    assert code == 0, err
+    assert sent_of(hub, checked) == 0
+    code, _, err = run("batch", "flag.jsonl", "-m", REPO, *asked, "b/", "--no-safety")
+    assert (code, sent_of(hub, checked)) == (0, 0), err
+    code, _, err = run("batch", "line.jsonl", *asked, "c/")
+    assert (code, sent_of(hub, checked) > 0) == (0, True), err
+
+
+def sent_of(hub, folder):
+    """Bytes of a checker's weights that went out."""
+    blob = hashlib.sha256((folder / CHECKER).read_bytes()).hexdigest()
+    return sum(said["sent"] for said in hub.asked(f"/cdn/{blob}"))
 
 
 def test_full_precision_is_fetched_when_asked_for_and_used_by_fp32(pull):

@@ -20,6 +20,8 @@ class Sources:
     offline: bool
     fetch: bool
     """Otherwise jobs of a model that would have to be fetched stay as they are."""
+    safety: bool = True
+    """Whether a safety checker is fetched with a model."""
     _seen: OrderedDict[str, Source | ModelError | None] = field(
         default_factory=OrderedDict[str, "Source | ModelError | None"]
     )
@@ -46,6 +48,7 @@ class Sources:
         try:
             if not self.fetch and not is_cached(name, self.aliases):
                 return None
-            return find(name, self.aliases, offline=self.offline)
+            safety = self.safety and self.fetch
+            return find(name, self.aliases, offline=self.offline, safety=safety)
         except ModelError as error:
             return error

@@ -175,6 +175,7 @@ def batch(
         say,
         offline=offline,
         fetch=not dry_run,
+        safety=not no_safety,
         draw=not quiet,
         colour=not no_color,
     )
@@ -199,7 +200,7 @@ def batch(
     with blocks.opened(file, stop) as arriving:
         records = lines.read(arriving, form_said)
         tasks = read_tasks(records, beneath)
-        sources = Sources(config.aliases, offline, fetch=not dry_run)
+        sources = Sources(config.aliases, offline, fetch=not dry_run, safety=not no_safety)
         if dry_run:
             return _dry_run(tasks, home, naming, sources, rules)
         if found and not no_safety and (remark := remarks.unchecked(found)):

@@ -24,11 +24,12 @@ def fetch(
     colour: bool = True,
     full: bool = False,
     offline: bool = False,
+    safety: bool = True,
 ) -> Path:
     """Pull a model; its folder. The bar is drawn on stderr if that is a terminal and `draw`."""
     from sdfast.models.download import Planned, Pulled, pull
 
-    events = pull(repo, full=full, offline=offline)
+    events = pull(repo, full=full, offline=offline, safety=safety)
     planned = next(events)
     assert isinstance(planned, Planned)
     say(_plan(planned))

@@ -156,6 +156,7 @@ def gen(
             output.say,
             offline=offline,
             fetch=not dry_run,
+            safety=not no_safety,
             draw=not quiet,
             colour=not no_color,
         )

@@ -17,12 +17,14 @@ def find_model(
     *,
     offline: bool,
     fetch: bool,
+    safety: bool = True,
     draw: bool = True,
     colour: bool = True,
 ) -> Source | None:
     """The model asked for; else Stable Diffusion if it is in the cache; else the built-in one.
 
     Without `fetch`, one that would have to be downloaded is None; with `draw` it is seen coming.
+    Without `safety` no safety checker is.
     """
     from sdfast.models.find import find, is_cached, target_of
 
@@ -33,11 +35,14 @@ def find_model(
                 "note: painting with the small built-in model; "
                 "`sdfast models pull sd15` fetches Stable Diffusion"
             )
-    elif not is_cached(name, config.aliases):
-        if not fetch:
-            return None
-        if not offline:
-            from sdfast.cli.fetching import fetch as fetch_model
+    there = is_cached(name, config.aliases)
+    if not fetch:
+        return find(name, config.aliases, offline=offline, safety=False) if there else None
+    if not offline and not is_cached(name, config.aliases, safety=safety):
+        from sdfast.cli.fetching import fetch as fetch_model
 
-            fetch_model(target_of(name, config.aliases), say, draw=draw, colour=colour)
-    return find(name, config.aliases, offline=offline)
+        if there:
+            say(f"note: {name} lacks its safety checker; --no-safety paints without it")
+        repo = target_of(name, config.aliases)
+        fetch_model(repo, say, draw=draw, colour=colour, safety=safety)
+    return find(name, config.aliases, offline=offline, safety=safety)

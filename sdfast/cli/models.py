@@ -109,7 +109,12 @@ def pull(
 
     repo = hub_id(name, load_config().aliases)
     folder = fetch(repo, say, draw=not quiet, colour=not no_color, full=full, offline=offline)
-    print(open_folder(repo, folder).path)
+    pulled = open_folder(repo, folder)
+    if pulled.lacks_checker:
+        say(
+            f"note: {repo} names a safety checker, of which the Hub has no safetensors to be loaded"
+        )
+    print(pulled.path)
 
 
 @app.command("rm", help="Remove a model from the cache; asks first.")

@@ -77,4 +77,9 @@ def unchecked(found: Source) -> str:
     """That a model comes with a safety checker which cannot be asked."""
     if not found.lacks_checker:
         return ""
-    return f"{found.name} names a safety checker and has no safetensors of it; none is asked"
+    from sdfast.models.cache import cache_folder
+
+    told = f"{found.name} names a safety checker and has no safetensors of it; none is asked"
+    if cache_folder().absolute() not in found.path.parents:
+        return told
+    return f"{told} (`sdfast models pull {found.name}` fetches them, if the Hub has any)"

@@ -152,6 +152,7 @@ def _entries(rows: Sequence[Row], folders: dict[str, Path], *, compiled: bool) -
             say,
             offline=False,
             fetch=True,
+            safety=False,
         )
         for model in dict.fromkeys(row.job.model for row in rows)
     }

@@ -51,7 +51,9 @@ def tune(
     if job.sampler.steps > 100:
         raise UsageError(f"a walk of {job.sampler.steps} steps has nothing to gain by tuning")
     config = load_config()
-    found = find_model(model or config.model, config, _say, offline=offline, fetch=True)
+    found = find_model(
+        model or config.model, config, _say, offline=offline, fetch=True, safety=False
+    )
     assert found is not None
     asked = str(Path(found.name).resolve()) if Path(found.name).is_dir() else found.name
     name = name or f"{slug(Path(asked).name)}-{job.sampler.steps}"

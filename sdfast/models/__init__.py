@@ -40,14 +40,17 @@ def load_model(
     lora     files of low-rank changes, each `PATH` or `PATH:SCALE`; a job must name the same
     embedding files that teach words, each `PATH` or `PATH:TOKEN`; likewise
     vae      a folder or file whose autoencoder takes the place of the model's; likewise
-    safety   whether a model's own safety checker, if it has one, blackens pictures
+    safety   whether a model's own safety checker, if it has one, blackens pictures; one that was
+             not fetched with the model is fetched
 
     Raises ModelError if it is not to be had, DeviceError if the device is not, and UsageError for
     an unknown name and for what is for CUDA only.
     """
     from sdfast.models.stable_diffusion import StableDiffusion
 
-    source = find(model, aliases, offline=offline) if isinstance(model, str) else model
+    source = (
+        find(model, aliases, offline=offline, safety=safety) if isinstance(model, str) else model
+    )
     if lora or embedding or vae is not None:
         source = dressed(source, Weights(tuple(lora), tuple(embedding), vae))
     if not safety:

@@ -44,18 +44,23 @@ Progress = Planned | Fetched | Lost | Pulled
 
 
 def pull(
-    repo: str, *, only: Sequence[str] = (), full: bool = False, offline: bool = False
+    repo: str,
+    *,
+    only: Sequence[str] = (),
+    full: bool = False,
+    offline: bool = False,
+    safety: bool = True,
 ) -> Iterator[Progress]:
     """Fetch a Hub repository's safetensors into the cache, in half precision where it has it.
 
-    With `only`, patterns of paths, those files instead, which make no model.
-    What is there already is not fetched again, to the byte. The last of the events is `Pulled`.
-    Raises ModelError when offline, if the disk is too small, or if the repository is gone, gated,
-    unreachable or no Stable Diffusion.
+    Without `safety` a safety checker's are left out. With `only`, patterns of paths, those files
+    instead, which make no model. What is there already is not fetched again, to the byte. The last
+    of the events is `Pulled`. Raises ModelError when offline, if the disk is too small, or if the
+    repository is gone, gated, unreachable or no Stable Diffusion.
     """
-    if offline or _told_to_stay_offline():
+    if offline or told_to_stay_offline():
         raise offline_error(repo)
-    listing = look(repo, only, full=full)
+    listing = look(repo, only, full=full, safety=safety)
     with hub_errors(repo):
         home = home_of(repo)
         blobs = {f.blob: Blob(repo, listing.commit, f, home) for f in listing.files}
@@ -79,7 +84,8 @@ def pull(
         yield Pulled(_snapshot(home, listing))
 
 
-def _told_to_stay_offline() -> bool:
+def told_to_stay_offline() -> bool:
+    """Whether the environment says so: HF_HUB_OFFLINE."""
     from huggingface_hub import constants
 
     return constants.HF_HUB_OFFLINE

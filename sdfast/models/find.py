@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdfast.errors import ModelError, UsageError
 from sdfast.models.cache import cached
-from sdfast.models.folder import open_folder, open_shape
+from sdfast.models.folder import left_out, open_folder, open_shape
 from sdfast.models.single import SHAPES, open_file
 from sdfast.models.source import Source
 from sdfast.wording import nearest, quoted
@@ -34,8 +34,17 @@ ALIASES: dict[str, str] = {
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool = False) -> Source:
-    """The model of a name. Raises ModelError that says what is missing, and what would help."""
+def find(
+    name: str,
+    aliases: Mapping[str, str] | None = None,
+    *,
+    offline: bool = False,
+    safety: bool = True,
+) -> Source:
+    """The model of a name. Raises ModelError that says what is missing, and what would help.
+
+    Without `safety` no safety checker is fetched.
+    """
     target = target_of(name, aliases)
     if target == "tiny":
         return open_folder(name, TINY)
@@ -48,24 +57,41 @@ def find(name: str, aliases: Mapping[str, str] | None = None, *, offline: bool =
         return open_file(name, path, partial(_fetched, offline=offline))
     if not _HUB_ID.fullmatch(target):
         raise ModelError(f"there is no model {quoted(name)}", _near(name, aliases))
-    return open_folder(name, cached(target) or _fetched(target, offline=offline))
+    folder = _cached(target, offline=offline, safety=safety)
+    return open_folder(name, folder or _fetched(target, offline=offline, safety=safety))
 
 
-def _fetched(repo: str, files: Sequence[str] = (), *, offline: bool) -> Path:
+def _cached(repo: str, *, offline: bool, safety: bool) -> Path | None:
+    """A model in the cache that nothing is to be fetched of."""
+    folder = cached(repo)
+    if folder is not None and safety and not offline and left_out(folder):
+        from sdfast.models.download import told_to_stay_offline
+
+        return folder if told_to_stay_offline() else None
+    return folder
+
+
+def _fetched(repo: str, files: Sequence[str] = (), *, offline: bool, safety: bool = True) -> Path:
     """The folder of a model of the Hub, or of these files of it, after they were fetched unseen."""
     from sdfast.models.download import Pulled, pull
 
-    *_, pulled = pull(repo, only=files, offline=offline)
+    *_, pulled = pull(repo, only=files, offline=offline, safety=safety)
     assert isinstance(pulled, Pulled)
     return pulled.folder
 
 
-def is_cached(name: str, aliases: Mapping[str, str] | None = None) -> bool:
-    """Whether nothing of a model would have to be fetched, be it there or not to be had at all."""
+def is_cached(
+    name: str,
+    aliases: Mapping[str, str] | None = None,
+    *,
+    offline: bool = False,
+    safety: bool = False,
+) -> bool:
+    """Whether `find` would fetch nothing of a model, be it there or not to be had at all."""
     target = target_of(name, aliases)
     if not _HUB_ID.fullmatch(target) or _on_disk(target):
         return True
-    return cached(target) is not None
+    return _cached(target, offline=offline, safety=safety) is not None
 
 
 def short_names(aliases: Mapping[str, str] | None = None) -> list[str]:

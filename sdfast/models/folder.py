@@ -24,6 +24,9 @@ _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 PARTS = (*_PARTS, "text_encoder_2", "tokenizer_2")
 """The folders of Stable Diffusion's layout, those last that only XL has."""
 
+CHECKER = ("safety_checker", "feature_extractor")
+"""The folders of a safety checker, which 1.x may have besides."""
+
 _KINDS = {
     "StableDiffusionPipeline": _PARTS,
     "StableDiffusionImg2ImgPipeline": _PARTS,
@@ -102,6 +105,13 @@ def names_checker(index: Mapping[str, Any]) -> bool:
     """Whether a model's index says that it has a safety checker."""
     said = index.get("safety_checker")
     return isinstance(said, list) and said[1:] == ["StableDiffusionSafetyChecker"]
+
+
+def left_out(folder: Path) -> bool:
+    """Whether the model was fetched without its safety checker, whose config is there alone."""
+    inside = folder / CHECKER[0]
+    weights = (path for ending in ("safetensors", "bin") for path in inside.glob(f"*.{ending}"))
+    return (inside / "config.json").is_file() and next(weights, None) is None
 
 
 def open_part(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
 from sdfast.models.cache import INDEX
-from sdfast.models.folder import WEIGHTS, names_checker, painted_parts
+from sdfast.models.folder import CHECKER, WEIGHTS, names_checker, painted_parts
 from sdfast.models.hub_errors import hub_errors
 
 _SECONDS = 20
@@ -49,12 +49,15 @@ class Listing:
         return sum({file.blob: file.size for file in self.files}.values())
 
 
-def look(repo: str, only: Sequence[str] = (), *, full: bool = False) -> Listing:
+def look(
+    repo: str, only: Sequence[str] = (), *, full: bool = False, safety: bool = True
+) -> Listing:
     """Ask the Hub what a model needs: its configs, and weights in half precision or in `full`.
 
-    One that comes in only one precision needs that. With `only`, patterns of paths, those instead.
-    Raises ModelError, before anything is fetched, for what is no Stable Diffusion or has no
-    safetensors.
+    One that comes in only one precision needs that. Of a safety checker it is the configs alone
+    without `safety`, and nothing if it has no safetensors. With `only`, patterns of paths, those
+    instead. Raises ModelError, before anything is fetched, for what is no Stable Diffusion or has
+    no safetensors.
     """
     with hub_errors(repo):
         import huggingface_hub
@@ -75,10 +78,10 @@ def look(repo: str, only: Sequence[str] = (), *, full: bool = False) -> Listing:
         else:
             index = _index(repo, commit)
             parts = painted_parts(repo, str(index["_class_name"]))
-            stored = any(re.fullmatch(r"safety_checker/.*\.safetensors", path) for path in listed)
-            if names_checker(index) and stored:
-                parts += ("safety_checker", "feature_extractor")
             wanted, precision = _needed(repo, parts, list(listed), full=full)
+            wanted += [path for path in (INDEX, "sdfast.json") if path in listed]
+            if names_checker(index):
+                wanted += _checker(repo, list(listed), full=full, weights=safety)
     files = sorted((listed[path] for path in wanted), key=lambda file: file.size)
     known = frozenset(file.blob for file in listed.values())
     return Listing(repo, commit, tuple(files), precision, known)
@@ -141,7 +144,7 @@ def _needed(
     repo: str, parts: Iterable[str], names: list[str], *, full: bool
 ) -> tuple[list[str], str]:
     """The paths of every file needed, and the precision that their names say."""
-    wanted = [name for name in (INDEX, "sdfast.json") if name in names]
+    wanted: list[str] = []
     precision = ""
     for part in parts:
         inside = {n.removeprefix(f"{part}/"): n for n in names if n.startswith(f"{part}/")}
@@ -152,6 +155,15 @@ def _needed(
         else:  # the scheduler, the tokenizers and what prepares pictures, which are small
             wanted += [n for name, n in inside.items() if re.fullmatch(r"[\w-]+\.(json|txt)", name)]
     return wanted, precision
+
+
+def _checker(repo: str, names: list[str], *, full: bool, weights: bool) -> list[str]:
+    """The paths of a safety checker's files; none if there are no safetensors to be loaded."""
+    try:
+        wanted, _ = _needed(repo, CHECKER, names, full=full)
+    except ModelError:
+        return []
+    return [name for name in wanted if weights or ".safetensors" not in name]
 
 
 def _weights(repo: str, part: str, inside: Mapping[str, str], *, full: bool) -> list[str]:
