@@ -5,6 +5,7 @@ import pickle
 import shutil
 import socket
 import struct
+import sys
 import time
 import zipfile
 
@@ -21,6 +22,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sdfast import Job, Sampler, generate
+from sdfast.cli import run_command
+from sdfast.cli.remarks import trained_smaller
 from sdfast.engine import guided
 from sdfast.errors import ModelError
 from sdfast.models import load_model
@@ -201,6 +204,62 @@ def test_a_trained_unet_tells_what_it_predicts():
 
 def test_a_unet_that_does_not_say_its_noise_back_predicts_velocity(models):
     assert load_model(str(models("sd21").file), device="cpu").prediction == Prediction.VELOCITY
+
+
+def says_its_noise_back(path):
+    """Let the UNet of a small file of 2.x be as good as one that predicts noise: it says x."""
+    unet, tensors = "model.diffusion_model.", load_file(path)
+    kept = {k: torch.zeros_like(v) if k.startswith(unet) else v for k, v in tensors.items()}
+    last = max(int(k.split(".")[3]) for k in kept if k.startswith(f"{unet}output_blocks."))
+    skip = kept[f"{unet}output_blocks.{last}.0.skip_connection.weight"]
+    for i in range(4):
+        kept[f"{unet}input_blocks.0.0.weight"][i, i, 1, 1] = 1
+        skip[i, skip.shape[1] - skip.shape[0] + i] = 1
+        kept[f"{unet}out.2.weight"][i, i, 1, 1] = 1
+    kept[f"{unet}out.0.weight"].fill_(1)
+    save_file(kept, path)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "wanted", "side"),
+    [
+        ('model:\n  params:\n    parameterization: "v"\n', Prediction.VELOCITY, 768),
+        ("model:\n  params:\n    linear_start: 0.00085\n", Prediction.NOISE, 512),
+        ("model:\n  params:\n    parameterization: eps\n", Prediction.NOISE, 512),
+    ],
+)
+def test_a_config_beside_a_file_of_2_says_what_it_predicts_and_its_size(
+    models, tmp_path, yaml, wanted, side
+):
+    path = shutil.copy(models("sd21").file, tmp_path / "m.safetensors")
+    shutil.copytree(models("sd21").file.parent / "tokenizer", tmp_path / "tokenizer")
+    (tmp_path / "m.yaml").write_text(yaml)
+    model = load_model(str(path), device="cpu")
+    assert (model.prediction, model.complete(Job(prompt="fog")).size) == (wanted, (side, side))
+
+
+def test_one_of_2_for_inpainting_is_of_512(models, tmp_path):
+    path = shutil.copy(models("sd21").file, tmp_path / "m.safetensors")
+    shutil.copytree(models("sd21").file.parent / "tokenizer", tmp_path / "tokenizer")
+    assert find(str(path)).size == (768, 768)
+    name = "model.diffusion_model.input_blocks.0.0.weight"
+    changed(path, **{name: load_file(path)[name].repeat(1, 3, 1, 1)[:, :9].contiguous()})
+    assert find(str(path)).size == (512, 512)
+
+
+def test_a_file_of_2_that_turns_out_to_predict_noise_is_told_to_want_another_size(
+    models, tmp_path, monkeypatch, capsys
+):
+    path = shutil.copy(models("sd21").file, tmp_path / "m.safetensors")
+    shutil.copytree(models("sd21").file.parent / "tokenizer", tmp_path / "tokenizer")
+    says_its_noise_back(path)
+    asked = ["sdfast", "gen", "fog", "-m", str(path), "-s", "1", "-g", "1", "-o", f"{tmp_path}/"]
+    note = f"note: {path} predicts noise, as 2.x trained on 512x512 does; see --size"
+    for more in ((), ("--size", "64x64")):
+        monkeypatch.setattr(sys, "argv", [*asked, *more])
+        assert run_command() == 0
+        assert (note in capsys.readouterr().err.splitlines()) != bool(more)
+    assert not trained_smaller(find(str(path)), Prediction.VELOCITY)
 
 
 # the tokenizer
