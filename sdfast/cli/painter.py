@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from sdfast.cli import remarks
+
 if TYPE_CHECKING:
     from sdfast.job import Job
     from sdfast.models.source import Source
@@ -53,6 +55,8 @@ class Painter:
     about: str
     ask: Callable[[Job], AbstractContextManager[Turn]]
     """The events of a complete job. A worker that is lost on the way is a GoneError."""
+    remark: str = ""
+    """What is worth knowing of the model, and only seen once it is loaded."""
     prepare: Callable[[Job], None] | None = None
     """Compiles what a complete job will need, where there is anything to compile."""
 
@@ -110,6 +114,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         load=load,
         about=f"loaded from {found.path} in {load:.2f} s",
         ask=lambda job: nullcontext(Turn(0, generate(model, job))),
+        remark=remarks.trained_smaller(found, model.prediction),
         prepare=model.prepare if wanted.compiled else None,
     )
 

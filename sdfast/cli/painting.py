@@ -42,6 +42,8 @@ def paint(
     say(headline(found.name, painter.dtype, painter.device, jobs[0]))
     explained(painter.about)
     explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
+    if painter.remark and jobs[0].size == found.size:
+        say(f"note: {painter.remark}")
     told = remarks.strange_words(found, jobs), remarks.not_followed(jobs), remarks.unsaid(jobs)
     for remark in filter(None, told):
         say(f"note: {remark}")

@@ -56,6 +56,16 @@ def unsaid(jobs: Sequence[Job]) -> str:
     return f"not used, as no prompt has the word: embedding {listed}{escaped}"
 
 
+def trained_smaller(found: Source, prediction: str) -> str:
+    """That a file of 2.x has turned out as one of those which were trained on smaller pictures."""
+    from sdfast.models.single import SMALLER
+
+    asked = found.schedule.get("prediction_type") == "unknown"
+    if not asked or prediction != "epsilon" or max(found.size) <= SMALLER:
+        return ""
+    return f"{found.name} predicts noise, as 2.x trained on {SMALLER}x{SMALLER} does; see --size"
+
+
 def decoded_again(again: bool) -> str:
     return "half precision overflowed; the picture was decoded again in float32" if again else ""
 

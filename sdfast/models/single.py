@@ -62,7 +62,11 @@ def open_file(name: str, path: Path, fetch: Fetch) -> Source:
         # 2.x was trained on the last layer but one, and its config ends there
         left_out = int(family == "sd21")
         parts[part] = _text(base.config(part), header.shapes, path, Layout(kind, prefix), left_out)
-    schedule = dict(base.schedule) | _prediction(family, header)
+    predicts = _prediction(family, header, path)
+    unet = parts["unet"]
+    if family == "sd21" and (predicts["prediction_type"] == "epsilon" or is_for_holes(unet)):
+        parts["unet"] = unet._replace(config={**unet.config, "sample_size": SMALLER // 8})
+    schedule = dict(base.schedule) | predicts
     folder = find_tokenizer(path, fetch)
     return Source(
         name=name,
@@ -207,22 +211,48 @@ def _numbers(shapes: Shapes, pattern: str) -> list[int]:
     return sorted({int(found[1]) for found in finds if found})
 
 
-_SAID = {"epsilon": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
+SMALLER = 512
+"""Pixels a side that models of 2.x were trained on which predict noise, or inpaint. Others: 768."""
 
 
-def _prediction(family: str, header: Header) -> dict[str, Any]:
+def is_for_holes(unet: Part) -> bool:
+    """Whether a UNet reads a mask and a picture besides."""
+    return unet.config["in_channels"] > unet.config["out_channels"]
+
+
+_SAID = {
+    "epsilon": "epsilon",
+    "eps": "epsilon",
+    "v": "v_prediction",
+    "v_prediction": "v_prediction",
+}
+
+
+def _prediction(family: str, header: Header, path: Path) -> dict[str, Any]:
     """What is known of what the UNet predicts.
 
     The file may say so itself (`modelspec.prediction_type`, or a tensor `v_pred` or `ztsnr`, as
-    ModelSpec and ComfyUI have them). 2.x comes in both kinds, of the same shapes.
+    ModelSpec and ComfyUI have them). 2.x comes in both kinds, of the same shapes; there a config
+    of the authors' beside the file may say it, as for the web UI: NAME.yaml for NAME.safetensors.
     """
     zero = {"rescale_betas_zero_snr": True} if "ztsnr" in header.shapes else {}
     said = _SAID.get(header.about.get("modelspec.prediction_type", ""))
     if said is None and "v_pred" in header.shapes:
         said = "v_prediction"
     if said is None:
-        said = "unknown" if family == "sd21" else "epsilon"
+        said = _beside(path) if family == "sd21" else "epsilon"
     return {"prediction_type": said, **zero}
+
+
+def _beside(path: Path) -> str:
+    """What a config beside a file of 2.x says that it predicts; `unknown` without one."""
+    try:
+        with path.with_suffix(".yaml").open(encoding="utf-8") as file:
+            said = file.read(100_000)
+    except (OSError, ValueError):
+        return "unknown"
+    kind = re.search(r"^ +parameterization: *[\"']?(\w+)", said, re.MULTILINE)
+    return _SAID.get(kind[1] if kind else "epsilon", "unknown")
 
 
 def _said_size(header: Header) -> tuple[int, int] | None:
