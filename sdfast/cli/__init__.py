@@ -77,6 +77,8 @@ _INTERRUPTED, _PIPE_CLOSED = 130, 141
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    # to look for plugins of pydantic's is to read what every installed package says of itself
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "replace")):
         if isinstance(stream, io.TextIOWrapper):  # a path is printed as the bytes it is
             stream.reconfigure(errors=errors)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -166,9 +165,10 @@ def policy(name: str) -> Exists:
 
 def summary(times: Times, write: float) -> str:
     """Where a picture's time went, in one line; seconds unless it says ms."""
-    median, least, most = (f(times.steps) * 1000 for f in (statistics.median, min, max))
+    steps = sorted(1000 * step for step in times.steps)
+    least, middle, most = steps[0], steps[len(steps) // 2], steps[-1]
     walk = f"{len(times.steps)} steps {sum(times.steps):.2f}"
-    pace = f"({median:.1f} ms a step, {least:.1f} to {most:.1f})"
+    pace = f"({middle:.1f} ms a step, {least:.1f} to {most:.1f})"
     whole = times.total + write
     return (
         f"{whole:.2f} s: encode {times.encode:.2f}, {walk} {pace}, "
