@@ -55,4 +55,9 @@ class Finished:
     """Pictures that were painted in the same network calls."""
 
 
+def judged(unsafe: bool | None) -> dict[str, bool]:
+    """What a safety checker said, for programs; nothing where there is none."""
+    return {} if unsafe is None else {"nsfw": unsafe}
+
+
 Event = Encoded | Stepped | Finished

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,6 +168,39 @@ def test_batch_says_so_too_and_takes_the_same_flag(all_flagged, tmp_path, monkey
     code, out, err = sdfast(monkeypatch, *asked, "--no-safety", "-o", f"{tmp_path}/b/")
     assert code == 0
     assert "nsfw" not in json.loads(out)
+
+
+def test_the_same_batch_without_it_paints_again_what_was_flagged_and_no_more(
+    checked, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    how = {"prompt": "fog", "steps": 2, "guidance": 3, "spacing": "linspace"}
+    lines = (json.dumps(how | {"weights": "reference", "seed": seed}) for seed in SEEDS)
+    Path("jobs.jsonl").write_text("\n".join(lines))
+    asked = ("batch", "jobs.jsonl", "-m", str(checked), "-o", "out/", "--json")
+
+    def run(*words):
+        code, out, _ = sdfast(monkeypatch, *asked, *words)
+        assert code == 0
+        return [json.loads(line) for line in out.splitlines()]
+
+    def manifest():
+        said = map(json.loads, Path("out/sdfast.jsonl").read_text().splitlines())
+        return [line.get("nsfw") for line in said if line["status"] == "done"]
+
+    first = run()
+    black = {line["path"] for line in first if line["nsfw"]}
+    assert 0 < len(black) < len(first) == len(SEEDS)
+    assert manifest() == [line["nsfw"] for line in first]
+    assert run() == []
+    for more in ((), ("--manifest", "none/")):  # each picture tells for itself
+        assert len(run("--no-safety", "--dry-run", *more)) == len(black)
+    again = run("--no-safety", "--exists", "error")
+    assert {line["path"] for line in again} == black
+    assert manifest()[len(first) :] == [None] * len(black)
+    assert {str(path) for path in Path("out").glob("*.png")} == {line["path"] for line in first}
+    assert all(Image.open(path).getextrema() != ((0, 0),) * 3 for path in black)
+    assert run("--no-safety") == run() == []
 
 
 def test_no_worker_answers_for_a_model_whose_checker_is_not_asked():

@@ -107,8 +107,11 @@ class Known(NamedTuple):
     failed: set[bytes]
 
 
-def known(folder: Path, store: Store) -> Known:
-    """What has been done so far, as the manifests in a folder have it. Looks at each picture."""
+def known(folder: Path, store: Store, *, black: bool = True) -> Known:
+    """What has been done so far, as the manifests in a folder have it. Looks at each picture.
+
+    `black` is whether one that a safety checker has made black is done.
+    """
     done, failed = set[bytes](), set[bytes]()
     for manifest in _manifests(folder):
         for record in _records(manifest):
@@ -120,7 +123,7 @@ def known(folder: Path, store: Store) -> Known:
                     if named is None:
                         continue
                     failed.discard(named)  # it was tried again
-                    if store.taken(place) if kept else store.key(place) == named:
+                    if store.taken(place) if kept else store.key(place, black=black) == named:
                         done.add(named)
                 case {"status": "failed", "key": str(key)}:
                     if named := _key(key):

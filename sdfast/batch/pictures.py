@@ -2,7 +2,8 @@
 
 A picture has the name that `gen` would give it. Where another picture has that name, the job's key
 is added: so a name depends on no counting, and a run after a crash finds what the one before it has
-written but not yet recorded. No picture that a batch has made is ever overwritten.
+written but not yet recorded. No picture that a batch has made is ever overwritten, but for its own
+black one where the safety checker that made it black is not asked any more.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sdfast.batch.store import KEY, Store
+from sdfast.batch.store import KEY, NSFW, Store
 from sdfast.batch.tasks import Task
 from sdfast.errors import UsageError
 from sdfast.job import Job
@@ -29,6 +30,8 @@ class Naming:
     preset: str
     count: int
     """How many there will be, as far as one can tell."""
+    black: bool = True
+    """Whether pictures that a safety checker has made black are to stay."""
 
     def check(self) -> None:
         """Raise UsageError for a template that can name no picture."""
@@ -73,8 +76,19 @@ class Pictures:
 
     def found(self, task: Task, place: Path) -> Path | None:
         """The job's own picture, if it is there, whole."""
-        names = self._names(task, place)
-        return next((name for name in names if self.store.key(name) == task.key), None)
+        names, black = self._names(task, place), self.naming.black
+        return next((name for name in names if self._is_own(task, name, black=black)), None)
+
+    def taken(self, task: Task, place: Path) -> bool:
+        """Whether the name is another picture's."""
+        return self.store.taken(place) and not self._may_go(task, place)
+
+    def _is_own(self, task: Task, name: Path, *, black: bool = True) -> bool:
+        return self.store.key(name, black=black) == task.key
+
+    def _may_go(self, task: Task, name: Path) -> bool:
+        """Whether it is the job's own picture, and to be painted again."""
+        return not self.naming.black and self._is_own(task, name)
 
     def write(self, data: bytes, task: Task, place: Path) -> Path | None:
         """Write a PNG; where it went, or None if another has the name and shall keep it.
@@ -85,10 +99,10 @@ class Pictures:
         over = exists is Exists.OVERWRITE
         draft = f".{self.naming.tag}+{task.key.hex()}.tmp"
         for name in self._names(task, place):
-            if over and self.store.key(name) not in (None, task.key):
+            if over and self.store.key(name, black=True) not in (None, task.key):
                 continue  # it is another job's
-            kept = self.store.keep(data, name, draft, over=over)
-            if kept or self.store.key(name) == task.key:  # or somebody painted it meanwhile
+            kept = self.store.keep(data, name, draft, over=over or self._may_go(task, name))
+            if kept or self._is_own(task, name):  # or somebody painted it meanwhile
                 return name
         if exists is Exists.SKIP:
             return None
@@ -100,6 +114,6 @@ def exists_already(place: Path) -> UsageError:
     return UsageError(f"`{place}` exists", hint)
 
 
-def texts(recipe: Mapping[str, str], key: bytes) -> dict[str, str]:
-    """A picture's text chunks: its recipe, and the key of its job."""
-    return {**recipe, KEY: key.hex()}
+def texts(recipe: Mapping[str, str], key: bytes, unsafe: bool | None = None) -> dict[str, str]:
+    """A picture's text chunks: its recipe, the key of its job and, if it is black, that it is."""
+    return {**recipe, KEY: key.hex(), **({NSFW: "true"} if unsafe else {})}

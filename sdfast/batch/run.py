@@ -17,6 +17,7 @@ from sdfast.batch.studio import Answer, Order, Picture
 from sdfast.batch.tasks import Task
 from sdfast.batch.window import Ready, Window
 from sdfast.errors import SdfastError, UsageError
+from sdfast.events import judged
 from sdfast.job import Record
 from sdfast.naming import Exists
 
@@ -84,7 +85,7 @@ def _looked_for(task: Task, pictures: Pictures, sources: Sources) -> Ready | Kep
         place = pictures.place(task, job)
         if own := pictures.found(task, place):  # written by a run that was killed a moment later
             return Kept(task.key, task.number, own)
-        if pictures.naming.exists in (Exists.SKIP, Exists.ERROR) and pictures.store.taken(place):
+        if pictures.naming.exists in (Exists.SKIP, Exists.ERROR) and pictures.taken(task, place):
             if pictures.naming.exists is Exists.SKIP:
                 return Kept(task.key, task.number, place, own=False)
             raise exists_already(place)
@@ -217,6 +218,7 @@ class _Shift:
                 "seed": job.seed,
                 "model": job.model,
                 "seconds": {name: round(value, 6) for name, value in spent.items()},
+                **judged(picture.unsafe),
             }
         )
         return Painted(

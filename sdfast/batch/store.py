@@ -1,7 +1,8 @@
 """Where pictures are kept: a folder, or whatever fsspec reaches by URL.
 
 Places are named as `-o` names them: as paths in this folder or from the root, or beneath the URL.
-A picture carries the key of its job, so that it is known again, whole or not.
+A picture carries the key of its job, so that it is known again, whole or not. One that a model's
+safety checker has made black says so as well, and is no picture to whoever wants it without.
 """
 
 import errno
@@ -19,24 +20,29 @@ from sdfast.wording import quoted
 
 KEY = "sdfast-key"
 """The text chunk that names a picture's job, in 32 hexadecimal digits."""
+NSFW = "sdfast-nsfw"
+"""The text chunk of a picture that a safety checker has made black."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST = 100_000
 """Chunks."""
 
 
-def carried_key(path: Path) -> bytes | None:
-    """The key of the job that made this picture; None unless the picture is whole."""
+def carried_key(path: Path, *, black: bool = True) -> bytes | None:
+    """The key of the job that made this picture; None unless the picture is whole.
+
+    `black` is whether one that a safety checker has made black is a picture.
+    """
     try:
         if not path.is_file():  # a pipe would have us wait
             return None
         with path.open("rb") as file:
-            return _key_in(file)
+            return _key_in(file, black)
     except (OSError, ValueError):
         return None
 
 
-def _key_in(file: BinaryIO) -> bytes | None:
+def _key_in(file: BinaryIO, black: bool) -> bytes | None:
     """As `carried_key`, of a file that is open."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -54,6 +60,8 @@ def _key_in(file: BinaryIO) -> bytes | None:
             return key
         if kind == b"tEXt" and length < 100:
             name, _, text = file.read(length).partition(b"\0")
+            if name == NSFW.encode() and not black:
+                return None
             if name == KEY.encode() and re.fullmatch(rb"[0-9a-f]{32}", text):
                 key = bytes.fromhex(text.decode())
             length = 0
@@ -64,8 +72,8 @@ def _key_in(file: BinaryIO) -> bytes | None:
 class Store(Protocol):
     """What a batch asks of it."""
 
-    def key(self, place: Path) -> bytes | None:
-        """The key of the job whose picture is there, whole; else None."""
+    def key(self, place: Path, *, black: bool) -> bytes | None:
+        """The key of the job whose picture is there, as `carried_key` has it; else None."""
         ...
 
     def taken(self, place: Path) -> bool: ...
@@ -104,8 +112,8 @@ class Folder:
 
     root: Path
 
-    def key(self, place: Path) -> bytes | None:
-        return carried_key(place)
+    def key(self, place: Path, *, black: bool) -> bytes | None:
+        return carried_key(place, black=black)
 
     def taken(self, place: Path) -> bool:
         try:
@@ -160,10 +168,10 @@ class Remote:
     def _path(self, place: Path) -> str:
         return f"{self.base}/{place.as_posix()}"
 
-    def key(self, place: Path) -> bytes | None:
+    def key(self, place: Path, *, black: bool) -> bytes | None:
         try:
             with self.files.open(self._path(place), "rb") as file:
-                return _key_in(file)
+                return _key_in(file, black)
         except Exception:  # each file system raises what its library does; the picture is not there
             return None
 

@@ -220,7 +220,7 @@ def _attempt(
         recipe = png.recipe(job, version=__version__, model=job.model, size=job.size)
         yield Picture(
             job=job,
-            png=png.encode(done.image, texts(recipe if metadata else {}, order.key)),
+            png=png.encode(done.image, texts(recipe if metadata else {}, order.key, done.unsafe)),
             times=done.times,
             load=0.0,
             device=str(model.device),

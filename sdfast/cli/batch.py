@@ -195,6 +195,7 @@ def batch(
         exists=policy(exists),
         preset=preset or config.preset or "default",
         count=pictures,
+        black=not no_safety,
     )
     naming.check()
     with blocks.opened(file, stop) as arriving:
@@ -231,7 +232,7 @@ def _dry_run(
 
     failed = False
     pictures = naming.pictures(datetime.now())
-    events = missing(tasks, known(home, naming.store), pictures, sources, rules)
+    events = missing(tasks, known(home, naming.store, black=naming.black), pictures, sources, rules)
     left = rules.limit
     for event in events:
         if isinstance(event, Failed) and not event.before:
@@ -263,7 +264,12 @@ def _run(
         manifest = stack.enter_context(closing(open_manifest(home, rules.shard)))
         for tag in manifest.tags:
             naming.store.clear(f".{tag}{mark_of(home, naming.store)}+*.tmp")
-        books = Books(manifest, known(home, naming.store), naming.pictures(manifest.begun), sources)
+        books = Books(
+            manifest,
+            known(home, naming.store, black=naming.black),
+            naming.pictures(manifest.begun),
+            sources,
+        )
         stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
         telling.begin(manifest.path, books.known, sources, rules.shard.share(naming.count))
         crew = stack.enter_context(closing(hire()))

@@ -108,6 +108,7 @@ class Output:
     def write(self, painted: Finished, place: Path, painter: Painter) -> None:
         """Write the picture, tell its path on stdout and where the time went on stderr."""
         from sdfast import __version__, png
+        from sdfast.events import judged
 
         job = painted.job
         assert job.size is not None
@@ -145,11 +146,6 @@ def seconds(times: Times, load: float, write: float) -> dict[str, float | list[f
         "decode_s": round(times.decode, 6),
         "write_s": round(write, 6),
     }
-
-
-def judged(unsafe: bool | None) -> dict[str, bool]:
-    """What a safety checker said, for programs; nothing where there is none."""
-    return {} if unsafe is None else {"nsfw": unsafe}
 
 
 def policy(name: str) -> Exists:

@@ -98,7 +98,8 @@ class Telling:
                 self.say(f"note: {self._file}:{done.number}: {text}")
 
     def _line(self, done: Painted) -> str:
-        from sdfast.cli.output import judged, seconds
+        from sdfast.cli.output import seconds
+        from sdfast.events import judged
 
         line = {"path": done.path, "key": done.key.hex(), "line": done.number}
         line |= done.job.record | {"device": done.device, "dtype": done.dtype}
