@@ -5,6 +5,7 @@
         JobError      2  a job or sampler key is unknown or out of range
         PresetError   2  a preset is missing, unreadable or holds such a key
         MetadataError 2  a picture carries no recipe, or one that cannot be read
+        RemoteError   5  pictures at a URL can be neither looked at nor written
       ModelError      3  weights are unknown, unreachable, broken or unsafe
       DeviceError     4  no such device, or too little memory on it
 
@@ -51,6 +52,12 @@ class PresetError(UsageError):
 
 class MetadataError(UsageError):
     """A picture carries no recipe, or one that cannot be read."""
+
+
+class RemoteError(UsageError):
+    """Pictures at a URL can be neither looked at nor written, for now."""
+
+    exit_code = 5
 
 
 class ModelError(SdfastError):

@@ -8,9 +8,12 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
 import numpy
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from sdfast.batch.store import carried_key
@@ -384,8 +387,6 @@ def test_a_terminal_counts_pictures_and_shows_no_rest_of_the_bar(here):
 
 
 def test_pictures_go_to_any_url(sdfast):
-    import fsspec
-
     Path("p.txt").write_text("a\nb\n")
     words = ("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "memory://far/{slug}.png")
     code, _, err = sdfast(*words)
@@ -404,6 +405,52 @@ def test_pictures_go_to_any_url(sdfast):
     code, _, err = sdfast(*words[:-1], "nothing://x/", "--manifest", "here/")
     assert code == 2
     assert "nothing" in err
+
+
+class Faulty(MemoryFileSystem):
+    """Files at `faulty://`, of which some cannot be looked at for now."""
+
+    protocol = "faulty"
+    store: ClassVar = {}
+    pseudo_dirs: ClassVar = [""]
+    fault: ClassVar = {}
+
+    def _open(self, path, mode="rb", **more):
+        for name, error in self.fault.items():
+            if path.endswith(name) and mode == "rb":
+                raise error
+        return super()._open(path, mode, **more)
+
+
+@pytest.fixture
+def faults():
+    """Names that cannot be looked at, each with the error that it raises."""
+    fsspec.register_implementation("faulty", Faulty, clobber=True)
+    yield Faulty.fault
+    Faulty.fault.clear()
+    Faulty.store.clear()
+
+
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), OSError(5, "cut off"), KeyError()])
+@pytest.mark.parametrize("manifest", ["here/", "new/"])
+def test_a_picture_that_cannot_be_looked_at_is_not_one_that_is_not_there(
+    sdfast, faults, manifest, error
+):
+    Path("p.txt").write_text("a\nb\nc\n")
+    words = ("batch", "p.txt", *QUICK[:-1], "faulty://far/{slug}.png", "--manifest")
+    assert sdfast(*words, "here/")[0] == 0
+    faults["b.png"] = error
+    for more in ((), ("--dry-run",)):
+        code, out, err = sdfast(*words, manifest, *more)
+        assert (code, out) == (5, "")
+        (told_of,) = (line for line in err.splitlines() if line.startswith("error: "))
+        assert told_of.startswith("error: cannot look at `faulty://far/b.png`: ")
+        assert "goes on once that is put right" in err
+        assert "failed" not in Path(manifest, "sdfast.jsonl").read_text()
+    faults.clear()
+    assert sdfast(*words, manifest)[:2] == (0, "")
+    Faulty.store.pop(next(path for path in Faulty.store if path.endswith("b.png")))
+    assert sdfast(*words, manifest)[:2] == (0, "faulty://far/b.png\n")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple, Protocol
 
+from sdfast.batch.events import GOES_ON
 from sdfast.batch.studio import Answer, Order, Setting, Studio
 from sdfast.errors import DeviceError, SdfastError
 
@@ -42,8 +43,7 @@ class Starts:
         """Raise DeviceError if so many in a row have failed that no other would come up."""
         self._false += 1
         if self._false >= _MOST_FALSE_STARTS:
-            hint = "the same command goes on once that is put right"
-            raise DeviceError(f"no worker can be started: {why}", hint)
+            raise DeviceError(f"no worker can be started: {why}", GOES_ON)
 
 
 class Crew(Protocol):

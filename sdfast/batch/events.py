@@ -66,9 +66,13 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class BrokeOff:
-    """Pictures can be written no more; the rest is left for another run."""
+    """Pictures can be written or looked for no more; the rest is left for another run."""
 
     error: SdfastError
+
+
+GOES_ON = "the same command goes on once that is put right"
+"""What to do where a run has ended before its time."""
 
 
 BatchEvent = Painted | Kept | Failed | Noted | BrokeOff

@@ -16,7 +16,7 @@ from sdfast.batch.sources import Sources
 from sdfast.batch.studio import Answer, Order, Picture
 from sdfast.batch.tasks import Task
 from sdfast.batch.window import Ready, Window
-from sdfast.errors import SdfastError, UsageError
+from sdfast.errors import RemoteError, SdfastError, UsageError
 from sdfast.events import judged
 from sdfast.job import Record
 from sdfast.naming import Exists
@@ -89,6 +89,8 @@ def _looked_for(task: Task, pictures: Pictures, sources: Sources) -> Ready | Kep
             if pictures.naming.exists is Exists.SKIP:
                 return Kept(task.key, task.number, place, own=False)
             raise exists_already(place)
+    except RemoteError:
+        raise
     except SdfastError as error:
         return Failed(task.key, task.number, error, before=False)
     return Ready(task, job, place)
@@ -107,6 +109,8 @@ def run(
                 shift.ends_here()
     except _PlaceError as error:
         yield BrokeOff(error.error)
+    except RemoteError as error:
+        yield BrokeOff(error)
 
 
 class _PlaceError(Exception):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from sdfast.errors import UsageError
+from sdfast.batch.events import GOES_ON
+from sdfast.errors import RemoteError, UsageError
 from sdfast.naming import Exists, unwritable
 from sdfast.png import keep
 from sdfast.wording import quoted
@@ -73,7 +74,10 @@ class Store(Protocol):
     """What a batch asks of it."""
 
     def key(self, place: Path, *, black: bool) -> bytes | None:
-        """The key of the job whose picture is there, as `carried_key` has it; else None."""
+        """The key of the job whose picture is there, as `carried_key` has it; else None.
+
+        Raises RemoteError if that cannot be seen.
+        """
         ...
 
     def taken(self, place: Path) -> bool: ...
@@ -103,6 +107,7 @@ class Store(Protocol):
     def remembered(self, path: str) -> Path: ...
 
 
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
@@ -172,14 +177,16 @@ class Remote:
         try:
             with self.files.open(self._path(place), "rb") as file:
                 return _key_in(file, black)
-        except Exception:  # each file system raises what its library does; the picture is not there
+        except _ABSENT:
             return None
+        except Exception as error:  # each file system raises what its library does
+            raise _unreachable("look at", self.shown(place), error) from error
 
     def taken(self, place: Path) -> bool:
         try:
             return bool(self.files.exists(self._path(place)))
         except Exception as error:
-            raise _unreachable(self.shown(place), error) from error
+            raise _unreachable("look at", self.shown(place), error) from error
 
     def keep(self, data: bytes, place: Path, draft: str, *, over: bool) -> bool:
         path = self._path(place)
@@ -189,14 +196,14 @@ class Remote:
             self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
             self.files.pipe_file(path, data)
         except Exception as error:
-            raise _unreachable(self.shown(place), error) from error
+            raise _unreachable("write", self.shown(place), error) from error
         return True
 
     def clear(self, drafts: str) -> None:
         pass  # there are none
 
     def is_lost(self, error: UsageError) -> bool:
-        return True
+        return isinstance(error, RemoteError)
 
     def shown(self, place: Path) -> str:
         return f"{self.url}/{place.as_posix()}"
@@ -208,9 +215,12 @@ class Remote:
         return Path(path)
 
 
-def _unreachable(url: str, error: Exception) -> UsageError:
-    why = " ".join(str(error).split())[:200] or type(error).__name__
-    return UsageError(f"cannot write {quoted(url)}: {why}")
+def _unreachable(what: str, url: str, error: Exception) -> RemoteError:
+    return RemoteError(f"cannot {what} {quoted(url)}: {_first_line(error)}", GOES_ON)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def open_store(out: str | None) -> tuple[Store, str | None]:
@@ -225,7 +235,7 @@ def open_store(out: str | None) -> tuple[Store, str | None]:
 
         files, base = cast("Any", fsspec).core.url_to_fs(url)
     except Exception as error:  # an unknown protocol, or one whose package is not installed
-        raise _unreachable(out, error) from error
+        raise UsageError(f"cannot write {quoted(out)}: {_first_line(error)}") from error
     return Remote(url, files, str(base).rstrip("/")), template or None
 
 

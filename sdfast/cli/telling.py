@@ -122,6 +122,8 @@ class Telling:
 
     def end(self) -> None:
         """What has come of it all."""
+        from sdfast.batch.events import GOES_ON
+
         for complaint, times in self._complaints.items():
             if times > _MOST_ALIKE:
                 say_error(f"{times - _MOST_ALIKE} more: {complaint}")
@@ -129,7 +131,7 @@ class Telling:
         pace = f", {spent / self.painted:.2f} s a picture" if self.painted and self._total else ""
         self.say(f"{self.painted} painted{pace}; {self.kept} there before, {self.failed} failed")
         if self.broke_off is not None:
-            say_error(str(self.broke_off), "the same command goes on once that is put right")
+            say_error(str(self.broke_off), GOES_ON)
         elif self.failed:
             jobs = "1 job has" if self.failed == 1 else f"{self.failed} jobs have"
             say_error(f"{jobs} failed; {self._manifest} says why", "--retry-failed tries again")
