@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
-from datetime import datetime
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from sdfast.cli import flags, remarks
-from sdfast.cli.complaint import say_error
+from sdfast.cli.batching import hired, list_missing, paint_missing
 from sdfast.cli.model import find_model
 from sdfast.cli.output import policy
 from sdfast.cli.telling import Telling
-
-if TYPE_CHECKING:
-    from sdfast.batch.crew import Crew
-    from sdfast.batch.lines import Broken
-    from sdfast.batch.pictures import Naming
-    from sdfast.batch.run import Rules
-    from sdfast.batch.sources import Sources
-    from sdfast.batch.studio import Setting
-    from sdfast.batch.tasks import Task
-
-_SOME_FAILED, _INTERRUPTED = 5, 130
-"""Exit codes."""
 
 
 def batch(
@@ -203,122 +186,15 @@ def batch(
         tasks = read_tasks(records, beneath)
         sources = Sources(config.aliases, offline, fetch=not dry_run, safety=not no_safety)
         if dry_run:
-            return _dry_run(tasks, home, naming, sources, rules)
+            return list_missing(tasks, home, naming, sources, rules)
         if found and not no_safety and (remark := remarks.unchecked(found)):
             say(f"note: {remark}")
         how = (offline, config.aliases, batch_size, not no_metadata, vram, not no_safety)
         setting = Setting(device, dtype, *how)
-        hire = partial(_crew, setting, gpus, ray, cpus_per_worker)
+        hire = partial(hired, setting, gpus, ray, cpus_per_worker)
         telling = Telling(file, as_json, quiet, no_color)
-        return _run(tasks, home, naming, sources, rules, stop, hire, telling)
+        return paint_missing(tasks, home, naming, sources, rules, stop, hire, telling)
 
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _dry_run(
-    tasks: Iterator[Task | Broken | None],
-    home: Path,
-    naming: Naming,
-    sources: Sources,
-    rules: Rules,
-) -> int:
-    """Print the jobs that are missing, and say what is wrong with others."""
-    from sdfast.batch.events import Failed
-    from sdfast.batch.manifest import known
-    from sdfast.batch.run import missing
-    from sdfast.batch.window import Ready
-
-    failed = False
-    pictures = naming.pictures(datetime.now())
-    events = missing(tasks, known(home, naming.store, black=naming.black), pictures, sources, rules)
-    left = rules.limit
-    for event in events:
-        if isinstance(event, Failed) and not event.before:
-            failed = True
-            say_error(f"line {event.number}: {event.error}", event.error.hint)
-        elif isinstance(event, Ready):
-            said = {"key": event.task.key.hex(), **event.job.record}
-            print(json.dumps(said, ensure_ascii=False))
-            left = None if left is None else left - 1
-        if left == 0 or (failed and rules.fail_fast):
-            break
-    return _SOME_FAILED if failed else 0
-
-
-def _run(
-    tasks: Iterator[Task | Broken | None],
-    home: Path,
-    naming: Naming,
-    sources: Sources,
-    rules: Rules,
-    stop: threading.Event,
-    hire: Callable[[], Crew],
-    telling: Telling,
-) -> int:
-    from sdfast.batch.manifest import known, mark_of, open_manifest
-    from sdfast.batch.run import Books, run
-
-    with ExitStack() as stack:
-        manifest = stack.enter_context(closing(open_manifest(home, rules.shard)))
-        for tag in manifest.tags:
-            naming.store.clear(f".{tag}{mark_of(home, naming.store)}+*.tmp")
-        books = Books(
-            manifest,
-            known(home, naming.store, black=naming.black),
-            naming.pictures(manifest.begun),
-            sources,
-        )
-        stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
-        telling.begin(manifest.path, books.known, sources, rules.shard.share(naming.count))
-        crew = stack.enter_context(closing(hire()))
-        stack.enter_context(_signals(stop, telling.say))
-        for event in telling.drawn(run(tasks, books, crew, rules, stop), rules.limit):
-            telling.tell(event)
-        broken_off = stop.is_set() or telling.broke_off or (rules.fail_fast and telling.failed)
-        if not broken_off and rules.limit is None:
-            manifest.end()
-    telling.end()
-    if stop.is_set():
-        return _INTERRUPTED
-    return _SOME_FAILED if telling.failed or telling.broke_off else 0
-
-
-def _crew(setting: Setting, gpus: str | None, ray: str | None, cpus: float) -> Crew:
-    """Who paints: this process, a process for each device, or a cluster's workers."""
-    from sdfast.batch.crew import Alone, Processes, devices_of
-
-    if ray is not None:
-        from sdfast.batch.cluster import Cluster
-
-        return Cluster(setting, ray, cpus)
-    if gpus is not None:
-        return Processes(setting, devices_of(gpus))
-    return Alone(setting)
-
-
-@contextmanager
-def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[None]:
-    """The first SIGINT or SIGTERM lets what is in hand be finished, the second ends at once."""
-
-    def heard(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        with suppress(RuntimeError):  # stderr was being written to just now
-            say("finishing what is in hand; once more ends at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {
-        number: signal.signal(number, heard)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
