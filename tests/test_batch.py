@@ -415,16 +415,23 @@ class Faulty(MemoryFileSystem):
     pseudo_dirs: ClassVar = [""]
     fault: ClassVar = {}
 
+    def _look(self, how, path):
+        if error := self.fault.get((how, path.rpartition("/")[2])):
+            raise error
+
     def _open(self, path, mode="rb", **more):
-        for name, error in self.fault.items():
-            if path.endswith(name) and mode == "rb":
-                raise error
+        if mode == "rb":
+            self._look("open", path)
         return super()._open(path, mode, **more)
+
+    def info(self, path, **more):
+        self._look("info", path)
+        return super().info(path, **more)
 
 
 @pytest.fixture
 def faults():
-    """Names that cannot be looked at, each with the error that it raises."""
+    """Names that cannot be opened or asked about, each with the error that it raises."""
     fsspec.register_implementation("faulty", Faulty, clobber=True)
     yield Faulty.fault
     Faulty.fault.clear()
@@ -439,7 +446,7 @@ def test_a_picture_that_cannot_be_looked_at_is_not_one_that_is_not_there(
     Path("p.txt").write_text("a\nb\nc\n")
     words = ("batch", "p.txt", *QUICK[:-1], "faulty://far/{slug}.png", "--manifest")
     assert sdfast(*words, "here/")[0] == 0
-    faults["b.png"] = error
+    faults["open", "b.png"] = error
     for more in ((), ("--dry-run",)):
         code, out, err = sdfast(*words, manifest, *more)
         assert (code, out) == (5, "")
@@ -451,6 +458,21 @@ def test_a_picture_that_cannot_be_looked_at_is_not_one_that_is_not_there(
     assert sdfast(*words, manifest)[:2] == (0, "")
     Faulty.store.pop(next(path for path in Faulty.store if path.endswith("b.png")))
     assert sdfast(*words, manifest)[:2] == (0, "faulty://far/b.png\n")
+
+
+def test_another_picture_that_cannot_be_asked_about_is_not_painted_over(sdfast, faults):
+    Path("p.txt").write_text("a\n")
+    files = fsspec.filesystem("faulty")
+    files.pipe_file("faulty://far/a.png", b"another")
+    faults["info", "a.png"] = TimeoutError("no answer")
+    words = ("batch", "p.txt", *QUICK[:-1], "faulty://far/{slug}.png", "--manifest", "here/")
+    for exists in ("rename", "skip"):
+        code, out, err = sdfast(*words, "--exists", exists)
+        assert (code, out) == (5, "")
+        assert "cannot look at `faulty://far/a.png`: no answer" in err
+    faults.clear()
+    assert sdfast(*words, "--exists", "skip")[:2] == (0, "")
+    assert files.cat_file("faulty://far/a.png") == b"another"
 
 
 @pytest.mark.parametrize(

@@ -184,15 +184,18 @@ class Remote:
 
     def taken(self, place: Path) -> bool:
         try:
-            return bool(self.files.exists(self._path(place)))
+            self.files.info(self._path(place))  # `exists` takes any fault for an absence
+        except _ABSENT:
+            return False
         except Exception as error:
             raise _unreachable("look at", self.shown(place), error) from error
+        return True
 
     def keep(self, data: bytes, place: Path, draft: str, *, over: bool) -> bool:
+        if not over and self.taken(place):
+            return False
         path = self._path(place)
         try:
-            if not over and self.files.exists(path):
-                return False
             self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
             self.files.pipe_file(path, data)
         except Exception as error:
