@@ -192,6 +192,68 @@ def test_a_convolution_with_a_middle_is_the_product_of_three(small, tmp_path):
     torch.testing.assert_close(said(changed), said(by_hand), rtol=0, atol=1e-4)
 
 
+def blocks(one, two):
+    """A Kronecker product, put together block by block."""
+    return torch.cat([torch.cat([x * two for x in row], 1) for row in one])
+
+
+def through(a, b, middle):
+    """Each tap of a kernel by itself: a [rank, out], b [rank, in], a middle [rank, rank, 3, 3]."""
+    taps = [[a.T @ middle[:, :, i, j] @ b for j in range(3)] for i in range(3)]
+    return torch.stack([torch.stack(row, -1) for row in taps], -2).flatten(1)
+
+
+def lycoris(out, inside, kernel):
+    """Tensors as LyCORIS has them for a layer, by their kind, what they mean, and alpha's divisor.
+
+    `out` and `inside` are multiples of 4.
+    """
+    torch.manual_seed(7)
+    taps = kernel[0] * kernel[1] if kernel else 1
+    names = {f"hada_{k}_{h}": None for k in ("w1", "w2") for h in "ab"}
+    loha = {n: torch.randn(*((out, 2) if n[-1] == "a" else (2, inside * taps))) for n in names}
+    a, b, c, d = loha.values()
+    yield loha, (a @ b) * (c @ d), 2
+    one, whole = torch.randn(4, 2), torch.randn(out // 4, inside // 2, *kernel)
+    yield {"lokr_w1": one, "lokr_w2": whole}, blocks(one, whole.flatten(1)), None
+    up, down = torch.randn(out // 4, 3), torch.randn(3, inside // 2 * taps)
+    half = {"lokr_w2_a": up, "lokr_w2_b": down}
+    yield {"lokr_w1": one, **half}, blocks(one, up @ down), 3
+    left, right = torch.randn(4, 3), torch.randn(3, 2)
+    both = {"lokr_w1_a": left, "lokr_w1_b": right, **half}
+    yield both, blocks(left @ right, up @ down), 3
+    if kernel:
+        mid = torch.randn(2, 2, 2, *kernel)
+        a, b, c, d = (torch.randn(2, n) for n in (out, inside, out, inside))
+        three = dict(zip(names, (a, b, c, d), strict=True))
+        three |= {"hada_t1": mid[0], "hada_t2": mid[1]}
+        yield three, through(a, b, mid[0]) * through(c, d, mid[1]), 2
+        a, b = torch.randn(2, out // 4), torch.randn(2, inside // 2)
+        three = {"lokr_w1": one, "lokr_w2_a": a, "lokr_w2_b": b, "lokr_t2": mid[0]}
+        yield three, blocks(one, through(a, b, mid[0])), 2
+
+
+@pytest.mark.parametrize("layer", [f"{BLOCK}attn1.to_k", "mid_block.resnets.0.conv2"])
+def test_lohas_and_lokrs_are_what_their_papers_say(small, tmp_path, layer):
+    key = f"{layer}.weight"
+    weights = tensors(small, "unet")
+    out, inside, *kernel = weights[key].shape
+    name = f"lora_unet_{layer.replace('.', '_')}"
+    merged = shutil.copytree(small, tmp_path / "merged")
+    kinds = list(lycoris(out, inside, kernel))
+    assert len(kinds) == (6 if kernel else 4)
+    for parts, delta, rank in kinds:
+        file = {f"{name}.{role}": tensor for role, tensor in parts.items()}
+        save_file(file | {f"{name}.alpha": torch.tensor(ALPHA)}, tmp_path / "l.safetensors")
+        factor = 0.1 * (ALPHA / rank if rank else 1)
+        changed = weights | {key: weights[key] + factor * delta.view(weights[key].shape)}
+        save_file(changed, merged / FILES["unet"], {"format": "pt"})
+        got = said(load_model(str(small), device="cpu", lora=[f"{tmp_path}/l.safetensors:0.1"]))
+        by_hand = said(load_model(str(merged), device="cpu"))
+        torch.testing.assert_close(got, by_hand, rtol=0, atol=1e-4)
+        assert (by_hand - said(load_model(str(small), device="cpu"))).abs().max() > 1e-3
+
+
 @pytest.fixture(scope="module")
 def xl(tmp_path_factory):
     return write_both(tmp_path_factory.mktemp("xl"), "sdxl")
@@ -249,6 +311,23 @@ def test_kohyas_names_for_xl_fit_a_folder_and_a_file(xl, tmp_path, which):
         (
             dict(zip(kohya("unet", LAYERS["unet"][0])[:2], torch.zeros(2, 3, 3), strict=True)),
             "of another shape",
+        ),
+        (
+            {
+                kohya("unet", LAYERS["unet"][0])[0]: torch.zeros(0, 16),
+                kohya("unet", LAYERS["unet"][0])[1]: torch.zeros(16, 0),
+            },
+            "of another shape",
+        ),
+        ({"lora_unet_conv_in.hada_w1_a": torch.zeros(16, 2)}, "lacks its other half"),
+        ({"lora_unet_conv_in.lokr_w1": torch.zeros(2, 2)}, "lacks its other half"),
+        (
+            {f"lora_unet_conv_in.lokr_w{k}": torch.zeros(2, 2) for k in "12"},
+            "`lora_unet_conv_in.lokr_w1` is of another shape",
+        ),
+        (
+            {f"lora_unet_conv_in.{r}": torch.zeros(2, 2) for r in ("lokr_w1", "hada_w1_a")},
+            "is of another shape",
         ),
         (
             {
@@ -333,8 +412,8 @@ def gen(monkeypatch, *words):
     [
         ("lora_unet_mid_block.dora_scale", "a DoRA"),
         ("unet.mid_block.to_k.lora_magnitude_vector", "a DoRA"),
-        ("lora_unet_mid_block.hada_w1_a", "a LoHa"),
-        ("lora_unet_mid_block.lokr_w2", "a LoKr"),
+        ("base_model.model.conv_in.hada_w1_a", "a LoHa or LoKr that peft wrote"),
+        ("lora_unet_mid_block.oft_blocks", "an OFT"),
         ("lora_unet_mid_block.diff", "a whole difference"),
     ],
 )
@@ -345,8 +424,9 @@ def test_gen_refuses_other_changes_than_loras_by_their_kind(
     save_file({tensor: torch.zeros(3)}, path)
     code, out, err = gen(monkeypatch, "fog", "-m", str(small), "--lora", str(path))
     assert (code, out) == (3, "")
-    wanted = f"error: `{path}`: `{tensor}` is of {kind}, and only LoRAs are added"
-    assert err.splitlines()[-1] == wanted
+    *_, complaint, hint = err.splitlines()
+    assert complaint == f"error: `{path}`: `{tensor}` is of {kind}, which is not read"
+    assert hint == "hint: LoRA, LoHa and LoKr are"
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,9 @@ ModelName = Annotated[
 Lora = Annotated[
     list[str] | None,
     typer.Option(
-        "--lora", metavar="FILE[:SCALE]", help="Change the weights by a LoRA; may be repeated."
+        "--lora",
+        metavar="FILE[:SCALE]",
+        help="Change the weights by a LoRA, LoHa or LoKr; may be repeated.",
     ),
 ]
 Embedding = Annotated[
