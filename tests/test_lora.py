@@ -21,6 +21,7 @@ from sdfast.fields import scaled
 from sdfast.models import load_model
 from sdfast.models.dressed import dressed
 from sdfast.models.find import find
+from sdfast.models.lora_kinds import fits
 from sdfast.solver.walk import trajectory
 from sdfast.warm.greeting import holding, stamp
 
@@ -252,6 +253,28 @@ def test_lohas_and_lokrs_are_what_their_papers_say(small, tmp_path, layer):
         by_hand = said(load_model(str(merged), device="cpu"))
         torch.testing.assert_close(got, by_hand, rtol=0, atol=1e-4)
         assert (by_hand - said(load_model(str(small), device="cpu"))).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shapes", "weight"),
+    [
+        ({"up": (4, 2), "down": (3, 6)}, (4, 6)),
+        ({"up": (4, 0), "down": (0, 6)}, (4, 6)),
+        ({"up": (4,), "down": (4, 6)}, (4, 6)),
+        ({"up": (4, 2), "mid": (2, 3, 3, 3), "down": (2, 6)}, (4, 6, 3, 3)),
+        ({"up": (4, 2), "mid": (2, 2), "down": (2, 6)}, (4, 6)),
+        (dict.fromkeys(("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), (2, 2)), (2, 3)),
+        (
+            {"hada_w1_a": (4, 2), "hada_w1_b": (2, 6), "hada_w2_a": (6, 2), "hada_w2_b": (2, 4)},
+            (4, 6),
+        ),
+        ({"lokr_w1": (2, 2), "lokr_w2": (2, 2)}, (4, 6)),
+        ({"lokr_w1": (2,), "lokr_w2": (2, 6)}, (4, 6)),
+        ({"lokr_w1": (2, 2), "up": (4, 2), "down": (2, 6)}, (4, 6)),
+    ],
+)
+def test_tensors_that_do_not_fit_each_other_fit_no_weight(shapes, weight):
+    assert not fits(shapes, [*weight])
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,41 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Tensors = Mapping[str, Tensor]
-"""The tensors of one layer by their roles: `up`, `hada_w1_a`, ..."""
-
 ROLES = (
     *(f"hada_{role}" for role in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
     *(f"lokr_{role}" for role in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")),
 )
 """What LyCORIS calls its tensors, each at the end of a name."""
+
+
+class _Factor(NamedTuple):
+    """A matrix as the roles of its tensors: a @ b, a @ middle @ b, or one as a whole."""
+
+    a: str
+    b: str
+    middle: str = ""
+    whole: str = ""
+    turned: bool = False
+    """With a middle, a is [rank, out]."""
+
+
+_FACTORS = {
+    "lora": (_Factor("up", "down", "mid"),),
+    "hada": (
+        _Factor("hada_w1_a", "hada_w1_b", "hada_t1", turned=True),
+        _Factor("hada_w2_a", "hada_w2_b", "hada_t2", turned=True),
+    ),
+    "lokr": (
+        _Factor("lokr_w1_a", "lokr_w1_b", whole="lokr_w1"),
+        _Factor("lokr_w2_a", "lokr_w2_b", "lokr_t2", whole="lokr_w2", turned=True),
+    ),
+}
+
+_COMBINED: dict[str, Callable[..., Tensor]] = {
+    "lora": Tensor.contiguous,
+    "hada": torch.mul,
+    "lokr": torch.kron,
+}
 
 
 class Delta(NamedTuple):
@@ -33,52 +60,61 @@ class Delta(NamedTuple):
     """What alpha is divided by; None if nothing is: there is no product in it."""
 
 
-def delta_of(tensors: Tensors) -> Delta:
-    """Raises KeyError where a tensor is missing, and whatever torch does where shapes disagree."""
-    kinds = {role[:4] if role in ROLES else "lora" for role in tensors if role != "alpha"}
-    (kind,) = kinds or {"lora"}
-    return _KINDS[kind](tensors)
+def delta_of(tensors: Mapping[str, Tensor]) -> Delta:
+    """Of tensors by their roles, `up`, `hada_w1_a`, ..., that fit each other."""
+    kind = _kind(tensors)
+    whole = _COMBINED[kind](*(_matrix(factor, tensors) for factor in _FACTORS[kind]))
+    ranks = [tensors[f.b].shape[0] for f in _FACTORS[kind] if f.b in tensors]
+    return Delta(whole, ranks[-1] if ranks else None)
 
 
-def fits(shapes: Mapping[str, Iterable[int]], weight: list[int]) -> bool:
-    """Whether tensors of these shapes change a weight of that one. Raises KeyError."""
+def fits(shapes: Mapping[str, tuple[int, ...]], weight: list[int]) -> bool:
+    """Whether tensors of these shapes change a weight of that one. KeyError if one is missing."""
     try:
-        bare = {role: torch.empty([*shape], device="meta") for role, shape in shapes.items()}
-        whole, rank = delta_of(bare)
-    except (RuntimeError, ValueError, IndexError, TypeError, OverflowError):
+        kind = _kind(shapes)
+        one, *more = (_shape(factor, shapes) for factor in _FACTORS[kind])
+    except ValueError:
         return False
-    return whole.shape[0] == weight[0] and whole.numel() == prod(weight) and rank != 0
+    if kind == "lokr":
+        one = one[0] * more[0][0], one[1] * more[0][1]
+    elif more and more[0] != one:
+        return False
+    return one == _flat(weight)
 
 
-def _lora(tensors: Tensors) -> Delta:
-    up, down = tensors["up"].flatten(1), tensors["down"].flatten(1)
-    whole = _through(up, tensors["mid"], down) if "mid" in tensors else up @ down
-    return Delta(whole, up.shape[1])
+def _kind(roles: Iterable[str]) -> str:
+    """The kind that all the roles are of. Raises ValueError if they are of several."""
+    (kind,) = {r[:4] if r in ROLES else "lora" for r in roles if r != "alpha"} or {"lora"}
+    return kind
 
 
-def _loha(tensors: Tensors) -> Delta:
-    one, two = (_product(tensors, f"hada_w{k}", f"hada_t{k}") for k in (1, 2))
-    return Delta(one * two, tensors["hada_w1_b"].shape[0])
+def _matrix(factor: _Factor, tensors: Mapping[str, Tensor]) -> Tensor:
+    if factor.whole in tensors:
+        return tensors[factor.whole].flatten(1)
+    a, b = tensors[factor.a].flatten(1), tensors[factor.b].flatten(1)
+    if factor.middle not in tensors:
+        return a @ b
+    a = a.T if factor.turned else a
+    return torch.einsum("or,rshw,si->oihw", a, tensors[factor.middle], b).flatten(1)
 
 
-def _lokr(tensors: Tensors) -> Delta:
-    one, two = (
-        tensors[w].flatten(1) if w in tensors else _product(tensors, w, t)
-        for w, t in (("lokr_w1", ""), ("lokr_w2", "lokr_t2"))
-    )
-    of_product = next((tensors[w] for w in ("lokr_w2_b", "lokr_w1_b") if w in tensors), None)
-    return Delta(torch.kron(one, two), None if of_product is None else of_product.shape[0])
+def _shape(factor: _Factor, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
+    """What `_matrix` is of. Raises ValueError if the shapes do not fit each other."""
+    if factor.whole in shapes:
+        return _flat(shapes[factor.whole])
+    (out, left), (right, into) = _flat(shapes[factor.a]), _flat(shapes[factor.b])
+    taps = 1
+    if factor.middle in shapes:
+        out, left = (left, out) if factor.turned else (out, left)
+        *ranks, height, width = shapes[factor.middle]
+        left, right = (right, right) if ranks == [left, right] else (0, 0)
+        taps = height * width
+    if left != right or not left:
+        raise ValueError
+    return out, into * taps
 
 
-_KINDS: dict[str, Callable[[Tensors], Delta]] = {"lora": _lora, "hada": _loha, "lokr": _lokr}
-
-
-def _product(tensors: Tensors, name: str, middle: str) -> Tensor:
-    """a @ b, where there is a middle with a [rank, out] and b [rank, in]."""
-    a, b = tensors[f"{name}_a"], tensors[f"{name}_b"].flatten(1)
-    return _through(a.T, tensors[middle], b) if middle in tensors else a @ b
-
-
-def _through(out: Tensor, middle: Tensor, into: Tensor) -> Tensor:
-    """[o, r] by [r, s, height, width] by [s, i], as [o, i * height * width]."""
-    return torch.einsum("or,rskl,si->oikl", out, middle, into).flatten(1)
+def _flat(shape: Iterable[int]) -> tuple[int, int]:
+    """Raises ValueError for a shape of fewer than two sides."""
+    out, into, *more = shape
+    return out, prod([into, *more])
