@@ -229,9 +229,12 @@ def test_no_safety_fetches_no_checker_and_the_next_picture_does(
     hub.has(checked)
     assert run(*asked, "--no-safety")[0] == 0
     assert run(*asked, "--dry-run")[0] == 0
-    code, out, err = run(*asked, "--offline")
-    assert (code, hub.asked()) == (0, [])
-    assert "names a safety checker and has no safetensors of it; none is asked" in err
+    for environment, flags in ((False, ["--offline"]), (True, [])):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", environment)
+        code, out, err = run(*asked, *flags)
+        assert (code, hub.asked()) == (0, [])
+        assert "names a safety checker and has no safetensors of it; none is asked" in err
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     code, out, err = run(*asked)
     assert code == 0, err
     assert "note: some/model lacks its safety checker; --no-safety paints without it" in err
