@@ -152,6 +152,15 @@ def test_what_has_failed_is_tried_again_if_asked(sdfast, small):
     assert sdfast("batch", "p.jsonl", *QUICK)[0] == 0
 
 
+def test_a_broken_line_that_is_tried_again_is_told_again(sdfast):
+    Path("p.jsonl").write_text('{"prompt\n')
+    for words, told_again in (((), True), ((), False), (("--retry-failed",), True)):
+        code, out, _ = sdfast("batch", "p.jsonl", *QUICK, "--json", *words)
+        assert code == 5
+        assert ("is not JSON" in out) == told_again
+    assert sdfast("batch", "p.jsonl", *QUICK, "--dry-run", "--retry-failed")[0] == 5
+
+
 def test_a_job_that_failed_once_and_was_painted_has_not_failed(sdfast, small):
     Path("p.jsonl").write_text('{"prompt": "a", "seed": 1, "model": "./late"}\n')
     sdfast("batch", "p.jsonl", *QUICK)
@@ -487,7 +496,7 @@ def test_another_picture_that_cannot_be_asked_about_is_not_painted_over(sdfast, 
         (["p.txt", "-s", "0"], 2, "steps"),
         (["p.txt", "-m", "tinny"], 3, "did you mean `tiny`"),
         (["p.txt", "--device", "cuda:99"], 4, "cuda:99"),
-        (["p.txt", "--gpus", "7"], 4, "cuda:7"),
+        (["p.txt", "--gpus", "7"], 4, "--gpus all"),
         (["p.txt", "--gpus", "all", "--ray", "auto"], 2, "--ray"),
         (["p.txt", "--batch-size", "0"], 2, "batch-size"),
         (["p.txt", "--exists", "maybe"], 2, "maybe"),

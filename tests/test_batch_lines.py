@@ -52,6 +52,7 @@ def test_a_file_is_read_as_its_first_line_looks(text, records):
     ("text", "says"),
     [
         (b"ok\n\xff\xfe\nok\n", "UTF-8"),
+        (b"ok\n" + "no".encode("utf-16-le") + b"\nok\n", "UTF-8"),
         (b"ok\n" + b"x" * (2**20 + 9) + b"\nok\n", "longer than 1 MiB"),
         (b'{"prompt": "a"}\n{"prompt"\n{"prompt": "b"}\n', "not JSON"),
         (b'{"prompt": "a"}\n[1]\n{"prompt": "b"}\n', "no JSON object"),
@@ -78,6 +79,8 @@ def test_a_header_that_names_no_key_is_refused_before_anything_is_painted():
 
 def test_a_format_is_named_or_shown_by_the_ending():
     assert form_of("a.CSV", None) is Form.CSV
+    assert form_of("a.tsv", None) is Form.CSV
+    assert form_of("a.json", None) is Form.JSONL
     assert form_of("a.csv", "txt") is Form.TXT
     assert form_of("a", None) is None
     with pytest.raises(UsageError, match="yaml"):

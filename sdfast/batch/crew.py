@@ -205,5 +205,8 @@ def devices_of(gpus: str) -> list[str]:
         return [f"cuda:{k}" for k in range(torch.cuda.device_count())] or [str(pick_device())]
     names = [f"cuda:{one}" if one.isdecimal() else one for one in gpus.replace(" ", "").split(",")]
     for name in names:
-        pick_device(name)
+        try:
+            pick_device(name)
+        except DeviceError as error:
+            raise DeviceError(str(error), "`--gpus all` takes those that are there") from error
     return names

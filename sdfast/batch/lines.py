@@ -41,7 +41,9 @@ _ENDINGS = {
     ".txt": Form.TXT,
     ".jsonl": Form.JSONL,
     ".ndjson": Form.JSONL,
+    ".json": Form.JSONL,
     ".csv": Form.CSV,
+    ".tsv": Form.CSV,
 }
 
 
@@ -96,13 +98,18 @@ def _texts(blocks: Iterable[bytes]) -> Iterator[Text | Broken | None]:
         number += 1
         if len(raw) > _LONGEST:
             yield broken(number, raw, f"is longer than {_LONGEST // 2**20} MiB")
+        elif (text := _decoded(raw, "utf-8-sig" if number == 1 else "utf-8")) is None:
+            yield broken(number, raw, "is not UTF-8 text", "save the file as UTF-8")
         else:
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                yield broken(number, raw, "is not UTF-8 text")
-            else:
-                yield Text(number, text.rstrip("\r"))
+            yield Text(number, text.rstrip("\r"))
+
+
+def _decoded(raw: bytes, encoding: str) -> str | None:
+    """None for other text: UTF-16, as Windows has it, would pass for UTF-8 full of zeros."""
+    try:
+        return None if b"\0" in raw else raw.decode(encoding)
+    except UnicodeDecodeError:
+        return None
 
 
 def _split(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
@@ -149,6 +156,9 @@ def _objects(texts: Iterable[Text | Broken | None]) -> Iterator[Line | Broken | 
             yield _object(text)
 
 
+_SUCH_AS = 'a line is {"prompt": "a cat", "seed": 1}'
+
+
 def _object(text: Text) -> Line | Broken:
     raw = text.text.encode()
     try:
@@ -156,9 +166,9 @@ def _object(text: Text) -> Line | Broken:
     except JobError as error:
         return broken(text.number, raw, str(error))
     except (ValueError, RecursionError):
-        return broken(text.number, raw, "is not JSON", 'a line is {"prompt": "a cat", "seed": 1}')
+        return broken(text.number, raw, "is not JSON", _SUCH_AS)
     if not isinstance(found, dict):
-        return broken(text.number, raw, "is no JSON object")
+        return broken(text.number, raw, "is no JSON object", _SUCH_AS)
     return Line(text.number, cast("Record", found))
 
 

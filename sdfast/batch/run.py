@@ -62,7 +62,8 @@ def missing(
                 yield None
             case Broken(number, error, key):
                 if rules.shard.has(number):
-                    yield Failed(key, number, error, before=key in known.failed)
+                    before = key in known.failed and not rules.retry_failed
+                    yield Failed(key, number, error, before=before)
             case Task(key, _, number, index):
                 if not rules.shard.has(index):
                     continue

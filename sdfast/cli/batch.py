@@ -98,7 +98,7 @@ def batch(
     cpus_per_worker: Annotated[
         float,
         typer.Option(
-            "--cpus-per-worker", min=0.01, metavar="N", help="Of a Ray cluster without GPUs. [1]"
+            "--cpus-per-worker", min=0.01, metavar="N", help="Of a Ray cluster without GPUs."
         ),
     ] = 1.0,
     no_metadata: Annotated[
