@@ -47,7 +47,10 @@ class Model(Protocol):
     def look(self, picture: Image) -> Tensor: ...
     def hole(self, picture: Image, mask: Image) -> Tensor | None: ...
     def noise(self, seed: int, size: tuple[int, int]) -> Tensor: ...
-    def predict(self, x: Tensor, t: float, context: Any) -> Tensor: ...
+    def predict(self, x: Tensor, t: float, context: Any) -> Tensor:
+        """One row for each of the context, which may have twice as many as x: x is repeated."""
+        ...
+
     def decode(self, x: Tensor) -> tuple[Image, bool, int]: ...
     def is_unsafe(self, picture: Image) -> bool | None: ...
 
@@ -189,6 +192,7 @@ def _walk(model: Model, read: Sequence[_Read], ground: _Ground | None) -> Iterat
         joined(away) if away else None,
         job.guidance,
         _times(job.guidance_interval, model.schedule),
+        repeats=True,
     )
     noise = torch.cat([model.noise(job.seed, size) for job in jobs])
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
@@ -245,7 +249,7 @@ def _times(
 def guided(model: Model, prompted: Words, plain: Words | None, scale: float) -> Network:
     """The model as the solver sees it, guided if there is something to guide away from."""
     away = None if plain is None else plain.states
-    return classifier_free(model.predict, prompted.states, away, scale)
+    return classifier_free(model.predict, prompted.states, away, scale, repeats=True)
 
 
 def _not_finite() -> ModelError:

@@ -53,7 +53,7 @@ class Grey:
 
     def predict(self, x, t, context):
         self.asked.append((t, len(x), len(context)))
-        return torch.zeros_like(x) + context / 8
+        return torch.zeros_like(x).repeat(len(context) // len(x), 1, 1, 1) + context / 8
 
     def decode(self, x):
         return Image.new("L", (64, 64), round(255 * x.mean().item())), False, 1
@@ -115,11 +115,11 @@ def test_a_caller_that_lingers_before_the_decoding_is_not_counted_in_it():
     assert next(events).times.total < 0.2
 
 
-@pytest.mark.parametrize(("guidance", "batch"), [(1, 1), (0, 2), (1.5, 2), (7.5, 2)])
-def test_guidance_of_one_asks_for_one_and_every_other_scale_for_both_in_one_call(guidance, batch):
+@pytest.mark.parametrize(("guidance", "prompts"), [(1, 1), (0, 2), (1.5, 2), (7.5, 2)])
+def test_guidance_of_one_asks_for_one_and_every_other_scale_for_both_in_one_call(guidance, prompts):
     model = Grey()
     list(generate(model, a_job(4, guidance=guidance)))
-    assert [asked[1:] for asked in model.asked] == [(batch, batch)] * 4
+    assert [asked[1:] for asked in model.asked] == [(1, prompts)] * 4
 
 
 def test_guidance_goes_from_the_negative_through_the_prompt_and_beyond():
@@ -172,7 +172,7 @@ def test_pictures_painted_together_share_their_calls():
     model = Grey()
     jobs = [Job(prompt="a", seed=n, sampler=Sampler(steps=4)) for n in range(3)]
     events = list(generate_together(model, jobs))
-    assert [(rows, told) for _, rows, told in model.asked] == [(6, 6)] * 4
+    assert [(rows, told) for _, rows, told in model.asked] == [(3, 6)] * 4
     assert [e.index for e in events if isinstance(e, Stepped)] == [1, 2, 3, 4]
     assert [e.job.seed for e in events if isinstance(e, Encoded)] == [0, 1, 2]
 
@@ -204,7 +204,7 @@ def test_guidance_keeps_to_its_interval():
     model = Grey()
     sampler = Sampler(steps=10, spacing="uniform")
     list(generate(model, Job(prompt="a", guidance_interval="0.2:0.75", sampler=sampler)))
-    assert [rows for _, rows, _ in model.asked] == [1, 1, 2, 2, 2, 2, 2, 2, 1, 1]
+    assert [told for _, _, told in model.asked] == [1, 1, 2, 2, 2, 2, 2, 2, 1, 1]
 
 
 def test_an_interval_of_the_whole_way_is_no_interval():

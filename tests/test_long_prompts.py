@@ -173,6 +173,17 @@ def test_prompts_of_unlike_lengths_are_guided_as_if_each_were_asked_alone(folder
         assert (first if family == "1.x" else first.states).shape[1] == 6 * 77
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("family", ["1.x", "2.x", "XL"])
+def test_what_does_not_depend_on_the_prompt_is_worked_out_once_for_both_halves(folders, family):
+    model = load_model(str(folders[family]), device="cpu")
+    x = torch.randn(2, 4, 8, 8)
+    told = joined([model.encode(words).states for words in ("a", "b", "c", "d")])
+    torch.testing.assert_close(
+        model.predict(x, 500.0, told), model.predict(torch.cat([x, x]), 500.0, told)
+    )
+
+
 def test_very_many_words_that_do_not_go_together_are_asked_apart():
     asked = []
 

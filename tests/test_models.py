@@ -138,17 +138,19 @@ def test_prompt_and_negative_move_the_picture(model):
     assert min(apart) > 0.01  # ten times what the comparison with diffusers allows
 
 
-@pytest.mark.parametrize(("guidance", "batch"), [(1, 1), (7.5, 2)])
-def test_the_unet_is_asked_once_a_step_with_a_batch_of_two_only_if_guided(small, guidance, batch):
+@pytest.mark.parametrize(("guidance", "prompts"), [(1, 1), (7.5, 2)])
+def test_the_unet_is_asked_once_a_step_about_one_picture_and_two_prompts_if_guided(
+    small, guidance, prompts
+):
     model, asked = load_model(str(small), device="cpu"), []
 
     def count(module, inputs):
         if isinstance(module, UNet):
-            asked.append(len(inputs[0]))
+            asked.append((len(inputs[0]), len(inputs[2].keys[0].keys)))
 
     with register_module_forward_pre_hook(count):
         list(generate(model, Job(prompt="a cat", guidance=guidance, sampler=Sampler(steps=3))))
-    assert asked == [batch] * 3
+    assert asked == [(1, prompts)] * 3
 
 
 def test_a_seed_is_the_same_noise_alone_and_in_any_order(model):

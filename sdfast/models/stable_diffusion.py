@@ -184,7 +184,7 @@ class StableDiffusion:
 
     @torch.inference_mode()
     def predict(self, x: Tensor, t: float, context: Tensor | WordsAndWhole) -> Tensor:
-        """What the UNet says of latents [n, c, h, w] at time t, in float32.
+        """What the UNet says of latents [n, c, h, w] at time t, in float32, [rows of context, ...].
 
         An inpainting UNet reads `hole` behind the latents, and without it paints everything. What
         does not change from call to call is kept with a context, which is known by being the same
@@ -206,11 +206,7 @@ class StableDiffusion:
         x, told = self.noise(0, job.size), self.encode("").states
         ways = {1} if job.guidance == 1 else {2} if job.guidance_interval is None else {1, 2}
         for rows in ways:
-            self.predict(
-                x.expand(rows, -1, -1, -1),
-                0.0,
-                cast("Tensor | WordsAndWhole", joined([told] * rows)),
-            )
+            self.predict(x, 0.0, cast("Tensor | WordsAndWhole", joined([told] * rows)))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

@@ -61,13 +61,16 @@ def classifier_free(
     plain: Condition | None,
     scale: float,
     during: tuple[float, float] | None = None,
+    *,
+    repeats: bool = False,
 ) -> Network:
     """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond.
 
     `network(x, t, condition)` is asked for both in one batch, unless their words are very many and
     of numbers that do not go together; at scale 1, or without `plain`, for
     `prompted` alone. Conditions have one row a picture. `during` names the first and the last time
-    at which to guide at all (arXiv 2404.07724).
+    at which to guide at all (arXiv 2404.07724). A network that `repeats` is given x once, with a
+    condition of twice its rows.
     """
     if plain is None or scale == 1:
         return lambda x, t: network(x, t, prompted)
@@ -80,7 +83,7 @@ def classifier_free(
             return network(x, t, prompted)
         if both is None:
             return guide(network(x, t, plain), network(x, t, prompted), scale)
-        untold, told = network(torch.cat([x, x]), t, both).chunk(2)
+        untold, told = network(x if repeats else torch.cat([x, x]), t, both).chunk(2)
         return guide(untold, told, scale)
 
     return guided

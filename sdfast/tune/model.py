@@ -130,7 +130,8 @@ def _lessons(model: Model, prompts: Sequence[str], scale: float, seed: int) -> l
         size = model.complete(Job(prompt="any", seed=0)).size
         assert size is not None
         noise = torch.cat([model.noise(seed + at + i, size) for i in range(len(words))])
-        lessons.append(Lesson(classifier_free(model.predict, told, away, scale), noise))
+        network = classifier_free(model.predict, told, away, scale, repeats=True)
+        lessons.append(Lesson(network, noise))
     return lessons
 
 

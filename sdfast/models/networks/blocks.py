@@ -14,6 +14,7 @@ from sdfast.models.networks.layers import (
     as_pixels,
     as_words,
     by_head,
+    in_rows,
     silu,
 )
 
@@ -40,18 +41,18 @@ class ResBlock(nn.Module):
         self.conv_shortcut = Linear(inside, outside) if inside != outside else None
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """`time` has a row for each picture, or one that holds for all."""
+        """`time` has a row for each picture, or one that holds for all; x may have fewer."""
         h = silu(self.norm1(x))
         if self.time_emb_proj is None or time is None:
             h = self.conv1(h)
         elif len(time) == 1:  # the same for each pixel of each picture: a bias
             h = self.conv1(h, bias=self.time_emb_proj(time)[0] + self.conv1.bias)
         else:
-            h = self.conv1(h).add_(self.time_emb_proj(time)[:, :, None, None])
+            h = in_rows(self.conv1(h), len(time)).add_(self.time_emb_proj(time)[:, :, None, None])
         h = silu(self.norm2(h))
         if self.conv_shortcut is not None:  # of one pixel each: a linear map
             x = as_pixels(self.conv_shortcut(as_words(x)), x)
-        return self.conv2(h, x)
+        return self.conv2(h, in_rows(x, len(h)))
 
 
 class SelfAttention(nn.Module):
@@ -84,8 +85,11 @@ class CrossAttention(nn.Module):
         return Keys(*(by_head(part, self._heads) for part in self.to_kv(words).chunk(2, -1)))
 
     def forward(self, x: Tensor, told: Keys, plus: Tensor) -> Tensor:
-        found = F.scaled_dot_product_attention(by_head(self.to_q(x), self._heads), *told)
-        return self.to_out[0](found.transpose(1, 2).flatten(2), "add", plus)
+        """As many rows as are told; x and `plus` may have fewer."""
+        rows = len(told.keys)
+        asking = by_head(in_rows(self.to_q(x), rows), self._heads)
+        found = F.scaled_dot_product_attention(asking, *told)
+        return self.to_out[0](found.transpose(1, 2).flatten(2), "add", in_rows(plus, rows))
 
 
 class GatedLinear(nn.Module):
@@ -148,6 +152,7 @@ class Transformer(nn.Module):
         h = self.proj_in(as_words(self.norm(x)))
         for block in self.transformer_blocks:
             h = block(h, next(told))
+        x = in_rows(x, len(h))
         return as_pixels(self.proj_out(h, "add", as_words(x)), x)
 
 

@@ -172,6 +172,14 @@ def silu(x: Tensor) -> Tensor:
     return F.silu(x, inplace=True)
 
 
+def in_rows(x: Tensor, rows: int) -> Tensor:
+    """x, [n, ...], repeated below itself to so many rows.
+
+    Guidance asks about the same latents twice; until the prompt comes in, once is enough.
+    """
+    return x if len(x) == rows else torch.cat([x] * (rows // len(x)))
+
+
 def as_words(x: Tensor) -> Tensor:
     """[n, c, h, w] as [n, h * w, c]; with channels last in memory nothing is moved."""
     return torch.permute(x, (0, 2, 3, 1)).flatten(1, 2)

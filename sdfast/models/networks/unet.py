@@ -21,7 +21,7 @@ from sdfast.models.networks.blocks import (
     Upsample,
 )
 from sdfast.models.networks.config import Config
-from sdfast.models.networks.layers import Conv, GroupNorm, Linear, silu
+from sdfast.models.networks.layers import Conv, GroupNorm, Linear, in_rows, silu
 
 _ONLY: dict[str, tuple[object, ...]] = {
     "act_fn": ("silu", "swish"),
@@ -133,7 +133,7 @@ class _Up(_Block):
 
     def forward(self, x: Tensor, seen: list[Tensor], time: Tensor, told: Iterator[Keys]) -> Tensor:
         for i in range(len(self.resnets)):
-            x = self.layer(i, torch.cat([x, seen.pop()], 1), time, told)
+            x = self.layer(i, torch.cat([x, in_rows(seen.pop(), len(x))], 1), time, told)
         if hasattr(self, "upsamplers"):  # an odd size is not twice another
             x = self.upsamplers[0](x, seen[-1].shape[-2:])
         return x
@@ -239,7 +239,10 @@ class UNet(nn.Module):
         return Told(keys, self.add_embedding(more))
 
     def forward(self, x: Tensor, t: Tensor, told: Told) -> Tensor:
-        """What it says of latents [n, c, h, w] at time t, float32 [1] on their device."""
+        """What it says of latents [n, c, h, w] at time t, float32 [1] on their device.
+
+        One row for each that is told; of n latents that are fewer, the first go with the first n.
+        """
         time = self.time_embedding(_waves(t, self._width, self._flip, self._shift).to(x.dtype))
         time = silu(time if told.more is None else time + told.more)
         keys = iter(told.keys)
