@@ -189,8 +189,16 @@ def batch(
             return list_missing(tasks, home, naming, sources, rules)
         if found and not no_safety and (remark := remarks.unchecked(found)):
             say(f"note: {remark}")
-        how = (offline, config.aliases, batch_size, not no_metadata, vram, not no_safety)
-        setting = Setting(device, dtype, *how)
+        setting = Setting(
+            device=device,
+            dtype=dtype,
+            offline=offline,
+            aliases=config.aliases,
+            together=batch_size,
+            metadata=not no_metadata,
+            vram=vram,
+            safety=not no_safety,
+        )
         hire = partial(hired, setting, gpus, ray, cpus_per_worker)
         telling = Telling(file, as_json, quiet, no_color)
         return paint_missing(tasks, home, naming, sources, rules, stop, hire, telling)

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 _MOST_ALIKE = 3
 """Times that one complaint is made; a model that is missing may be missed by thousands of jobs."""
-
-
 _MOST_KINDS = 100
+"""Complaints that are told apart."""
 
 
 class Telling:
