@@ -50,8 +50,8 @@ def unet(folder):
 
 
 def told(network, xl):
-    words = torch.ones(1, 5, network.words)
-    return network.read(words, torch.ones(1, 20), [8.0] * 6) if xl else network.read(words)
+    words = torch.ones(2, 5, network.words)
+    return network.read(words, torch.ones(2, 20), [8.0] * 6) if xl else network.read(words)
 
 
 def test_one_network_at_a_time_is_there(folder):
@@ -136,9 +136,10 @@ def test_there_is_no_second_memory_off_cuda():
 def test_the_unet_compiles_as_one_program(folder):
     network = unet(folder)
     words = told(network, network.wants_more)
-    x, t = torch.randn(2, network.channels, 8, 8), torch.tensor([500.0])
-    program = compiled(network, backend="eager")
-    torch.testing.assert_close(program(x, t, words), network(x, t, words))
+    program, t = compiled(network, backend="eager"), torch.tensor([500.0])
+    for rows in (1, 2):
+        x = torch.randn(rows, network.channels, 8, 8)
+        torch.testing.assert_close(program(x, t, words), network(x, t, words))
 
 
 def test_compiling_is_refused_where_it_does_not_pay(folder):
