@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from sdfast.errors import ModelError
@@ -315,6 +315,17 @@ def test_networks_that_do_not_fit_each_other_are_refused(broken, small, tmp_path
     sizes = CLIPTextConfig.from_pretrained(small / "text_encoder", hidden_size=32)
     CLIPTextModel(sizes).save_pretrained(broken / "text_encoder")
     assert "text_encoder" in refused(broken, load_model)
+
+
+def test_a_unet_that_asks_no_prompt_is_refused(broken):
+    unet = UNet2DConditionModel.from_config(
+        UNet2DConditionModel.load_config(broken / "unet"),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        mid_block_type="UNetMidBlock2D",
+    )
+    unet.save_pretrained(broken / "unet")
+    assert "asks no prompt" in refused(broken, load_model)
 
 
 def test_half_precision_files_are_taken_where_they_are(broken):

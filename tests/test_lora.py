@@ -449,7 +449,7 @@ def test_gen_refuses_other_changes_than_loras_by_their_kind(
     assert (code, out) == (3, "")
     *_, complaint, hint = err.splitlines()
     assert complaint == f"error: `{path}`: `{tensor}` is of {kind}, which is not read"
-    assert hint == "hint: LoRA, LoHa and LoKr are"
+    assert hint == "hint: --lora reads LoRA, LoHa and LoKr"
 
 
 @pytest.mark.parametrize(

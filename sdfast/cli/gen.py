@@ -200,5 +200,5 @@ def _find_as_painted(name: str, config: Config) -> Source:
     except ModelError as error:
         raise ModelError(
             f"that picture was painted with `{name}`: {error}",
-            "-m NAME|FOLDER says where it is, or names another",
+            "-m says where it is, or names another",
         ) from error

@@ -92,11 +92,9 @@ def check_loras(source: Source, networks: Mapping[str, nn.Module]) -> None:
 def changes(source: Source, part: str, network: nn.Module) -> dict[str, list[Change]]:
     """What is added to the weights of a network, by their names. Raises ModelError."""
     found: dict[str, list[Change]] = {}
-    slots = (
-        {_spelled(layer): slots for layer, slots in places(network).items()}
-        if (source.loras)
-        else {}
-    )
+    if not source.loras:
+        return found
+    slots = {_spelled(layer): slots for layer, slots in places(network).items()}
     for lora in source.loras:
         header = read_header(lora.path, f"`{lora.path}`")
         config = read_configs(lora.path, header).get(part, Config())
@@ -153,7 +151,7 @@ def _split(path: Path, key: str) -> _Name:
     if not role or (role in ROLES and name != key):  # peft counts the alpha of those otherwise
         other = next((what for sign, what in _OTHERS.items() if re.search(sign, name)), "")
         kind = f"is of {other}, which is not read" if other else "is of no LoRA known here"
-        raise ModelError(f"`{path}`: `{key}` {kind}", "LoRA, LoHa and LoKr are")
+        raise ModelError(f"`{path}`: `{key}` {kind}", "--lora reads LoRA, LoHa and LoKr")
     start = next((s for s in _STARTS if name.startswith(s)), "")
     return _Name(role, start, name[len(start) : end])
 

@@ -223,6 +223,8 @@ def fit(source: Source, unet: UNet, vae: Decoder, encoders: list[Text]) -> None:
             raise ModelError(
                 f"`{source.name}`: {part} has {said} channels where unet reads {wanted}"
             )
+    if not unet.listens:
+        raise ModelError(f"`{source.name}`: unet asks no prompt: none of its blocks attends to it")
     if unet.wants_more != source.xl:
         raise ModelError(f"`{source.name}`: unet and text encoders are of different families")
 

@@ -216,6 +216,11 @@ class UNet(nn.Module):
         self.conv_out = Conv(widths[0], self.says, out)
 
     @property
+    def listens(self) -> bool:
+        """Whether any of its layers asks the words of the prompt."""
+        return any(isinstance(layer, CrossAttention) for layer in self.modules())
+
+    @property
     def wants_more(self) -> bool:
         """Whether `read` wants the prompt as a whole and the size, as XL does."""
         return self._size > 0
