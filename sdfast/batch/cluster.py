@@ -95,6 +95,12 @@ def _ray() -> Any:
         raise UsageError("`--ray` needs Ray, which is not installed", "pip install ray") from error
 
 
+_OTHERWISE = (
+    "`ray start --head` starts one, `--ray local` does without, and RAY_AUTH_MODE=token joins one "
+    "that wants a token"
+)
+
+
 def _joined(ray: Any, address: str) -> bool:
     """Join a cluster; whether it is to be left again."""
     if ray.is_initialized():
@@ -103,8 +109,8 @@ def _joined(ray: Any, address: str) -> bool:
     try:
         ray.init(**named, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     except Exception as error:  # whatever its parts raise, the cluster is not there
-        hint = "`ray start --head` starts one, and `--ray local` does without"
-        raise UsageError(f"no Ray cluster at `{address}`: {_first_line(error)}", hint) from error
+        why = _first_line(error)
+        raise UsageError(f"no Ray cluster at `{address}`: {why}", _OTHERWISE) from error
     return True
 
 
