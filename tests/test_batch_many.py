@@ -129,6 +129,7 @@ def test_a_cluster_that_is_not_there_or_too_small_is_one_line():
     large = ("--ray", "local", "--cpus-per-worker", "99")
     for words, says, hint in (
         (("--ray", "auto"), "no Ray cluster at `auto`", "RAY_AUTH_MODE=token joins one"),
+        (("--ray", "127.0.0.1:1"), "no Ray cluster at `127.0.0.1:1`: ", "RAY_AUTH_MODE=token"),
         (large, "no node of the cluster has 99 processors", "--cpus-per-worker"),
     ):
         with begin("-o", "many/", *words) as many:

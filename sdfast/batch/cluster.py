@@ -8,12 +8,16 @@ as they come up.
 import contextlib
 import importlib
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
 from sdfast.batch.crew import Lost, Starts
 from sdfast.batch.studio import Answer, Order, Setting, Studio
 from sdfast.errors import SdfastError, UsageError
+
+_PATIENCE = 10.0
+"""Seconds in which a cluster's head has to answer."""
 
 
 class Cluster:
@@ -107,11 +111,19 @@ def _joined(ray: Any, address: str) -> bool:
         return False
     named = {} if address == "local" else {"address": address}
     try:
+        _knock(address)
         ray.init(**named, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     except Exception as error:  # whatever its parts raise, the cluster is not there
         why = _first_line(error)
         raise UsageError(f"no Ray cluster at `{address}`: {why}", _OTHERWISE) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody is there; Ray itself would ask for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
 
 
 def _room(ray: Any, cpus: float) -> tuple[dict[str, float], int]:
