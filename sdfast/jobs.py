@@ -131,9 +131,7 @@ def list_seeds(text: str | None, count: object, otherwise: int) -> list[int]:
 def seed_ranges(text: str | None, count: object, otherwise: int) -> list[range]:
     """As `list_seeds`, those in a row together."""
     if count is not None and not (type(count) is int and 1 <= count <= _MOST_SEEDS):
-        raise UsageError(
-            f"count must be a whole number from 1 to {_MOST_SEEDS}, not {quoted(count)}"
-        )
+        raise UsageError(f"`n` must be a whole number from 1 to {_MOST_SEEDS}, not {quoted(count)}")
     rows = [range(otherwise, otherwise + 1)] if text is None else _rows(text)
     if count is not None:
         if sum(map(len, rows)) > 1:

@@ -301,7 +301,7 @@ _BAD = [
     (["gen", "a", "--seed", "x"], 2, "seed"),
     (["gen", "a", "--seed", "5000000000"], 2, "seed"),
     (["gen", "a", "--seed", "1,2", "-n", "2"], 2, "several seeds"),
-    (["gen", "a", "-n", "0"], 2, "count"),
+    (["gen", "a", "-n", "0"], 2, "`n`"),
     (["gen", "a", "--exists", "maybe"], 2, "maybe"),
     (["gen", "a", "--from", "nothing.png"], 2, "nothing.png"),
     (["gen", "@nothing.txt"], 2, "nothing.txt"),
@@ -423,7 +423,7 @@ def test_a_strangers_picture_cannot_make_us_download(sdfast, here):
     code, out, err = sdfast("gen", "--from", "theirs.png")
     assert (code, out) == (3, "")
     assert "some/body" in err
-    assert "-m NAME|FOLDER" in err
+    assert "-m says where it is" in err
 
 
 def test_what_a_foreign_recipe_says_and_we_cannot_do_is_named(sdfast, here):

@@ -134,6 +134,8 @@ def batch(
 
     if gpus is not None and ray is not None:
         raise UsageError("`--gpus` is for one machine and `--ray` for many", "give one of them")
+    if device != "auto" and gpus is not None:
+        raise UsageError("`--gpus` names the devices, and so does `--device`", "give one of them")
     given = {
         "negative": negative,
         "steps": steps,
