@@ -106,6 +106,19 @@ def test_json_tells_every_steps_time(sdfast):
     assert all(ms > 0 for ms in line["steps_ms"])
 
 
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_soon_leave_the_core_to_others_unless_told_otherwise(given, spins):
+    """Beside one other busy program ten steps of `tiny` took over 25 s, and so take 0.4 s."""
+    code = "try: main()\nfinally: print(os.environ.get('GOMP_SPINCOUNT'))"
+    words = [sys.executable, "-c", f"import os\nfrom sdfast.cli import main\n{code}", "--version"]
+    unset = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    said = subprocess.run(words, capture_output=True, check=True, env=unset | given)
+    assert said.stdout.decode().splitlines()[-1] == spins
+
+
 def test_the_summary_says_where_the_time_went(sdfast):
     _, _, err = sdfast(*QUICK)
     last = err.splitlines()[-1]

@@ -25,7 +25,7 @@ _COMMANDS = {
     "warm": "A worker that keeps a model loaded for `gen`.",
     "presets": "Sampler recipes.",
     "models": "The models on this machine.",
-    "info": "Tell what made a PNG: ours, A1111's, stable-diffusion.cpp's.",
+    "info": "Tell what made a PNG: ours, A1111's, ComfyUI's, InvokeAI's, stable-diffusion.cpp's.",
     "doctor": "Versions, device, memory, cache; paste it into a bug report.",
 }
 """The commands as help lists them. Each is a file beside this one."""
@@ -79,6 +79,10 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     # to look for plugins of pydantic's is to read what every installed package says of itself
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # torch's threads wait for each other in a loop; where other programs want the cores, too,
+        # that loop takes hundreds of times as long as the work. This short it costs nothing alone
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "replace")):
         if isinstance(stream, io.TextIOWrapper):  # a path is printed as the bytes it is
             stream.reconfigure(errors=errors)
