@@ -5,6 +5,7 @@ help wakes neither torch nor the terminal's colours.
 """
 
 import contextlib
+import gc
 import io
 import os
 import sys
@@ -86,7 +87,12 @@ def main() -> None:
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "replace")):
         if isinstance(stream, io.TextIOWrapper):  # a path is printed as the bytes it is
             stream.reconfigure(errors=errors)
-    sys.exit(run_command())
+    # what is imported stays until the end, and torch is half a million objects: they are looked
+    # through for garbage seldom, and when all is done not once more
+    gc.set_threshold(100_000, 50, 100)
+    code = run_command()
+    gc.freeze()
+    sys.exit(code)
 
 
 def run_command() -> int:
