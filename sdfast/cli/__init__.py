@@ -87,8 +87,8 @@ def main() -> None:
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "replace")):
         if isinstance(stream, io.TextIOWrapper):  # a path is printed as the bytes it is
             stream.reconfigure(errors=errors)
-    # what is imported stays until the end, and torch is half a million objects: they are looked
-    # through for garbage seldom, and when all is done not once more
+    # what is imported stays until the end, a quarter of a million objects with torch: they are
+    # looked through for garbage seldom, and when all is done not once more
     gc.set_threshold(100_000, 50, 100)
     code = run_command()
     gc.freeze()
