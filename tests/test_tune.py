@@ -90,7 +90,7 @@ def test_tuning_asks_the_network_as_often_as_it_says_and_is_the_same_each_time()
     noise = noises(8, TRAINING)
     first, again = (list(tune([Lesson(network, noise)], SCHEDULE, "epsilon", 5)) for _ in "ab")
     assert first == again
-    assert len(asked) / 2 == 120 + 33 * 5
+    assert len(asked) / 2 == 120 + 49 * 5
 
 
 def test_lessons_of_several_networks_are_fitted_together():
@@ -143,7 +143,7 @@ def folder(tmp_path_factory):
 def test_a_model_is_judged_on_prompts_it_was_not_fitted_on(folder):
     model = load_model(str(folder))
     *tried, gained = tune_model(model, 4, 5.0, ["a", "b", "c", "d"], ["e", "f"])
-    assert len(tried) == 16
+    assert len(tried) == 24
     assert isinstance(gained, Gained)
     assert gained.guidance == 5.0
     assert all(error > 0 for error in (*gained.tuned, *gained.default, *gained.doubled))

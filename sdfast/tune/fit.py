@@ -34,8 +34,9 @@ TRUTH = Sampler(order=3, steps=LONG, spacing="rho", rho=2, final="sigma_min")
 NEARNESS = 0.1
 """How strongly weights are held near the theory, as a share of the error that is to be mended."""
 
-STARTS, ENDS = (0.6, 0.8, 1.0), (0.8, 1.0, 1.3, 1.7)
-"""The shapes tried first: below 1 the first strides are long, above 1 the last ones are short."""
+STARTS, ENDS = (0.6, 0.8, 1.0, 1.4, 2.0), (0.8, 1.0, 1.3, 1.7)
+"""The shapes tried first: a start below 1 makes the first strides long, and above 1 short; an end
+above 1 makes the last ones short."""
 
 
 class Lesson(NamedTuple):
@@ -93,7 +94,7 @@ def tune(
 ) -> Iterator[Tried | Fitted]:
     """Fit a sampler of so many steps to what the lessons' networks do; tells each shape tried.
 
-    Costs LONG + 33 * steps calls for each noise; the lessons' pictures are the more the better, two
+    Costs LONG + 49 * steps calls for each noise; the lessons' pictures are the more the better, two
     dozen are enough. Raises ValueError for
     fewer than four.
     """
