@@ -25,19 +25,12 @@ from sdfast.models.networks import (
     fill,
     randomize,
 )
+from sdfast.models.safety import count_weights
 from sdfast.models.source import Embedding, Source, Vocabulary
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer, Reader
-from sdfast.models.vram import Stage
+from sdfast.models.vram import Place
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-class Place(NamedTuple):
-    """Where networks run and in which precision, and the stage they share if none can stay."""
-
-    device: torch.device
-    dtype: torch.dtype
-    stage: Stage | None = None
 
 
 class Text(NamedTuple):
@@ -132,8 +125,6 @@ def texts(source: Source, place: Place) -> list[Text]:
 
 def weigh(source: Source, dtype: torch.dtype) -> list[int]:
     """Bytes of each network's weights, its safety checker's last, of which none is loaded."""
-    from sdfast.models.safety import count_weights  # which knows this module
-
     vae = _built(source, "vae", Decoder)
     networks = [bare_unet(source), vae, *(_bare_text(source, part) for part in source.texts)]
     counts = [sum(p.numel() for p in n.parameters()) for n in networks]

@@ -15,8 +15,8 @@ from sdfast.errors import DeviceError, ModelError
 from sdfast.models.device import memory_errors
 from sdfast.models.folder import WEIGHTS, check_weights, open_part, read_json
 from sdfast.models.headers import read_header
-from sdfast.models.parts import Place
 from sdfast.models.source import Source
+from sdfast.models.vram import Place
 
 _WITHOUT = "--no-safety paints without it"
 

@@ -15,9 +15,10 @@ from torch import Tensor
 from sdfast.errors import ModelError
 from sdfast.models.device import memory_errors
 from sdfast.models.networks import Encoder
-from sdfast.models.parts import Place, encoder
+from sdfast.models.parts import encoder
 from sdfast.models.source import Source
 from sdfast.models.tiles import by_parts
+from sdfast.models.vram import Place
 
 
 class Sight:

@@ -26,7 +26,6 @@ from sdfast.models.graphs import Graphs, recorder
 from sdfast.models.malloc import keep_memory
 from sdfast.models.networks import Decoder, Meaning, Told
 from sdfast.models.parts import (
-    Place,
     bare_unet,
     check_parts,
     decoder,
@@ -36,10 +35,11 @@ from sdfast.models.parts import (
     texts,
     weigh,
 )
+from sdfast.models.safety import SafetyChecker
 from sdfast.models.sight import Sight
 from sdfast.models.source import Source
 from sdfast.models.tiles import by_parts
-from sdfast.models.vram import Stage, pick_vram
+from sdfast.models.vram import Place, Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import joined
 
@@ -282,8 +282,6 @@ class _Asked(NamedTuple):
 def _checker(source: Source, place: Place) -> Callable[[Image.Image], bool] | None:
     if source.checker is None:
         return None
-    from sdfast.models.safety import SafetyChecker  # which wakes diffusers
-
     return SafetyChecker(source, place)
 
 

@@ -114,3 +114,11 @@ def _at_home(network: nn.Module, device: torch.device) -> Iterator[_Weight]:
             home = nn.Parameter(kept, requires_grad=False)
             setattr(layer, name, home)
             yield _Weight(layer, name, home, device)
+
+
+class Place(NamedTuple):
+    """Where networks run and in which precision, and the stage they share if none can stay."""
+
+    device: torch.device
+    dtype: torch.dtype
+    stage: Stage | None = None
