@@ -21,12 +21,12 @@ from sdfast.errors import SdfastError, UsageError
 _COMMANDS = {
     "gen": "Make pictures.",
     "batch": "Make pictures from a file of jobs, as many as it may be.",
-    "bench": "Time pictures, or measure samplers' errors, side by side with diffusers.",
+    "bench": "Time pictures or measure errors, beside diffusers.",
     "tune": "Fit a preset to a model.",
     "warm": "A worker that keeps a model loaded for `gen`.",
     "presets": "Sampler recipes.",
     "models": "The models on this machine.",
-    "info": "Tell what made a PNG: ours, A1111's, ComfyUI's, InvokeAI's, stable-diffusion.cpp's.",
+    "info": "Tell what made a PNG, ours or another program's.",
     "doctor": "Versions, device, memory, cache; paste it into a bug report.",
 }
 """The commands as help lists them. Each is a file beside this one."""

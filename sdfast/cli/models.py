@@ -147,7 +147,9 @@ def remove(
 @app.command("alias", help="Let a short name stand for a Hub id or a folder.")
 def alias(
     name: Name,
-    target: Annotated[str | None, typer.Argument(metavar="ID|FOLDER", show_default=False)] = None,
+    target: Annotated[
+        str | None, typer.Argument(metavar="ID|FOLDER|FILE", show_default=False)
+    ] = None,
     rm: Annotated[bool, typer.Option("--rm", help="Forget the alias.")] = False,
 ) -> None:
     import re
@@ -158,7 +160,7 @@ def alias(
 
     if rm == (target is not None):
         raise UsageError(
-            "an alias takes a target, or --rm", f"sdfast models alias {name} ID|FOLDER"
+            "an alias takes a target, or --rm", f"sdfast models alias {name} ID|FOLDER|FILE"
         )
     if not re.fullmatch(r"[\w.-]{1,64}", name) or name in ("tiny", "random"):
         raise UsageError(
