@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from small import write_model, write_xl_model
 from transformers import (
     CLIPTextConfig,
@@ -22,7 +23,16 @@ from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.find import RANDOM, find, is_cached
-from sdfast.models.networks import Config, Decoder, Encoder, TextEncoder, UNet, fill, layers
+from sdfast.models.networks import (
+    Config,
+    Decoder,
+    Encoder,
+    TensorError,
+    TextEncoder,
+    UNet,
+    fill,
+    layers,
+)
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer
 from sdfast.solver.walk import trajectory
 
@@ -67,6 +77,17 @@ def ours(kind, theirs, folder, dtype=torch.float32, **how):
     network = kind(Config(config), **how)
     fill(network, sorted(folder.glob("*.safetensors")), CPU, dtype)
     return network
+
+
+def test_numbers_that_are_not_finite_are_told_before_any_are_loaded(small, tmp_path):
+    network = UNet(Config(json.loads((small / "unet" / "config.json").read_text())))
+    *_, last = (name for name, _ in network.named_parameters())
+    tensors = load_file(next((small / "unet").glob("*.safetensors")))
+    tensors[last].view(-1)[-1] = torch.nan
+    save_file(tensors, tmp_path / "broken.safetensors")
+    with pytest.raises(TensorError, match=f"not finite, the first in `{last}`"):
+        fill(network, [tmp_path / "broken.safetensors"], CPU, torch.float32)
+    assert {weight.device.type for weight in network.parameters()} == {"meta"}
 
 
 def strewn(network):

@@ -82,14 +82,21 @@ class _Tensors:
         return list(file.get_slice(key).get_shape())
 
     def read(self, name: str) -> Tensor:
-        """The tensor as it lies there. Raises TensorError if it holds what is no finite number."""
+        """The tensor as it lies there."""
         if name not in self._found:
             return self.read(f"{name}.T").T
         file, key = self._found[name]
-        tensor = file.get_tensor(key)
-        if not _is_finite(tensor):
-            raise TensorError(f"has numbers that are not finite, the first in `{key}`")
-        return tensor
+        return file.get_tensor(key)
+
+    def look_through(self, names: Iterable[str]) -> None:
+        """Raise TensorError if one holds what is no finite number.
+
+        Before anything is loaded: to look takes a tenth of the time of loading.
+        """
+        for name in names:
+            if not _is_finite(self.read(name)):
+                _, key = self._found[name if name in self._found else f"{name}.T"]
+                raise TensorError(f"has numbers that are not finite, the first in `{key}`")
 
     def recipe(self, name: str) -> _Recipe:
         """Where a weight of ours comes from."""
@@ -183,6 +190,8 @@ def fill(
     with ExitStack() as stack:
         tensors = _Tensors(stack, files, layout)
         _compare(tensors, network)
+        ours = [name for name, _ in network.named_parameters()]
+        tensors.look_through(dict.fromkeys(n for name in ours for n in tensors.recipe(name).names))
 
         def weight(name: str, shape: torch.Size) -> Tensor:
             recipe = tensors.recipe(name)
