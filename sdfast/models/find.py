@@ -80,18 +80,12 @@ def _fetched(repo: str, files: Sequence[str] = (), *, offline: bool, safety: boo
     return pulled.folder
 
 
-def is_cached(
-    name: str,
-    aliases: Mapping[str, str] | None = None,
-    *,
-    offline: bool = False,
-    safety: bool = False,
-) -> bool:
+def is_cached(name: str, aliases: Mapping[str, str] | None = None, *, safety: bool = False) -> bool:
     """Whether `find` would fetch nothing of a model, be it there or not to be had at all."""
     target = target_of(name, aliases)
     if not _HUB_ID.fullmatch(target) or _on_disk(target):
         return True
-    return _cached(target, offline=offline, safety=safety) is not None
+    return _cached(target, offline=False, safety=safety) is not None
 
 
 def short_names(aliases: Mapping[str, str] | None = None) -> list[str]:
