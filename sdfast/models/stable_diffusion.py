@@ -259,8 +259,9 @@ class StableDiffusion:
                 "are the weights whole? --dtype fp32 may help",
             )
         # as diffusers' VaeImageProcessor rounds, so that the same latents are the same pixels
-        grid = (pixels / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).float().cpu().numpy()
-        return Decoded(Image.fromarray((grid * 255).round().astype("uint8")), again, tiles)
+        grid = (pixels / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).float()
+        grid = (grid * 255).round().to(torch.uint8).cpu().numpy()
+        return Decoded(Image.fromarray(grid), again, tiles)
 
     def is_unsafe(self, picture: Image.Image) -> bool | None:
         """Whether the model's own safety checker flags a picture; None if it has none."""

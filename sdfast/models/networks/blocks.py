@@ -15,7 +15,7 @@ from sdfast.models.networks.layers import (
     as_words,
     by_head,
     in_rows,
-    silu,
+    kernels,
 )
 
 
@@ -42,17 +42,23 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """`time` has a row for each picture, or one that holds for all; x may have fewer."""
-        h = silu(self.norm1(x))
-        if self.time_emb_proj is None or time is None:
-            h = self.conv1(h)
-        elif len(time) == 1:  # the same for each pixel of each picture: a bias
-            h = self.conv1(h, bias=self.time_emb_proj(time)[0] + self.conv1.bias)
+        h = self.norm1(x, silu=True)
+        told = None if self.time_emb_proj is None or time is None else self.time_emb_proj(time)
+        if fused := kernels(x):
+            bias = self.conv1.bias[None] if told is None else told + self.conv1.bias
+            h = self.conv1.bare(h)
+            h = self.norm2.of(fused, in_rows(h, len(bias)) if len(bias) > 1 else h, bias, silu=True)
         else:
-            h = in_rows(self.conv1(h), len(time)).add_(self.time_emb_proj(time)[:, :, None, None])
-        h = silu(self.norm2(h))
+            if told is None:
+                h = self.conv1(h)
+            elif len(told) == 1:  # the same for each pixel of each picture: a bias
+                h = self.conv1(h, bias=told[0] + self.conv1.bias)
+            else:
+                h = in_rows(self.conv1(h), len(told)).add_(told[:, :, None, None])
+            h = self.norm2(h, silu=True)
         if self.conv_shortcut is not None:  # of one pixel each: a linear map
             x = as_pixels(self.conv_shortcut(as_words(x)), x)
-        return self.conv2(h, in_rows(x, len(h)))
+        return self.conv2(h, x)
 
 
 class SelfAttention(nn.Module):
@@ -64,10 +70,10 @@ class SelfAttention(nn.Module):
         self.to_out = nn.ModuleList([Linear(width, width)])
         self._heads = heads
 
-    def forward(self, x: Tensor, plus: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         q, k, v = (by_head(part, self._heads) for part in self.to_qkv(x).chunk(3, -1))
         found = F.scaled_dot_product_attention(q, k, v)
-        return self.to_out[0](found.transpose(1, 2).flatten(2), "add", plus)
+        return found.transpose(1, 2).flatten(2)
 
 
 class CrossAttention(nn.Module):
@@ -84,12 +90,12 @@ class CrossAttention(nn.Module):
         """Keys and values of a prompt's states, [n, words, width]."""
         return Keys(*(by_head(part, self._heads) for part in self.to_kv(words).chunk(2, -1)))
 
-    def forward(self, x: Tensor, told: Keys, plus: Tensor) -> Tensor:
-        """As many rows as are told; x and `plus` may have fewer."""
+    def forward(self, x: Tensor, told: Keys) -> Tensor:
+        """As many rows as are told; x may have fewer."""
         rows = len(told.keys)
         asking = by_head(in_rows(self.to_q(x), rows), self._heads)
         found = F.scaled_dot_product_attention(asking, *told)
-        return self.to_out[0](found.transpose(1, 2).flatten(2), "add", in_rows(plus, rows))
+        return found.transpose(1, 2).flatten(2)
 
 
 class GatedLinear(nn.Module):
@@ -101,6 +107,8 @@ class GatedLinear(nn.Module):
         self.gate = Linear(inside, outside)
 
     def forward(self, x: Tensor) -> Tensor:
+        if fused := kernels(x):
+            return fused.gelu_times(self.gate(x), self.value(x))
         return self.value(x, "mul", self.gate(x, "gelu"))
 
 
@@ -130,9 +138,11 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(width)
 
     def forward(self, x: Tensor, told: Keys) -> Tensor:
-        x = self.attn1(self.norm1(x), x)
-        x = self.attn2(self.norm2(x), told, x)
-        return self.ff(self.norm3(x), x)
+        found = self.attn1(self.norm1(x))
+        x, normed = self.norm2.after(self.attn1.to_out[0], found, x)
+        found = self.attn2(normed, told)
+        x, normed = self.norm3.after(self.attn2.to_out[0], found, x)
+        return self.ff(normed, x)
 
 
 class Transformer(nn.Module):

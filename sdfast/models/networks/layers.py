@@ -63,6 +63,23 @@ _THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
 """What may follow a product."""
 
 
+@cache
+def _triton() -> Any:
+    try:
+        from sdfast.models.networks import fused
+    except ImportError:  # there is none for every system
+        return None
+    return fused
+
+
+def kernels(x: Tensor) -> Any:
+    """`fused` where x is on CUDA, else None. A compiler makes its own, out of the plain calls."""
+    import os
+    if x.device.type != "cuda" or torch.compiler.is_compiling() or os.environ.get("SDFAST_PLAIN"):
+        return None
+    return _triton()
+
+
 class Linear(nn.Module):
     """`x @ weight.T + bias`, and then what follows it: `gelu`, or `add` and `mul` with another."""
 
@@ -123,8 +140,11 @@ class Conv(nn.Module):
         """`bias` stands in for the layer's own."""
         bias = self.bias if bias is None else bias
         if self._packed is None:
+            if plus is not None and (fused := kernels(x)):
+                return fused.add_(self.bare(x), bias, plus)
             y = F.conv2d(x, self.weight, bias, self._how[1], self._how[0])
-            return y if plus is None else y.add_(plus)
+            return y if plus is None else y.add_(in_rows(plus, len(y)))
+        plus = None if plus is None else in_rows(plus, len(x))
         convolve: Any = _onednn()._convolution_pointwise
         weight = self._laid_out_for(self._packed, x)
         if plus is not None:
@@ -132,6 +152,10 @@ class Conv(nn.Module):
             fused = ("add", None, None, none, None)
             return convolve.binary(x, plus, weight, bias, *self._how, *fused)
         return convolve(x, weight, bias, *self._how, "none", [], "")
+
+    def bare(self, x: Tensor) -> Tensor:
+        """The product alone, on a GPU: what comes after adds the bias."""
+        return F.conv2d(x, self.weight, None, self._how[1], self._how[0])
 
     def _laid_out_for(self, packed: dict[torch.Size | None, Tensor], x: Tensor) -> Tensor:
         size = None if self._steady else x.shape
@@ -151,8 +175,16 @@ class GroupNorm(nn.Module):
         self.weight, self.bias = blank(width), blank(width)
         self._groups, self._eps = groups, eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.group_norm(x, self._groups, self.weight, self.bias, self._eps)
+    def forward(self, x: Tensor, *, silu: bool = False) -> Tensor:
+        if fused := kernels(x):
+            return self.of(fused, x, None, silu=silu)
+        y = F.group_norm(x, self._groups, self.weight, self.bias, self._eps)
+        return F.silu(y, inplace=True) if silu else y
+
+    def of(self, fused: Any, x: Tensor, plus: Tensor | None, *, silu: bool) -> Tensor:
+        return fused.group_norm(
+            x, self._groups, self.weight, self.bias, self._eps, plus, silu=silu
+        )
 
 
 class LayerNorm(nn.Module):
@@ -165,6 +197,13 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self._shape, self.weight, self.bias, self._eps)
+
+    def after(self, linear: Linear, x: Tensor, plus: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of a product and another tensor, of which there may be fewer, and its norm."""
+        if fused := kernels(x):
+            return fused.layer_norm(linear(x), plus, self.weight, self.bias, self._eps)
+        summed = linear(x, "add", in_rows(plus, len(x)))
+        return summed, self(summed)
 
 
 def silu(x: Tensor) -> Tensor:

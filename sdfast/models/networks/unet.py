@@ -257,7 +257,7 @@ class UNet(nn.Module):
         x = self.mid_block(seen[-1], time, keys) if hasattr(self, "mid_block") else seen[-1]
         for block in self.up_blocks:
             x = block(x, seen, time, keys)
-        return self.conv_out(silu(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out(x, silu=True))
 
 
 def _waves(numbers: Tensor, width: int, cosine_first: bool, shift: float) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sdfast.models.networks.blocks import ResBlock, Upsample
 from sdfast.models.networks.config import Config
-from sdfast.models.networks.layers import Conv, GroupNorm, Linear, as_pixels, as_words, silu
+from sdfast.models.networks.layers import Conv, GroupNorm, Linear, as_pixels, as_words
 
 _EPS = 1e-6
 
@@ -126,7 +126,7 @@ class _Encoding(nn.Module):
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
-        return self.conv_out(silu(self.conv_norm_out(self.mid_block(x))))
+        return self.conv_out(self.conv_norm_out(self.mid_block(x), silu=True))
 
 
 class _Decoding(nn.Module):
@@ -146,7 +146,7 @@ class _Decoding(nn.Module):
         x = self.mid_block(self.conv_in(x))
         for block in self.up_blocks:
             x = block(x)
-        return self.conv_out(silu(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out(x, silu=True))
 
 
 class Encoder(nn.Module):
