@@ -1,24 +1,20 @@
 """A network's calls as CUDA graphs: recorded once for each shape, and played again.
 
-A UNet is some seven hundred kernels, and starting them one by one from Python takes longer than
+A UNet is some five hundred kernels, and starting them one by one from Python takes longer than
 they run. A recording starts them all at once. It reads and writes where it was recorded, so what a
 call brings is copied there, and what it says is copied away before the next.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from sdfast.models.networks import Told
-
-Ask = Callable[[Tensor, Tensor, Told], Tensor]
-"""What the UNet says of latents, a time and a prompt."""
-
 Play = Callable[[], None]
-Record = Callable[[Callable[[], Tensor]], tuple[Play, Tensor]]
+Record = Callable[[Callable[[], Any]], tuple[Play, Any]]
 """Records what a function does: how to play it, and where its answer lies each time."""
 
 _MOST = 4
@@ -27,62 +23,91 @@ _MOST = 4
 
 @dataclass(slots=True)
 class _Recording:
-    x: Tensor
-    time: Tensor
-    told: Told
-    """Where the recording reads."""
-    heard: Told
-    """Whose numbers stand there."""
+    read: tuple[Any, ...]
+    """Where it reads."""
+    heard: list[Any]
+    """What was last brought there."""
     play: Play
-    said: Tensor
+    said: Any
 
 
 class Graphs:
-    """A network that is recorded where it is first asked with a shape."""
+    """A network that is recorded where it is asked with a shape.
 
-    def __init__(self, network: Ask, record: Record) -> None:
+    It is asked with tensors, tuples of tensors, and what else decides what it does: numbers, None.
+    A tuple that comes again is known by being the same object, and not read again.
+    """
+
+    def __init__(self, network: Callable[..., Any], record: Record, *, after: int = 0) -> None:
+        """`after` so many plain calls of a shape: recording takes four, and pays from then on."""
         self._network = network
         self._record = record
+        self._after = after
+        self._plain: dict[object, int] = {}
         self._kept: dict[object, _Recording] = {}
 
-    def __call__(self, x: Tensor, time: Tensor, told: Told) -> Tensor:
-        """As the network: x [n, c, h, w], time [1], and the prompt as its layers see it."""
-        key = (x.shape, x.dtype, *(t.shape for t in _parts(told)))
+    def __call__(self, *asked: Any) -> Any:
+        """As the network."""
+        key = tuple(_shapes(asked))
         if key not in self._kept:
+            self._plain[key] = self._plain.get(key, 0) + 1
+            if self._plain[key] <= self._after:
+                return self._network(*asked)
             try:
-                made = self._recorded(x, time, told)
+                made = self._recorded(asked)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
                 warnings.warn(f"no CUDA graph could be recorded: {error}", stacklevel=2)
-                return self._network(x, time, told)
+                return self._network(*asked)
             self._kept[key] = made
             while len(self._kept) > _MOST:
                 del self._kept[next(iter(self._kept))]
         recording = self._kept[key]
-        if recording.heard is not told:
-            for there, here in zip(_parts(recording.told), _parts(told), strict=True):
-                there.copy_(here)
-            recording.heard = told
-        recording.x.copy_(x)
-        recording.time.copy_(time)
+        for i, (there, here) in enumerate(zip(recording.read, asked, strict=True)):
+            if isinstance(here, Tensor) or here is not recording.heard[i]:
+                for to, what in zip(_tensors(there), _tensors(here), strict=True):
+                    to.copy_(what)
+                recording.heard[i] = here
         recording.play()
-        return recording.said.clone()
+        return _copied(recording.said)
 
-    def _recorded(self, x: Tensor, time: Tensor, told: Told) -> _Recording:
-        x, time = x.clone(), time.clone()
-        own = Told(
-            [type(keys)(*(part.clone() for part in keys)) for keys in told.keys],
-            None if told.more is None else told.more.clone(),
-        )
-        play, said = self._record(lambda: self._network(x, time, own))
-        return _Recording(x, time, own, told, play, said)
+    def _recorded(self, asked: tuple[Any, ...]) -> _Recording:
+        own = tuple(map(_copied, asked))
+        play, said = self._record(lambda: self._network(*own))
+        return _Recording(own, list(asked), play, said)
 
 
-def _parts(told: Told) -> list[Tensor]:
-    return [part for keys in told.keys for part in keys] + (
-        [] if told.more is None else [told.more]
-    )
+def _inside(nest: object) -> list[object] | None:
+    """What a tuple or list holds; None for anything else."""
+    return list(cast("list[object]", nest)) if isinstance(nest, (tuple, list)) else None
+
+
+def _tensors(nest: object) -> Iterator[Tensor]:
+    if isinstance(nest, Tensor):
+        yield nest
+    for part in _inside(nest) or ():
+        yield from _tensors(part)
+
+
+def _shapes(nest: object) -> Iterator[object]:
+    """What a recording is good for."""
+    parts = _inside(nest)
+    if parts is None:
+        yield (nest.shape, nest.dtype) if isinstance(nest, Tensor) else nest
+    for part in parts or ():
+        yield from _shapes(part)
+
+
+def _copied(nest: Any) -> Any:
+    if isinstance(nest, Tensor):
+        return nest.clone()
+    parts = _inside(nest)
+    if parts is None:
+        return nest
+    copies = map(_copied, parts)
+    kind = cast("Any", type(nest))
+    return kind(*copies) if hasattr(kind, "_fields") else kind(copies)
 
 
 def recorder(device: torch.device) -> Record:
@@ -90,7 +115,7 @@ def recorder(device: torch.device) -> Record:
     with torch.cuda.device(device):
         pool = torch.cuda.graph_pool_handle()
 
-    def record(function: Callable[[], Tensor]) -> tuple[Play, Tensor]:
+    def record(function: Callable[[], Any]) -> tuple[Play, Any]:
         with torch.cuda.device(device):
             aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())

@@ -38,6 +38,8 @@ class Text(NamedTuple):
 
     reader: Reader
     encoder: TextEncoder
+    ask: Callable[[Tensor, int], Meaning]
+    """The encoder, or its recording."""
     learned: Learned
     """The words that it was taught besides."""
 
@@ -52,7 +54,7 @@ class Text(NamedTuple):
         """
         ids = torch.tensor([[token.id for token in chunk] for chunk in chunks], device=device)
         weights = [[token.weight for token in chunk] for chunk in chunks]
-        normed, bare, whole = self.encoder(ids, back)
+        normed, bare, whole = self.ask(ids, back)
         return Meaning(
             emphasized(normed, weights).flatten(0, 1)[None],
             emphasized(bare, weights).flatten(0, 1)[None],
@@ -119,7 +121,8 @@ def texts(source: Source, place: Place) -> list[Text]:
                     f"`{embedding.path}` is {embedding.rows} tokens and a chunk has room for {room}"
                 )
         learned = Learned(source.embeddings, bare.known)
-        found.append(Text(reader, filled(source, part, bare, place), learned))
+        encoder = filled(source, part, bare, place)
+        found.append(Text(reader, encoder, encoder, learned))
     return found
 
 

@@ -43,6 +43,9 @@ from sdfast.models.vram import Place, Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import joined
 
+_SMALL = 4096
+"""Latents up to which starting the VAE's kernels takes longer than they run."""
+
 
 class WordsAndWhole(NamedTuple):
     """What XL is told of a prompt: its words, [1, words, width], and the whole, [1, width]."""
@@ -106,9 +109,19 @@ class StableDiffusion:
         self._source = source
         self._ask: Callable[..., Tensor] = self._unet
         self.prediction = prediction or self._asked_what_it_predicts()
-        ask = compile_unet(self._unet, self.device) if compiled else self._unet
-        recorded = self.device.type == "cuda" and vram == "full"
-        self._ask = Graphs(ask, recorder(self.device)) if recorded else ask
+        self._ask = compile_unet(self._unet, self.device) if compiled else self._unet
+        self._decode: Callable[[Tensor], Tensor] = self._vae
+        if self.device.type == "cuda" and vram == "full":
+            self._record()
+
+    def _record(self) -> None:
+        """Let calls be recorded: the UNet's at once, the others' where they come again."""
+        record = recorder(self.device)
+        self._ask = Graphs(self._ask, record)
+        self._decode = Graphs(self._vae, record, after=1)
+        self._texts = [
+            text._replace(ask=Graphs(text.encoder, record, after=2)) for text in self._texts
+        ]
 
     def complete(self, job: Job) -> Job:
         """The job with what it leaves open filled in as the model would have it.
@@ -248,12 +261,14 @@ class StableDiffusion:
         with memory_errors(self.device, "decoding"):
             self._stage.call(self._vae)
             pixels, tiles = self._pixels(x, self._vae, self.dtype)
-            again = self.dtype != torch.float32 and not bool(pixels.isfinite().all())
+            finite = bool(pixels.isfinite().all())
+            again = self.dtype != torch.float32 and not finite
             if again:
                 self._stage.call(None)
                 exact = decoder(self._source, Place(self.device, torch.float32))
                 pixels, tiles = self._pixels(x, exact, torch.float32)
-        if not bool(pixels.isfinite().all()):
+                finite = bool(pixels.isfinite().all())
+        if not finite:
             raise ModelError(
                 f"`{self.name}` painted numbers that are not finite; no picture was made",
                 "are the weights whole? --dtype fp32 may help",
@@ -269,7 +284,9 @@ class StableDiffusion:
 
     def _pixels(self, x: Tensor, vae: Decoder, dtype: torch.dtype) -> tuple[Tensor, int]:
         z = vae.unscaled(x).to(dtype, memory_format=torch.channels_last)
-        return by_parts(vae, z, (1, vae.factor), vae.heft * dtype.itemsize)
+        recorded = vae is self._vae and z.shape[-2] * z.shape[-1] <= _SMALL
+        call = self._decode if recorded else vae
+        return by_parts(call, z, (1, vae.factor), vae.heft * dtype.itemsize)
 
 
 class _Asked(NamedTuple):

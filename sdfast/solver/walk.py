@@ -6,7 +6,8 @@ network call and one or two sums.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -54,6 +55,10 @@ def plan(sampler: Sampler, schedule: NoiseSchedule, begin: int = 0) -> Plan:
     if not 0 <= begin < sampler.steps:
         raise ValueError(f"a walk of {sampler.steps} steps cannot begin at step {begin}")
     return written(nodes[begin:], sampler)
+
+
+_plan_once = cast("Callable[[Sampler, NoiseSchedule, int], Plan]", lru_cache(32)(plan))
+"""A plan takes longer to make than to follow: a GPU would wait for it before each picture."""
 
 
 def written(nodes: Grid, sampler: Sampler) -> Plan:
@@ -117,7 +122,7 @@ def trajectory(
             raise ValueError("an adaptive walk begins at the beginning")
         return adaptive(noise, sampler, schedule, predict, target_of(sampler))
     draw = drawn_alone(noise, generator) if sampler.noisy else partial(torch.zeros_like, noise)
-    return walk(noise, plan(sampler, schedule, begin), predict, draw)
+    return walk(noise, _plan_once(sampler, schedule, begin), predict, draw)
 
 
 def solve(

@@ -1,7 +1,7 @@
 """Residual blocks and transformers, the two things a UNet alternates; a VAE has the first only."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,22 +40,14 @@ class ResBlock(nn.Module):
         self.conv2 = Conv(outside, outside)
         self.conv_shortcut = Linear(inside, outside) if inside != outside else None
 
-    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """`time` has a row for each picture, or one that holds for all; x may have fewer."""
-        h = self.norm1(x, silu=True)
-        told = None if self.time_emb_proj is None or time is None else self.time_emb_proj(time)
-        if fused := kernels(x):
-            bias = self.conv1.bias[None] if told is None else told + self.conv1.bias
-            h = self.conv1.bare(h)
-            h = self.norm2.of(fused, in_rows(h, len(bias)) if len(bias) > 1 else h, bias, silu=True)
-        else:
-            if told is None:
-                h = self.conv1(h)
-            elif len(told) == 1:  # the same for each pixel of each picture: a bias
-                h = self.conv1(h, bias=told[0] + self.conv1.bias)
-            else:
-                h = in_rows(self.conv1(h), len(told)).add_(told[:, :, None, None])
-            h = self.norm2(h, silu=True)
+    def shift(self, time: Tensor) -> Tensor:
+        """What the time adds to each channel, the bias besides, [n, c] of [n, width]."""
+        assert self.time_emb_proj is not None
+        return self.time_emb_proj(time) + self.conv1.bias
+
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """`shift` has a row for each picture, or one that holds for all; x may have fewer."""
+        h = self.norm2.after(self.conv1, self.norm1(x, silu=True), shift)
         if self.conv_shortcut is not None:  # of one pixel each: a linear map
             x = as_pixels(self.conv_shortcut(as_words(x)), x)
         return self.conv2(h, x)
@@ -70,7 +62,13 @@ class SelfAttention(nn.Module):
         self.to_out = nn.ModuleList([Linear(width, width)])
         self._heads = heads
 
+    @property
+    def out(self) -> Linear:
+        """What is found goes through it, and is added to what asked."""
+        return cast("Linear", self.to_out[0])
+
     def forward(self, x: Tensor) -> Tensor:
+        """What is found, [n, words, width]."""
         q, k, v = (by_head(part, self._heads) for part in self.to_qkv(x).chunk(3, -1))
         found = F.scaled_dot_product_attention(q, k, v)
         return found.transpose(1, 2).flatten(2)
@@ -90,8 +88,13 @@ class CrossAttention(nn.Module):
         """Keys and values of a prompt's states, [n, words, width]."""
         return Keys(*(by_head(part, self._heads) for part in self.to_kv(words).chunk(2, -1)))
 
+    @property
+    def out(self) -> Linear:
+        """What is found goes through it, and is added to what asked."""
+        return cast("Linear", self.to_out[0])
+
     def forward(self, x: Tensor, told: Keys) -> Tensor:
-        """As many rows as are told; x may have fewer."""
+        """What is found, as many rows as are told; x may have fewer."""
         rows = len(told.keys)
         asking = by_head(in_rows(self.to_q(x), rows), self._heads)
         found = F.scaled_dot_product_attention(asking, *told)
@@ -139,9 +142,9 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, told: Keys) -> Tensor:
         found = self.attn1(self.norm1(x))
-        x, normed = self.norm2.after(self.attn1.to_out[0], found, x)
+        x, normed = self.norm2.after(self.attn1.out, found, x)
         found = self.attn2(normed, told)
-        x, normed = self.norm3.after(self.attn2.to_out[0], found, x)
+        x, normed = self.norm3.after(self.attn2.out, found, x)
         return self.ff(normed, x)
 
 
@@ -185,5 +188,8 @@ class Upsample(nn.Module):
         self.conv = Conv(width, width)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        size = size or (2 * x.shape[-2], 2 * x.shape[-1])
+        double = 2 * x.shape[-2], 2 * x.shape[-1]
+        size = double if size is None else (size[0], size[1])
+        if size == double and (fused := kernels(x)):
+            return self.conv(fused.twice(x))
         return self.conv(F.interpolate(x, size=size, mode="nearest"))

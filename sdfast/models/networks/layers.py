@@ -5,6 +5,7 @@ from plain torch it would lay them out anew in each call. The same calls take wh
 product along: an activation, a sum or a product then costs no trip through memory of its own.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -63,21 +64,26 @@ _THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
 """What may follow a product."""
 
 
+def kernels(x: Tensor) -> Any:
+    """`fused` where x is on CUDA, else None. A compiler makes its own, of the plain calls."""
+    if x.device.type != "cuda" or torch.compiler.is_compiling():
+        return None
+    return _fused(x.device)
+
+
 @cache
-def _triton() -> Any:
+def _fused(device: torch.device) -> Any:
+    """The kernels that Triton makes, tried once: it is not everywhere, and wants a C compiler."""
     try:
         from sdfast.models.networks import fused
-    except ImportError:  # there is none for every system
+
+        one = torch.ones(1, device=device)
+        fused.gelu_times(one, one)
+    except Exception as error:
+        said = f"{error}".strip().split("\n")[0]
+        warnings.warn(f"painting is slower without Triton's kernels: {said}", stacklevel=2)
         return None
     return fused
-
-
-def kernels(x: Tensor) -> Any:
-    """`fused` where x is on CUDA, else None. A compiler makes its own, out of the plain calls."""
-    import os
-    if x.device.type != "cuda" or torch.compiler.is_compiling() or os.environ.get("SDFAST_PLAIN"):
-        return None
-    return _triton()
 
 
 class Linear(nn.Module):
@@ -137,14 +143,20 @@ class Conv(nn.Module):
             del self.weight
 
     def forward(self, x: Tensor, plus: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """`bias` stands in for the layer's own."""
+        """`plus` may be of fewer pictures, and is repeated; `bias` stands in for its own."""
         bias = self.bias if bias is None else bias
+        if fused := kernels(x):
+            return fused.add_(self.bare(x), bias, plus)
+        return self._convolved(x, bias, None if plus is None else in_rows(plus, len(x)))
+
+    def bare(self, x: Tensor) -> Tensor:
+        """Without a bias: it is for what comes after to add."""
+        return self._convolved(x, None, None)
+
+    def _convolved(self, x: Tensor, bias: Tensor | None, plus: Tensor | None) -> Tensor:
         if self._packed is None:
-            if plus is not None and (fused := kernels(x)):
-                return fused.add_(self.bare(x), bias, plus)
             y = F.conv2d(x, self.weight, bias, self._how[1], self._how[0])
-            return y if plus is None else y.add_(in_rows(plus, len(y)))
-        plus = None if plus is None else in_rows(plus, len(x))
+            return y if plus is None else y.add_(plus)
         convolve: Any = _onednn()._convolution_pointwise
         weight = self._laid_out_for(self._packed, x)
         if plus is not None:
@@ -152,10 +164,6 @@ class Conv(nn.Module):
             fused = ("add", None, None, none, None)
             return convolve.binary(x, plus, weight, bias, *self._how, *fused)
         return convolve(x, weight, bias, *self._how, "none", [], "")
-
-    def bare(self, x: Tensor) -> Tensor:
-        """The product alone, on a GPU: what comes after adds the bias."""
-        return F.conv2d(x, self.weight, None, self._how[1], self._how[0])
 
     def _laid_out_for(self, packed: dict[torch.Size | None, Tensor], x: Tensor) -> Tensor:
         size = None if self._steady else x.shape
@@ -176,15 +184,35 @@ class GroupNorm(nn.Module):
         self._groups, self._eps = groups, eps
 
     def forward(self, x: Tensor, *, silu: bool = False) -> Tensor:
+        """[n, c, h, w], and SiLU after it if asked."""
         if fused := kernels(x):
-            return self.of(fused, x, None, silu=silu)
+            return self._with(fused, x, None, silu=silu)
         y = F.group_norm(x, self._groups, self.weight, self.bias, self._eps)
         return F.silu(y, inplace=True) if silu else y
 
-    def of(self, fused: Any, x: Tensor, plus: Tensor | None, *, silu: bool) -> Tensor:
-        return fused.group_norm(
-            x, self._groups, self.weight, self.bias, self._eps, plus, silu=silu
-        )
+    def after(self, conv: "Conv", x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """SiLU of the norm of a convolution.
+
+        shift   what each channel is raised by, [1, c] or [n, c], instead of the layer's own bias;
+                x may have fewer pictures then, and is repeated
+        """
+        if fused := kernels(x):
+            shift = conv.bias[None] if shift is None else shift
+            return self._with(fused, _for_each(shift, conv.bare(x)), shift, silu=True)
+        if shift is None:
+            return self(conv(x), silu=True)
+        if len(shift) == 1:
+            return self(conv(x, bias=shift[0]), silu=True)
+        return self(_for_each(shift, conv.bare(x)).add_(shift[:, :, None, None]), silu=True)
+
+    def _with(self, fused: Any, x: Tensor, plus: Tensor | None, *, silu: bool) -> Tensor:
+        scale = self.weight, self.bias, self._eps
+        return fused.group_norm(x, self._groups, *scale, plus, silu=silu)
+
+
+def _for_each(shift: Tensor, x: Tensor) -> Tensor:
+    """x, repeated if the shifts are of more pictures."""
+    return in_rows(x, max(len(shift), len(x)))
 
 
 class LayerNorm(nn.Module):
@@ -196,12 +224,15 @@ class LayerNorm(nn.Module):
         self._shape, self._eps = (width,), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self._shape, self.weight, self.bias, self._eps)
+        scale = self.weight, self.bias, self._eps
+        if fused := kernels(x):
+            return fused.layer_norm(x, *scale)
+        return F.layer_norm(x, self._shape, *scale)
 
     def after(self, linear: Linear, x: Tensor, plus: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of a product and another tensor, of which there may be fewer, and its norm."""
+        """The sum of a product and `plus`, which may have fewer rows and is repeated; its norm."""
         if fused := kernels(x):
-            return fused.layer_norm(linear(x), plus, self.weight, self.bias, self._eps)
+            return fused.sum_and_norm(linear(x), plus, self.weight, self.bias, self._eps)
         summed = linear(x, "add", in_rows(plus, len(x)))
         return summed, self(summed)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sdfast.models.layout import TODAY, Layout
 from sdfast.models.networks.layers import Conv, Linear
+from sdfast.models.networks.unet import UNet
 
 _JOINED: dict[str, tuple[str, ...]] = {
     "to_qkv": ("to_q", "to_k", "to_v"),
@@ -247,6 +248,8 @@ def _give(
         for name, given in list(layer.named_parameters(recurse=False)):
             if device.type == "cpu":  # else one small weight would hold on to the whole file
                 setattr(layer, name, nn.Parameter(given.clone(), requires_grad=False))
+    if lay_out and isinstance(network, UNet):
+        network.lay_out()
 
 
 def _compare(tensors: _Tensors, network: nn.Module) -> None:

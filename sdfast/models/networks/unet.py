@@ -89,8 +89,8 @@ class _Block(nn.Module):
         if depths:
             self.attentions = nn.ModuleList(level.transformer(depth) for depth in depths)
 
-    def layer(self, i: int, x: Tensor, time: Tensor, told: Iterator[Keys]) -> Tensor:
-        x = self.resnets[i](x, time)
+    def layer(self, i: int, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]) -> Tensor:
+        x = self.resnets[i](x, next(shifts))
         return self.attentions[i](x, told) if hasattr(self, "attentions") else x
 
 
@@ -102,10 +102,12 @@ class _Down(_Block):
         if not last:
             self.downsamplers = nn.ModuleList([Downsample(level.width)])
 
-    def forward(self, x: Tensor, time: Tensor, told: Iterator[Keys]) -> Iterator[Tensor]:
+    def forward(
+        self, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]
+    ) -> Iterator[Tensor]:
         """Everything seen on the way, the last of it smaller."""
         for i in range(len(self.resnets)):
-            yield (x := self.layer(i, x, time, told))
+            yield (x := self.layer(i, x, shifts, told))
         if hasattr(self, "downsamplers"):
             yield self.downsamplers[0](x)
 
@@ -118,9 +120,11 @@ class _Middle(nn.Module):
         if depth:
             self.attentions = nn.ModuleList([level.transformer(depth)])
 
-    def forward(self, x: Tensor, time: Tensor, told: Iterator[Keys]) -> Tensor:
-        x = self.resnets[0](x, time)
-        return self.resnets[1](self.attentions[0](x, told), time) if len(self.resnets) > 1 else x
+    def forward(self, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]) -> Tensor:
+        x = self.resnets[0](x, next(shifts))
+        if len(self.resnets) == 1:
+            return x
+        return self.resnets[1](self.attentions[0](x, told), next(shifts))
 
 
 class _Up(_Block):
@@ -131,9 +135,11 @@ class _Up(_Block):
         if not last:
             self.upsamplers = nn.ModuleList([Upsample(level.width)])
 
-    def forward(self, x: Tensor, seen: list[Tensor], time: Tensor, told: Iterator[Keys]) -> Tensor:
+    def forward(
+        self, x: Tensor, seen: list[Tensor], shifts: Iterator[Tensor], told: Iterator[Keys]
+    ) -> Tensor:
         for i in range(len(self.resnets)):
-            x = self.layer(i, torch.cat([x, in_rows(seen.pop(), len(x))], 1), time, told)
+            x = self.layer(i, torch.cat([x, in_rows(seen.pop(), len(x))], 1), shifts, told)
         if hasattr(self, "upsamplers"):  # an odd size is not twice another
             x = self.upsamplers[0](x, seen[-1].shape[-2:])
         return x
@@ -214,6 +220,8 @@ class UNet(nn.Module):
             below = widths[at]
         self.conv_norm_out = GroupNorm(groups, widths[0], eps)
         self.conv_out = Conv(widths[0], self.says, out)
+        self._timed: _Timed | None = None
+        self._told_time = [layer for layer in self.modules() if isinstance(layer, ResBlock)]
 
     @property
     def listens(self) -> bool:
@@ -250,14 +258,39 @@ class UNet(nn.Module):
         """
         time = self.time_embedding(_waves(t, self._width, self._flip, self._shift).to(x.dtype))
         time = silu(time if told.more is None else time + told.more)
-        keys = iter(told.keys)
+        shifts, keys = iter(self._shifts(time)), iter(told.keys)
         seen = [self.conv_in(x)]
         for block in self.down_blocks:
-            seen += cast("_Down", block)(seen[-1], time, keys)
-        x = self.mid_block(seen[-1], time, keys) if hasattr(self, "mid_block") else seen[-1]
+            seen += cast("_Down", block)(seen[-1], shifts, keys)
+        x = self.mid_block(seen[-1], shifts, keys) if hasattr(self, "mid_block") else seen[-1]
         for block in self.up_blocks:
-            x = block(x, seen, time, keys)
+            x = block(x, seen, shifts, keys)
         return self.conv_out(self.conv_norm_out(x, silu=True))
+
+    def lay_out(self) -> None:
+        """On a GPU, put the linear maps of the time below each other, to multiply by them once."""
+        blocks = self._told_time
+        if blocks[0].conv1.bias.device.type != "cuda":
+            return
+        maps = [cast("Linear", block.time_emb_proj) for block in blocks]
+        biases = [cast("Tensor", m.bias) + b.conv1.bias for m, b in zip(maps, blocks, strict=True)]
+        self._timed = _Timed(torch.cat([m.weight for m in maps]), torch.cat(biases))
+        for one in maps:
+            del one.weight
+
+    def _shifts(self, time: Tensor) -> Sequence[Tensor]:
+        """What each residual block raises its channels by at a time, [n, width]: [n, channels]."""
+        if self._timed is None:
+            return [block.shift(time) for block in self._told_time]
+        widths = [len(block.conv1.bias) for block in self._told_time]
+        return torch.split(nn.functional.linear(time, *self._timed), widths, -1)
+
+
+class _Timed(NamedTuple):
+    """The linear maps of the time of all residual blocks, below each other."""
+
+    weight: Tensor
+    bias: Tensor
 
 
 def _waves(numbers: Tensor, width: int, cosine_first: bool, shift: float) -> Tensor:
