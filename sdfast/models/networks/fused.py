@@ -16,14 +16,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_WHOLE = 16384
-"""Up to so many numbers, a group is read once and brought to its norm by one program."""
-_TILE = 4096
-"""Numbers that a program holds at a time otherwise."""
+_LANES = 64
+"""Channels that a program takes side by side."""
 _PROGRAMS = 1024
 """As many as a large GPU has on the way."""
-_PARTS = 128
-"""What a group is cut into at the most."""
+_PARTS = 512
+"""What a picture is cut into at the most, to look at its numbers."""
 
 
 def group_norm(
@@ -42,147 +40,117 @@ def group_norm(
     """
     n, channels, height, width = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
-    y = torch.empty_like(x)
-    pixels, each = height * width, channels // groups
-    lanes = triton.next_power_of_2(each)
-    rows = triton.next_power_of_2(pixels)
-    shape = {"CHANNELS": channels, "EACH": each, "LANES": lanes}
-    added = (weight, -1) if plus is None else (plus, channels * (len(plus) > 1))
-    if rows * lanes <= _WHOLE:
-        warps = max(1, min(16, rows * lanes // 1024))
-        _norm_whole[(n * groups,)](
-            x, *added, weight, bias, y, pixels, groups, eps, int(silu),
-            ROWS=rows, num_warps=warps, **shape,
-        )  # fmt: skip
-        return y
-    together = 1
-    while lanes * together < 64 and groups % (2 * together) == 0:
-        together *= 2
-    tiles = n * (groups // together)
-    rows = max(1, _TILE // (lanes * together))
-    splits = max(1, min(_PARTS, _PROGRAMS // tiles, pixels // rows))
-    share = -(-pixels // (splits * rows)) * rows
-    splits = -(-pixels // share)
-    parts = torch.empty((3, n, groups, splits), dtype=torch.float32, device=x.device)
-    size = n * groups * splits
-    shape |= {"ROWS": rows, "TOGETHER": together}
-    _norm_parts[(tiles, splits)](
-        x, *added, parts, size, pixels, share, groups, num_warps=8, **shape
+    pixels = height * width
+    beside = triton.cdiv(channels, _LANES)
+    splits = max(1, min(_PARTS, _PROGRAMS // (n * beside), pixels // 32))
+    share = triton.cdiv(pixels, splits)
+    splits = triton.cdiv(pixels, share)
+    parts = torch.empty((2, n, splits, channels), dtype=torch.float32, device=x.device)
+    _look[(beside, splits, n)](x, parts, pixels, share, channels, ROWS=64, LANES=_LANES)
+    line = torch.empty((2, n, channels), dtype=torch.float32, device=x.device)
+    added = (weight, -1) if plus is None else (plus.contiguous(), channels * (len(plus) > 1))
+    _agree[(groups, n)](
+        parts, *added, weight, bias, line, pixels, share, splits, channels, eps, BLOCK=512
     )
-    _norm_apply[(tiles, splits)](
-        x, *added, weight, bias, parts, size, y, pixels, share, groups, eps, int(silu),
-        PARTS=_PARTS, num_warps=8, **shape,
-    )  # fmt: skip
+    y = torch.empty_like(x)
+    _bring[(beside, triton.cdiv(pixels, 32), n)](
+        x, line, y, pixels, channels, int(silu), ROWS=32, LANES=_LANES
+    )
     return y
 
 
-@triton.jit(do_not_specialize=["added", "pixels", "groups", "eps", "silu"])
-def _norm_whole(
-    x, plus, added, weight, bias, y, pixels, groups, eps, silu,
-    CHANNELS: tl.constexpr, EACH: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
-    """One group of one picture."""
-    picture = tl.program_id(0) // groups
-    channel = (tl.program_id(0) % groups) * EACH + tl.arange(0, LANES)[None, :]
-    row = tl.arange(0, ROWS)[:, None]
-    on = tl.arange(0, LANES)[None, :] < EACH
-    at = (picture * pixels + row).to(tl.int64) * CHANNELS + channel
-    on_tile = on & (row < pixels)
-    shift = tl.load(plus + picture * added + channel, mask=on & (added >= 0), other=0)
-    v = tl.load(x + at, mask=on_tile, other=0).to(tl.float32) + shift.to(tl.float32)
-    count = pixels * EACH * 1.0
-    v = tl.where(on_tile, v, 0)
-    v -= tl.sum(tl.sum(v, 1), 0) / count
-    apart = tl.where(on_tile, v * v, 0)
-    v *= tl.rsqrt(tl.sum(tl.sum(apart, 1), 0) / count + eps)
-    v *= tl.load(weight + channel, mask=on, other=0).to(tl.float32)
-    v += tl.load(bias + channel, mask=on, other=0).to(tl.float32)
-    if silu != 0:
-        v *= tl.sigmoid(v)
-    tl.store(y + at, v, mask=on_tile)
+@triton.jit(do_not_specialize=["pixels", "share"])
+def _look(x, parts, pixels, share, channels, ROWS: tl.constexpr, LANES: tl.constexpr):
+    """Each channel's mean in a share of the pixels, and its squared distance from it.
 
-
-@triton.jit(do_not_specialize=["added", "size", "pixels", "share", "groups"])
-def _norm_parts(
-    x, plus, added, parts, size, pixels, share, groups,
-    CHANNELS: tl.constexpr, EACH: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr,
-    TOGETHER: tl.constexpr,
-):  # fmt: skip
-    """Count, mean and squared distance from it, of some groups in a share of the pixels.
-
-    Parts are put together as Chan, Golub and LeVeque do (1983), which forgets no digits.
+    Tiles are put together as Chan, Golub and LeVeque do (1983), which forgets no digits.
     """
-    per = groups // TOGETHER
-    picture = tl.program_id(0) // per
-    group = (tl.program_id(0) % per) * TOGETHER + tl.arange(0, TOGETHER)
-    lane = tl.arange(0, LANES)[None, None, :]
-    channel = group[None, :, None] * EACH + lane
-    on = lane < EACH
+    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
+    picture = tl.program_id(2)
+    on = lane < channels
     begin = tl.program_id(1) * share
     end = tl.minimum(begin + share, pixels)
-    shift = tl.load(plus + picture * added + channel, mask=on & (added >= 0), other=0)
-    shift = shift.to(tl.float32)
     count = 0.0
-    mean = tl.zeros((TOGETHER,), tl.float32)
-    apart = tl.zeros((TOGETHER,), tl.float32)
+    mean = tl.zeros((LANES,), tl.float32)
+    apart = tl.zeros((LANES,), tl.float32)
     for top in range(begin, end, ROWS):
-        row = top + tl.arange(0, ROWS)[:, None, None]
-        at = (picture * pixels + row).to(tl.int64) * CHANNELS + channel
-        on_tile = on & (row < end)
-        v = tl.load(x + at, mask=on_tile, other=0).to(tl.float32) + shift
-        v = tl.where(on_tile, v, 0)
-        here = tl.minimum(end - top, ROWS) * EACH * 1.0
-        middle = tl.sum(tl.sum(v, 2), 0) / here
-        v = tl.where(on_tile, v - middle[None, :, None], 0)
+        row = top + tl.arange(0, ROWS)[:, None]
+        at = (picture * pixels + row).to(tl.int64) * channels + lane[None, :]
+        v = tl.load(x + at, mask=on[None, :] & (row < end), other=0).to(tl.float32)
+        here = tl.minimum(end - top, ROWS) * 1.0
+        middle = tl.sum(v, 0) / here
+        v = tl.where(row < end, v - middle[None, :], 0)
         off = middle - mean
         both = count + here
         mean += off * (here / both)
-        apart += tl.sum(tl.sum(v * v, 2), 0) + off * off * (count * here / both)
+        apart += tl.sum(v * v, 0) + off * off * (count * here / both)
         count = both
-    place = (picture * groups + group) * tl.num_programs(1) + tl.program_id(1)
-    tl.store(parts + place, mean * 0 + count)
-    tl.store(parts + size + place, mean)
-    tl.store(parts + 2 * size + place, apart)
-
-
-@triton.jit(do_not_specialize=["added", "size", "pixels", "share", "groups", "eps", "silu"])
-def _norm_apply(
-    x, plus, added, weight, bias, parts, size, y, pixels, share, groups, eps, silu,
-    CHANNELS: tl.constexpr, EACH: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr,
-    TOGETHER: tl.constexpr, PARTS: tl.constexpr,
-):  # fmt: skip
-    """Some groups in a share of the pixels, brought to the norm that all parts tell."""
-    per = groups // TOGETHER
-    picture = tl.program_id(0) // per
-    group = (tl.program_id(0) % per) * TOGETHER + tl.arange(0, TOGETHER)
-    part = tl.arange(0, PARTS)[None, :]
     splits = tl.num_programs(1)
-    place = (picture * groups + group)[:, None] * splits + part
-    count = tl.load(parts + place, mask=part < splits, other=0)
-    middle = tl.load(parts + size + place, mask=part < splits, other=0)
-    apart = tl.load(parts + 2 * size + place, mask=part < splits, other=0)
-    total = pixels * EACH * 1.0
-    mean = tl.sum(count * middle, 1) / total
-    off = middle - mean[:, None]
-    scale = tl.rsqrt(tl.sum(apart + count * off * off, 1) / total + eps)
+    place = (picture * splits + tl.program_id(1)) * channels + lane
+    tl.store(parts + place, mean, mask=on)
+    tl.store(parts + tl.num_programs(2) * splits * channels + place, apart, mask=on)
 
-    lane = tl.arange(0, LANES)[None, None, :]
-    channel = group[None, :, None] * EACH + lane
-    on = lane < EACH
-    scale = scale[None, :, None] * tl.load(weight + channel, mask=on, other=0).to(tl.float32)
-    low = tl.load(bias + channel, mask=on, other=0).to(tl.float32)
-    shift = tl.load(plus + picture * added + channel, mask=on & (added >= 0), other=0)
-    low += (shift.to(tl.float32) - mean[None, :, None]) * scale
-    begin = tl.program_id(1) * share
-    end = tl.minimum(begin + share, pixels)
-    for top in range(begin, end, ROWS):
-        row = top + tl.arange(0, ROWS)[:, None, None]
-        at = (picture * pixels + row).to(tl.int64) * CHANNELS + channel
-        on_tile = on & (row < end)
-        v = tl.load(x + at, mask=on_tile, other=0).to(tl.float32) * scale + low
-        if silu != 0:
-            v *= tl.sigmoid(v)
-        tl.store(y + at, v, mask=on_tile)
+
+@triton.jit(do_not_specialize=["added", "pixels", "share", "splits", "channels", "eps"])
+def _agree(
+    parts, plus, added, weight, bias, line, pixels, share, splits, channels, eps,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A group's norm as a line for each of its channels: what to multiply by, and to add."""
+    each = channels // tl.num_programs(0)
+    first = tl.program_id(0) * each
+    picture = tl.program_id(1)
+    pictures = tl.num_programs(1)
+    total = pixels * each * 1.0
+    whole = tl.zeros((BLOCK,), tl.float32)
+    for begin in range(0, splits * each, BLOCK):
+        i = begin + tl.arange(0, BLOCK)
+        part, channel = i // each, first + i % each
+        on = part < splits
+        count = tl.minimum(pixels - part * share, share) * 1.0
+        mean = tl.load(parts + (picture * splits + part) * channels + channel, mask=on, other=0)
+        shift = tl.load(plus + picture * added + channel, mask=on & (added >= 0), other=0)
+        whole += tl.where(on, count * (mean + shift.to(tl.float32)), 0)
+    middle = tl.sum(whole, 0) / total
+    apart = tl.zeros((BLOCK,), tl.float32)
+    for begin in range(0, splits * each, BLOCK):
+        i = begin + tl.arange(0, BLOCK)
+        part, channel = i // each, first + i % each
+        on = part < splits
+        count = tl.minimum(pixels - part * share, share) * 1.0
+        place = (picture * splits + part) * channels + channel
+        mean = tl.load(parts + place, mask=on, other=0)
+        inside = tl.load(parts + pictures * splits * channels + place, mask=on, other=0)
+        shift = tl.load(plus + picture * added + channel, mask=on & (added >= 0), other=0)
+        off = mean + shift.to(tl.float32) - middle
+        apart += tl.where(on, inside + count * off * off, 0)
+    scale = tl.rsqrt(tl.sum(apart, 0) / total + eps)
+    for begin in range(0, each, BLOCK):
+        channel = first + begin + tl.arange(0, BLOCK)
+        on = channel < first + each
+        times = scale * tl.load(weight + channel, mask=on, other=0).to(tl.float32)
+        shift = tl.load(plus + picture * added + channel, mask=on & (added >= 0), other=0)
+        low = tl.load(bias + channel, mask=on, other=0).to(tl.float32)
+        low += (shift.to(tl.float32) - middle) * times
+        tl.store(line + picture * channels + channel, times, mask=on)
+        tl.store(line + (pictures + picture) * channels + channel, low, mask=on)
+
+
+@triton.jit(do_not_specialize=["pixels", "silu"])
+def _bring(x, line, y, pixels, channels, silu, ROWS: tl.constexpr, LANES: tl.constexpr):
+    """Each channel along its line."""
+    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)[None, :]
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)[:, None]
+    picture = tl.program_id(2)
+    on = lane < channels
+    times = tl.load(line + picture * channels + lane, mask=on, other=0)
+    low = tl.load(line + (tl.num_programs(2) + picture) * channels + lane, mask=on, other=0)
+    on = on & (row < pixels)
+    at = (picture * pixels + row).to(tl.int64) * channels + lane
+    v = tl.load(x + at, mask=on, other=0).to(tl.float32) * times + low
+    if silu != 0:
+        v *= tl.sigmoid(v)
+    tl.store(y + at, v, mask=on)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -311,7 +279,7 @@ def gelu_times(gate: Tensor, value: Tensor) -> Tensor:
     return y
 
 
-@triton.jit(do_not_specialize=["count"])
+@triton.jit
 def _gelu_times(gate, value, y, count, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     on = at < count

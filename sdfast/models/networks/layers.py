@@ -142,27 +142,31 @@ class Conv(nn.Module):
             self._packed[None] = _onednn()._reorder_convolution_weight(self.weight, *self._how)
             del self.weight
 
-    def forward(self, x: Tensor, plus: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """`plus` may be of fewer pictures, and is repeated; `bias` stands in for its own."""
-        bias = self.bias if bias is None else bias
-        if fused := kernels(x):
-            return fused.add_(self.bare(x), bias, plus)
-        return self._convolved(x, bias, None if plus is None else in_rows(plus, len(x)))
+    def forward(
+        self,
+        x: Tensor,
+        plus: Tensor | None = None,
+        bias: Tensor | None = None,
+        *,
+        bare: bool = False,
+    ) -> Tensor:
+        """`plus` may be of fewer pictures, and is repeated; `bias` stands in for its own.
 
-    def bare(self, x: Tensor) -> Tensor:
-        """Without a bias: it is for what comes after to add."""
-        return self._convolved(x, None, None)
-
-    def _convolved(self, x: Tensor, bias: Tensor | None, plus: Tensor | None) -> Tensor:
+        A bare one has no bias: that is for what comes after it to add.
+        """
+        bias = None if bare else self.bias if bias is None else bias
         if self._packed is None:
-            y = F.conv2d(x, self.weight, bias, self._how[1], self._how[0])
-            return y if plus is None else y.add_(plus)
+            fused = kernels(x)
+            y = F.conv2d(x, self.weight, None if fused else bias, self._how[1], self._how[0])
+            if fused:
+                return y if bare else fused.add_(y, bias, plus)
+            return y if plus is None else y.add_(in_rows(plus, len(y)))
         convolve: Any = _onednn()._convolution_pointwise
         weight = self._laid_out_for(self._packed, x)
         if plus is not None:
             none: list[float] = []
-            fused = ("add", None, None, none, None)
-            return convolve.binary(x, plus, weight, bias, *self._how, *fused)
+            then = ("add", None, None, none, None)
+            return convolve.binary(x, in_rows(plus, len(x)), weight, bias, *self._how, *then)
         return convolve(x, weight, bias, *self._how, "none", [], "")
 
     def _laid_out_for(self, packed: dict[torch.Size | None, Tensor], x: Tensor) -> Tensor:
@@ -198,12 +202,12 @@ class GroupNorm(nn.Module):
         """
         if fused := kernels(x):
             shift = conv.bias[None] if shift is None else shift
-            return self._with(fused, _for_each(shift, conv.bare(x)), shift, silu=True)
+            return self._with(fused, _for_each(shift, conv(x, bare=True)), shift, silu=True)
         if shift is None:
             return self(conv(x), silu=True)
         if len(shift) == 1:
             return self(conv(x, bias=shift[0]), silu=True)
-        return self(_for_each(shift, conv.bare(x)).add_(shift[:, :, None, None]), silu=True)
+        return self(_for_each(shift, conv(x, bare=True)).add_(shift[:, :, None, None]), silu=True)
 
     def _with(self, fused: Any, x: Tensor, plus: Tensor | None, *, silu: bool) -> Tensor:
         scale = self.weight, self.bias, self._eps

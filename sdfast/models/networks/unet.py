@@ -222,11 +222,12 @@ class UNet(nn.Module):
         self.conv_out = Conv(widths[0], self.says, out)
         self._timed: _Timed | None = None
         self._told_time = [layer for layer in self.modules() if isinstance(layer, ResBlock)]
+        self._told_words = [layer for layer in self.modules() if isinstance(layer, CrossAttention)]
 
     @property
     def listens(self) -> bool:
         """Whether any of its layers asks the words of the prompt."""
-        return any(isinstance(layer, CrossAttention) for layer in self.modules())
+        return bool(self._told_words)
 
     @property
     def wants_more(self) -> bool:
@@ -240,8 +241,7 @@ class UNet(nn.Module):
         whole  the prompt in one vector, [n, width], and
         sizes  six numbers of pixels (as it was, where it was cut, as it is to be): both for XL only
         """
-        layers = [layer for layer in self.modules() if isinstance(layer, CrossAttention)]
-        keys = [layer.read(words) for layer in layers]
+        keys = [layer.read(words) for layer in self._told_words]
         if not self._size:
             return Told(keys, None)
         assert whole is not None
