@@ -31,25 +31,35 @@ class Bench(NamedTuple):
 BENCHES = [
     Bench(
         "Stable Diffusion 1.5, 512x512, one picture and eight",
-        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --batch-size 1,8 --vs diffusers:bf16",
+        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --batch-size 1,8 --no-start "
+        "--vs diffusers:bf16",
         compiles=False,
     ),
     Bench(
         "Stable Diffusion XL, 1024x1024, one picture",
-        "-m random:sdxl --size 1024x1024 -s 20 -r 5 -w 2 --vs diffusers:bf16",
+        "-m random:sdxl --size 1024x1024 -s 20 -r 5 -w 2 --no-start --vs diffusers:bf16",
         compiles=False,
     ),
     Bench(
-        "Stable Diffusion 1.5, 512x512, compiled",
-        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --batch-size 1,8 --no-start --compile "
+        "Stable Diffusion 1.5, 512x512, beside diffusers compiled",
+        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --no-start --vs diffusers:bf16,compile",
+        compiles=True,
+    ),
+    Bench(
+        "Stable Diffusion XL, 1024x1024, beside diffusers compiled",
+        "-m random:sdxl --size 1024x1024 -s 20 -r 5 -w 2 --no-start --vs diffusers:bf16,compile",
+        compiles=True,
+    ),
+    Bench(
+        "Stable Diffusion 1.5, 512x512, both compiled",
+        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --no-start --compile "
         "--vs diffusers:bf16,compile",
         compiles=True,
     ),
     Bench(
-        "Stable Diffusion XL, 1024x1024, compiled",
-        "-m random:sdxl --size 1024x1024 -s 20 -r 5 -w 2 --no-start --compile "
-        "--vs diffusers:bf16,compile",
-        compiles=True,
+        "Stable Diffusion 1.5, 512x512, load, first picture and memory",
+        "-m random:sd15 --size 512x512 -s 20 -r 1 -w 1 --vs diffusers:bf16",
+        compiles=False,
     ),
 ]
 """Shapes are the true ones and weights random: times are as with trained ones."""
