@@ -112,7 +112,7 @@ def measured(bench: Bench, device: str, report: Report) -> bool:
         ended = subprocess.run([sys.executable, "-m", "sdfast", "bench", *words, *asked])
         if ended.returncode == 0:
             said = json.loads(exports[0].read_text(encoding="utf-8"))
-            page = re.sub("^#", "##", exports[1].read_text(encoding="utf-8"), flags=re.MULTILINE)
+            page = re.sub("^#", "###", exports[1].read_text(encoding="utf-8"), flags=re.MULTILINE)
         else:
             said, page = None, f"FAILED (exit {ended.returncode}): `{command}`\n"
     report.found["benches"].append({"title": bench.title, "command": command, "said": said})
