@@ -31,6 +31,10 @@ class Place(NamedTuple):
         return self.folder / "warm.sock"
 
     @property
+    def front(self) -> Path:
+        return self.folder / "front.sock"
+
+    @property
     def lock(self) -> Path:
         return self.folder / "warm.lock"
 
@@ -48,7 +52,7 @@ def find_place() -> Place:
     if not hasattr(socket, "AF_UNIX"):
         raise UsageError("a worker needs Unix sockets, which Python does not have on this system")
     place = Place(_runtime_folder())
-    if len(os.fsencode(place.socket)) > _LONGEST:
+    if len(os.fsencode(place.front)) + len("-4194304") > _LONGEST:
         name = hashlib.sha256(os.fsencode(place.folder)).hexdigest()[:12]
         place = Place(Path(f"/tmp/sdfast-{os.geteuid()}-{name}"))
     _make_private(place.folder)

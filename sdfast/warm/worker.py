@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -27,7 +28,7 @@ from sdfast.errors import SdfastError
 from sdfast.job import Job, read_job
 from sdfast.warm import wire
 from sdfast.warm.greeting import Greeting, holding, stamp
-from sdfast.warm.place import find_place, is_ours, take_lock
+from sdfast.warm.place import Place, find_place, is_ours, take_lock
 
 if TYPE_CHECKING:
     from sdfast.events import Event
@@ -88,6 +89,11 @@ def work(load: Callable[[], tuple[Paint, Greeting]]) -> None:
     with contextlib.suppress(OSError):
         os.ftruncate(sys.stderr.fileno(), 0)
     _log(f"worker {os.getpid()} of sdfast {__version__} loads")
+    with _front():
+        _work(load, place)
+
+
+def _work(load: Callable[[], tuple[Paint, Greeting]], place: Place) -> None:
     try:
         paint, held = load()
     except SdfastError as error:
@@ -107,6 +113,21 @@ def work(load: Callable[[], tuple[Paint, Greeting]]) -> None:
         except SystemExit:
             _log("left, as it was told to")
             raise
+
+
+@contextmanager
+def _front() -> Generator[None]:
+    """In here there is a front, where calls are run that need not import anything; see `handover`.
+
+    It ends when there is nobody at the other end of its stdin any more, however this process ends.
+    """
+    if not hasattr(os, "fork"):
+        yield
+        return
+    command = [sys.executable, "-P", "-c", "from sdfast.cli.front import main; main()"]
+    nobody = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nobody):
+        yield
 
 
 def _leave(*_: object) -> NoReturn:

@@ -1,0 +1,180 @@
+"""The front: it runs calls of `sdfast gen` for those who have imported nothing yet.
+
+A worker starts it and takes it along when it ends. Everything that a call wakes has been imported
+here, once; each call then runs in a fork, with its own words, environment, folder and streams, and
+is the same `sdfast gen` from there on. This process has no torch and no threads, so that it can
+fork; the pictures are painted by the worker.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import io
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from typing import NamedTuple, NoReturn
+
+from sdfast.warm.greeting import this_code
+from sdfast.warm.handover import INTERRUPT, TAKEN, surroundings
+from sdfast.warm.place import find_place, is_ours
+
+_AHEAD = (
+    *("sdfast.cli.gen", "sdfast.cli.painting", "sdfast.cli.telling", "sdfast.config"),
+    *("sdfast.events", "sdfast.job", "sdfast.jobs", "sdfast.models.dressed", "sdfast.models.find"),
+    *("sdfast.png", "sdfast.presets", "sdfast.screen", "sdfast.warm.client", "sdfast.warm.control"),
+    *("PIL.Image", "PIL.PngImagePlugin", "rich.progress", "typer.main"),
+)
+"""What a call that a worker paints for wakes."""
+_PATIENCE = 5.0
+_LONGEST = 2**24
+
+
+class _Call(NamedTuple):
+    """Somebody's call, as `warm.handover` packs it."""
+
+    same: list[str]
+    words: list[str]
+    umask: int
+    environment: dict[str, str]
+    streams: list[int]
+
+
+def main() -> None:
+    """Run calls until stdin ends, which is the worker's other end of a pipe."""
+    os.umask(0o077)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    same, code = surroundings(), this_code()
+    for name in _AHEAD:
+        importlib.import_module(name)
+    path = find_place().front
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        draft = path.with_name(f"front-{os.getpid()}.sock")
+        listener.bind(str(draft))
+        draft.chmod(0o600)
+        listener.listen(256)
+        draft.replace(path)
+        gc.collect()
+        gc.freeze()
+        while True:
+            ready, _, _ = select.select([listener, sys.stdin], [], [])
+            if sys.stdin in ready:
+                return
+            with contextlib.suppress(OSError), listener.accept()[0] as connection:
+                if os.fork() == 0:
+                    listener.close()
+                    _serve(connection, same, code)
+
+
+def _serve(connection: socket.socket, same: list[str], code: str) -> NoReturn:
+    """Run one call, in a process of its own, if it is one that can be run here."""
+    try:
+        connection.settimeout(_PATIENCE)
+        call = _received(connection) if is_ours(connection) else None
+        # files that have changed since they were imported are another program
+        if call is None or call.same != same or this_code.__wrapped__() != code:
+            os._exit(0)
+        connection.sendall(TAKEN)
+        connection.settimeout(None)
+    except BaseException:
+        os._exit(0)
+    _become(call)
+    threading.Thread(target=_listen, args=(connection,), daemon=True).start()
+    ended = _run()
+    with contextlib.suppress(OSError):
+        connection.sendall(bytes([ended & 255]))
+    atexit._run_exitfuncs()
+    os._exit(ended & 255)
+
+
+def _received(connection: socket.socket) -> _Call | None:
+    begun, streams, _, _ = socket.recv_fds(connection, 8, 4)
+    while len(begun) < 8:
+        begun += _some(connection, 8 - len(begun))
+    length = int.from_bytes(begun, "big")
+    if len(streams) != 4 or length > _LONGEST:
+        return None
+    packed = bytearray()
+    while len(packed) < length:
+        packed += _some(connection, length - len(packed))
+    head, *parts = map(os.fsdecode, bytes(packed).split(b"\0")[:-1])
+    alike, words, umask = map(int, head.split())
+    rest = parts[alike + words :]
+    environment = dict(zip(rest[::2], rest[1::2], strict=True))
+    return _Call(parts[:alike], parts[alike:][:words], umask, environment, list(streams))
+
+
+def _some(connection: socket.socket, most: int) -> bytes:
+    if not (said := connection.recv(min(most, 2**16))):
+        raise EOFError
+    return said
+
+
+def _become(call: _Call) -> None:
+    """Be the process that has called."""
+    *streams, folder = call.streams
+    os.fchdir(folder)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    for own in call.streams:
+        os.close(own)
+    os.umask(call.umask)
+    os.environ.clear()
+    os.environ.update(call.environment)
+    sys.argv = call.words
+    errors = sys.stdin.errors
+    sys.stdin = _stream(0, "r", sys.stdin.encoding, errors)
+    sys.stdout = _stream(1, "w", sys.stdout.encoding, errors)
+    sys.stderr = _stream(2, "w", sys.stderr.encoding, "backslashreplace")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stream(number: int, mode: str, encoding: str, errors: str | None) -> io.TextIOWrapper:
+    """A standard stream as Python opens it: by lines for people and for what went wrong."""
+    lines = number == 2 or (mode == "w" and os.isatty(number))
+    return open(number, mode, 1 if lines else -1, encoding, errors, closefd=False)
+
+
+def _listen(connection: socket.socket) -> None:
+    """Pass ctrl-C on; end when the caller has."""
+    painter = threading.main_thread().ident
+    assert painter is not None
+    while said := _heard(connection):
+        if INTERRUPT in said:
+            signal.pthread_kill(painter, signal.SIGINT)
+    os._exit(1)
+
+
+def _heard(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(16)
+    except OSError:
+        return b""
+
+
+def _run() -> int:
+    """The command line; its exit code."""
+    from sdfast.cli import main as run
+
+    try:
+        run()
+        ended: object = 0
+    except SystemExit as ending:
+        ended = ending.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        ended = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            ended = ended or 120  # as Python has it
+    return ended if isinstance(ended, int) else int(ended is not None)

@@ -1,0 +1,19 @@
+"""The first moment of a call. Where a worker lives, its front takes the call over, whole.
+
+What is imported here is waited for by every call of a shell's loop, so it is next to nothing.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, here or in the front, and leave with its exit code."""
+    if sys.argv[1:2] == ["gen"] and sys.platform != "win32":
+        from sdfast.warm.handover import hand_over
+
+        code = hand_over(sys.argv)
+        if code is not None:
+            sys.exit(code)
+    from sdfast.cli import main as run
+
+    run()

@@ -1,0 +1,221 @@
+"""Calls that a worker's front runs, beside the same calls run alone: nobody can tell them apart.
+
+The worker is a real one, of the built-in model.
+"""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import sdfast
+from sdfast.warm import client, control
+from sdfast.warm.place import find_place
+
+ALONE = "import sys; sys.argv[0] = 'sdfast'; from sdfast.cli import main; main()"
+HANDED = """
+import sys
+sys.argv[0] = "sdfast"
+from sdfast.warm.handover import hand_over
+code = hand_over(sys.argv)
+sys.exit("it ran alone" if code is None else code)
+"""
+QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory):
+    """A runtime folder where a worker lives whose front is ready."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        subprocess.run(
+            [sys.executable, "-m", "sdfast", "warm", "start", "-m", "tiny"],
+            check=True,
+            capture_output=True,
+        )
+        assert soon(find_place().front.exists)
+        yield folder
+        control.stop(find_place())
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch, runtime):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    return tmp_path
+
+
+def soon(holds):
+    end = time.monotonic() + 20
+    while not (so := holds()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return so
+
+
+def begun(how, *words, **more):
+    more = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": dict(os.environ)} | more
+    # a shell lets what it runs in the background ignore SIGINT, and so would its children
+    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-c", how, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=default, **more)
+
+
+def ran(how, *words, said=b"", **more):
+    with begun(how, *words, stdin=subprocess.PIPE, **more) as process:
+        out, errors = process.communicate(said)
+    return process.returncode, out, errors or b""
+
+
+def timeless(said):
+    code, out, errors = said
+    times = rb"\d+\.\d+ s: .*|\"seconds\": .*"
+    return code, re.sub(times, b"", out), re.sub(times, b"", errors)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (QUICK, b""),
+        ((*QUICK, "--json", "-v"), b""),
+        ((*QUICK, "-q", "-o", "-"), b""),
+        (("gen", "-", "--dry-run", "--seed", "1..2"), "eine Möwe\nzwei\n".encode()),
+        (("gen", "a cat", "-", "--dry-run", "--seed", "1"), b"\xff\n"),
+        (("gen", "@missing.txt"), b""),
+        (("gen", "a cat", "--sampler", "bogus"), b""),
+        (("gen", "a cat", "--stpes", "9"), b""),
+        (("gen", "a cat", "-m", "nothing-here", "--offline"), b""),
+        (("gen",), b""),
+        (("gen", "--help"), b""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_call_says_and_leaves_what_it_would_alone(words, said, here):
+    for name in ("alone", "handed"):
+        (here / name).mkdir()
+    alone = ran(ALONE, *words, said=said, cwd=here / "alone")
+    handed = ran(HANDED, *words, said=said, cwd=here / "handed")
+    assert timeless(handed) == timeless(alone)
+    files = [
+        {p.name: p.read_bytes() for p in (here / name).iterdir()} for name in ("alone", "handed")
+    ]
+    assert files[0].keys() == files[1].keys()
+
+
+def test_environment_folder_and_umask_are_the_callers(here):
+    (here / "inside").mkdir()
+    (here / "settings").mkdir()
+    (here / "settings" / "config.yaml").write_text("out: here-{seed}.png\n")
+    environment = os.environ | {"SDFAST_CONFIG": str(here / "settings")}
+    code, out, _ = ran(HANDED, *QUICK, "-q", cwd=here / "inside", env=environment, umask=0o027)
+    assert (code, out) == (0, b"here-1.png\n")
+    assert (here / "inside" / "here-1.png").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_closed_pipe_ends_the_call_as_it_would_alone():
+    for how in (ALONE, HANDED):
+        with begun(how, "gen", "a cat", "--dry-run", "--seed", "1..200") as process:
+            process.stdout.close()
+            assert process.wait() == 141
+            assert process.stderr.read() == b""
+
+
+def waiting():
+    return client.greeting(find_place()).waiting
+
+
+def test_ctrl_c_ends_the_call_and_its_picture(here):
+    with begun(HANDED, *QUICK[:2], "--steps", "1000", "-o", "cat.png") as process:
+        assert soon(waiting)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors.endswith(b"interrupted\n")
+    assert soon(lambda: not waiting())
+    assert not [*here.iterdir()]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_who_kills_the_caller_kills_the_call(how, here):
+    with begun(HANDED, *QUICK[:2], "--steps", "1000", "-o", "cat.png") as process:
+        assert soon(waiting)
+        process.send_signal(how)
+        assert process.wait(20) == -how
+    assert soon(lambda: not waiting())
+    assert not [*here.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"env": {**os.environ, "LC_ALL": "C"}},
+        {"env": {**os.environ, "PYTHONWARNINGS": "error"}},
+        {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))},
+        {"preexec_fn": lambda: os.close(0)},
+        {"preexec_fn": lambda: os.nice(1)},
+    ],
+    ids=["locale", "Python", "limits", "a stream is closed", "nice"],
+)
+def test_a_call_in_other_surroundings_runs_alone(other, runtime):
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if "env" in other:
+        other["env"]["XDG_RUNTIME_DIR"] = str(runtime)
+    command = [sys.executable, "-c", HANDED, *QUICK, "-q"]
+    ended = subprocess.run(command, capture_output=True, **other)
+    assert ended.stderr == b"it ran alone\n"
+
+
+def test_nobody_upsets_the_front():
+    for said in (b"", b"\0" * 8, b"\xff" * 64, (9).to_bytes(8, "big") + b"1 1 1\0\0\0\0"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(find_place().front))
+            connection.sendall(said)
+    assert ran(HANDED, *QUICK, "-q")[0] == 0
+
+
+def test_a_front_whose_files_have_changed_runs_nothing_and_goes_with_its_worker(
+    tmp_path, monkeypatch
+):
+    house = tmp_path / "house"
+    for part in ("sdfast", "presets"):
+        shutil.copytree(Path(sdfast.__file__).parent.parent / part, house / part)
+    monkeypatch.setenv("PYTHONPATH", str(house))
+    assert ran(HANDED, *QUICK, "-q")[2] == b"it ran alone\n"  # another's front
+
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    command = [sys.executable, "-m", "sdfast", "warm", "start", "-m", "tiny"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert soon(find_place().front.exists)
+    assert ran(HANDED, *QUICK, "-q")[::2] == (0, b"")
+    os.utime(house / "sdfast" / "job.py")
+    assert ran(HANDED, *QUICK, "-q")[2] == b"it ran alone\n"
+
+    control.stop(find_place())
+    assert soon(lambda: not answers(find_place().front))
+    assert ran(HANDED, *QUICK, "-q")[2] == b"it ran alone\n"
+    assert ran("from sdfast.entry import main; main()", *QUICK, "-q")[0] == 0
+
+
+def answers(path):
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
+def test_each_call_of_many_at_once_gets_its_own_picture():
+    calls = [
+        begun(HANDED, "gen", "a cat", "--steps", "2", "--seed", f"{seed}", "--json")
+        for seed in range(1, 7)
+    ]
+    said = [json.loads(call.communicate()[0]) for call in calls]
+    assert [one["seed"] for one in said] == [*range(1, 7)]
