@@ -184,7 +184,7 @@ def test_nobody_upsets_the_front():
 
 
 def test_a_front_whose_files_have_changed_runs_nothing_and_goes_with_its_worker(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, request
 ):
     house = tmp_path / "house"
     for part in ("sdfast", "presets"):
@@ -194,15 +194,17 @@ def test_a_front_whose_files_have_changed_runs_nothing_and_goes_with_its_worker(
 
     (tmp_path / "run").mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    place = find_place()
+    request.addfinalizer(lambda: control.stop(place))
     command = [sys.executable, "-m", "sdfast", "warm", "start", "-m", "tiny"]
     subprocess.run(command, check=True, capture_output=True)
-    assert soon(find_place().front.exists)
+    assert soon(place.front.exists)
     assert ran(HANDED, *QUICK, "-q")[::2] == (0, b"")
     os.utime(house / "sdfast" / "job.py")
     assert ran(HANDED, *QUICK, "-q")[2] == b"it ran alone\n"
 
-    control.stop(find_place())
-    assert soon(lambda: not answers(find_place().front))
+    control.stop(place)
+    assert soon(lambda: not answers(place.front))
     assert ran(HANDED, *QUICK, "-q")[2] == b"it ran alone\n"
     assert ran("from sdfast.entry import main; main()", *QUICK, "-q")[0] == 0
 

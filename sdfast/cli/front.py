@@ -10,14 +10,13 @@ import atexit
 import contextlib
 import gc
 import importlib
-import io
 import os
 import select
 import signal
 import socket
 import sys
 import threading
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from sdfast.warm.greeting import this_code
 from sdfast.warm.handover import INTERRUPT, TAKEN, surroundings
@@ -88,7 +87,8 @@ def _serve(connection: socket.socket, same: list[str], code: str) -> NoReturn:
     ended = _run()
     with contextlib.suppress(OSError):
         connection.sendall(bytes([ended & 255]))
-    atexit._run_exitfuncs()
+    finish: Any = atexit
+    finish._run_exitfuncs()
     os._exit(ended & 255)
 
 
@@ -135,7 +135,7 @@ def _become(call: _Call) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _stream(number: int, mode: str, encoding: str, errors: str | None) -> io.TextIOWrapper:
+def _stream(number: int, mode: str, encoding: str, errors: str | None) -> Any:
     """A standard stream as Python opens it: by lines for people and for what went wrong."""
     lines = number == 2 or (mode == "w" and os.isatty(number))
     return open(number, mode, 1 if lines else -1, encoding, errors, closefd=False)

@@ -11,4 +11,5 @@ worker and without it, and who loses the worker paints by itself.
     client    asking a worker; wakes no torch
     worker    being one
     control   starting, stopping and looking at one
+    handover  giving a whole call to the worker's front, which spares it all imports
 """

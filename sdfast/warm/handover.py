@@ -37,7 +37,7 @@ def surroundings() -> list[str]:
     read = sorted(item for item in os.environ.items() if item[0].startswith(_READ_AT_START))
     root = os.stat("/")  # noqa: PTH116  (pathlib would be waited for)
     same = (
-        *(sys.version, sys.prefix, __file__, sys._xoptions, sys.warnoptions),
+        *(sys.version, sys.prefix, __file__, getattr(sys, "_xoptions", {}), sys.warnoptions),
         *(sys.flags.optimize, sys.flags.dev_mode, sys.flags.utf8_mode, sys.flags.isolated),
         *(read, limits, os.getegid(), sorted(os.getgroups()), os.nice(0)),
         *(root.st_dev, root.st_ino, _namespace()),
@@ -104,8 +104,12 @@ def _taken(connection: socket.socket, path: str, words: list[str]) -> bool:
 def _waited(connection: socket.socket) -> int:
     """How the call ended."""
     connection.settimeout(None)
+
+    def pass_on(*_: object) -> None:
+        connection.send(INTERRUPT)
+
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: connection.send(INTERRUPT))
+        signal.signal(signal.SIGINT, pass_on)
     try:
         code = connection.recv(1)
     except OSError:
