@@ -66,7 +66,7 @@ _THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
 
 def kernels(x: Tensor) -> Any:
     """`fused` where x is on CUDA, else None. A compiler makes its own, of the plain calls."""
-    if x.device.type != "cuda" or torch.compiler.is_compiling():
+    if not x.is_cuda or torch.compiler.is_compiling():
         return None
     return _fused(x.device)
 
