@@ -52,11 +52,15 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
 
 def cpu_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware (avx512_bf16 or AMX); Linux tells."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpu_flags())
+
+
+def cpu_flags() -> set[str]:
+    """What this processor can do, by Linux' names; empty elsewhere."""
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+        return set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
     except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+        return set()
 
 
 def use_cores() -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdfast.models.networks.attention import attend
 from sdfast.models.networks.layers import (
     Conv,
     GroupNorm,
@@ -70,7 +71,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """What is found, [n, words, width]."""
         q, k, v = (by_head(part, self._heads) for part in self.to_qkv(x).chunk(3, -1))
-        found = F.scaled_dot_product_attention(q, k, v)
+        found = attend(q, k, v)
         return found.transpose(1, 2).flatten(2)
 
 

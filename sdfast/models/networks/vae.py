@@ -6,6 +6,7 @@ Two networks that share nothing but their shape, so that each is loaded where it
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdfast.models.networks.attention import attend
 from sdfast.models.networks.blocks import ResBlock, Upsample
 from sdfast.models.networks.config import Config
 from sdfast.models.networks.layers import Conv, GroupNorm, Linear, as_pixels, as_words
@@ -30,7 +31,7 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.to_qkv(as_words(self.group_norm(x))).chunk(3, -1)
-        found = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])
+        found = attend(q[:, None], k[:, None], v[:, None])
         return as_pixels(self.to_out[0](found.squeeze(1), "add", as_words(x)), x)
 
 
