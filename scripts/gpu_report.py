@@ -2,6 +2,7 @@
 
     scripts/gpu_report                  # everything
     scripts/gpu_report --no-compile     # without what has to be compiled, which takes most of it
+    scripts/gpu_report --only-compile   # and that alone, as MACHINE-compiled
 
 First the tests that hold CUDA's pictures against the CPU's, then each of BENCHES; what has to be
 compiled comes last. The report is written anew after each, so what has been measured is kept when
@@ -134,18 +135,22 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--no-compile", action="store_true", help="leave out what is compiled")
+    parser.add_argument("--only-compile", action="store_true", help="leave out the rest")
     parser.add_argument("--no-tests", action="store_true", help="leave out the tests")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--bench", action="append", metavar="FLAGS", help="instead of BENCHES")
     parser.add_argument("--to", type=Path, default=HOUSE / "benchmarks", help="the folder")
     given = parser.parse_args()
     own = [Bench(flags, flags, compiles=False) for flags in given.bench or []]
-    report = Report(machine(given.device), given.to)
-    fine = True if given.no_tests else tests(report, compiled=False)
+    name = machine(given.device) + "-compiled" * given.only_compile
+    report = Report(name, given.to)
+    plain, compiled = not given.only_compile, not given.no_compile
+    asked = not (given.no_tests or own)
+    fine = tests(report, compiled=False) if asked and plain else True
     for bench in own or BENCHES:
-        if not (given.no_compile and bench.compiles):
+        if own or (compiled if bench.compiles else plain):
             fine = measured(bench, given.device, report) and fine
-    if not (own or given.no_tests or given.no_compile):
+    if asked and compiled:
         fine = tests(report, compiled=True) and fine
     return 0 if fine else 1
 
