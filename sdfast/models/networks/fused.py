@@ -11,10 +11,31 @@ gives the same output, to the bit.
 # pyright: reportMissingParameterType=false, reportUntypedFunctionDecorator=false
 # pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportIndexIssue=false
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _where_it_is(
+    function: Callable[Concatenate[Tensor, _P], _R],
+) -> Callable[Concatenate[Tensor, _P], _R]:
+    """The function with its first tensor's GPU as the current one, which Triton launches on."""
+
+    @wraps(function)
+    def launch(x: Tensor, *more: _P.args, **how: _P.kwargs) -> _R:
+        with torch.cuda.device_of(x):
+            return function(x, *more, **how)
+
+    return launch
+
 
 _LANES = 64
 """Channels that a program takes side by side."""
@@ -24,6 +45,7 @@ _PARTS = 512
 """What a picture is cut into at the most, to look at its numbers."""
 
 
+@_where_it_is
 def group_norm(
     x: Tensor,
     groups: int,
@@ -153,11 +175,13 @@ def _bring(x, line, y, pixels, channels, silu, ROWS: tl.constexpr, LANES: tl.con
     tl.store(y + at, v, mask=on)
 
 
+@_where_it_is
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """`F.layer_norm` of [..., c]."""
     return _layer_norm(x, None, weight, bias, eps)[1]
 
 
+@_where_it_is
 def sum_and_norm(
     x: Tensor, plus: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -208,6 +232,7 @@ def _norm_rows(
     tl.store(y + at, v, mask=on)
 
 
+@_where_it_is
 def add_(y: Tensor, bias: Tensor | None, plus: Tensor | None) -> Tensor:
     """y with a bias for each channel and another picture added, [n, c, h, w] with channels last.
 
@@ -245,6 +270,7 @@ def _add(
     tl.store(y + at, v, mask=on)
 
 
+@_where_it_is
 def twice(x: Tensor) -> Tensor:
     """Each pixel four times, [n, c, h, w] to [n, c, 2 h, 2 w], with channels last."""
     n, channels, height, width = x.shape
@@ -271,6 +297,7 @@ def _twice(x, y, pixels, width, channels, ROWS: tl.constexpr, LANES: tl.constexp
             tl.store(y + to, v, mask=on)
 
 
+@_where_it_is
 def gelu_times(gate: Tensor, value: Tensor) -> Tensor:
     """GELU of the gate, times the value; both contiguous, of one shape."""
     y = torch.empty_like(value)
