@@ -3,6 +3,7 @@
 The worker is a real one, of the built-in model.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -13,8 +14,10 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -163,8 +166,9 @@ def test_who_kills_the_caller_kills_the_call(how, here):
         {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))},
         {"preexec_fn": lambda: os.close(0)},
         {"preexec_fn": lambda: os.nice(1)},
+        {"preexec_fn": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})},
     ],
-    ids=["locale", "Python", "limits", "a stream is closed", "nice"],
+    ids=["locale", "Python", "limits", "a stream is closed", "nice", "cores"],
 )
 def test_a_call_in_other_surroundings_runs_alone(other, runtime):
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -173,6 +177,112 @@ def test_a_call_in_other_surroundings_runs_alone(other, runtime):
     command = [sys.executable, "-c", HANDED, *QUICK, "-q"]
     ended = subprocess.run(command, capture_output=True, **other)
     assert ended.stderr == b"it ran alone\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("gen", "@/dev/fd/0", "--dry-run", "--seed", "1"),
+        ("gen", "a cat", "-o", "/proc/self/cwd/x.png", "--seed", "1"),
+    ],
+)
+def test_a_path_of_ones_own_is_not_handed_over(words):
+    assert ran(HANDED, *words)[2] == b"it ran alone\n"
+
+
+def test_the_time_is_the_callers_zones(here):
+    code, out, _ = ran(
+        HANDED, *QUICK, "-q", "-o", "{time}.png", env=os.environ | {"TZ": "Asia/Tokyo"}
+    )
+    zone = datetime.now(ZoneInfo("Asia/Tokyo"))
+    assert code == 0
+    assert f"{zone:%H}" in out.decode() or f"{zone - timedelta(minutes=1):%H}" in out.decode()
+
+
+@pytest.mark.parametrize("word", ["--bogus", "--seed"])
+def test_errors_that_cannot_be_said_end_the_call_as_they_would_alone(word):
+    codes = []
+    for how in (ALONE, HANDED):
+        with Path("/dev/full").open("wb") as full:
+            command = [sys.executable, "-c", how, "gen", "a cat", word]
+            codes.append(subprocess.run(command, stdin=subprocess.DEVNULL, stderr=full).returncode)
+    assert codes[0] == codes[1]
+
+
+def test_ctrl_c_at_any_moment_ends_the_call():
+    """130, or as Python ends that has not yet got to the command line."""
+    for wait in range(0, 100, 4):
+        with begun(HANDED, *QUICK[:2], "--steps", "1000", "-o", "cat.png") as process:
+            time.sleep(wait / 1000)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20)
+        assert process.returncode in (130, 1, -signal.SIGINT), errors
+        assert b"killed" not in errors
+    assert soon(lambda: not waiting())
+
+
+def state(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def children():
+    """The front of this module's worker, and what it runs."""
+    found = set()
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            here = f"XDG_RUNTIME_DIR={os.environ['XDG_RUNTIME_DIR']}".encode()
+            if b"sdfast.cli.front" in (place / "cmdline").read_bytes() and state(place.name) != "Z":
+                found |= {int(place.name)} if here in (place / "environ").read_bytes() else set()
+    return found
+
+
+def test_ctrl_z_stops_the_call_until_it_is_woken(here):
+    before = children()
+    with begun(HANDED, *QUICK[:2], "--steps", "300", "-q", "-o", "cat.png") as process:
+        assert soon(waiting)
+        (runner,) = children() - before
+        process.send_signal(signal.SIGTSTP)
+        assert soon(lambda: state(process.pid) == "T")
+        assert state(runner) == "T"
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(60) == 0
+    assert (here / "cat.png").exists()
+
+
+def test_who_ends_a_stopped_caller_ends_the_call():
+    before = children()
+    with begun(HANDED, *QUICK[:2], "--steps", "1000", "-o", "cat.png") as process:
+        assert soon(waiting)
+        process.send_signal(signal.SIGTSTP)
+        assert soon(lambda: state(process.pid) == "T")
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(20) == -signal.SIGTERM
+    assert soon(lambda: children() == before)
+
+
+def test_a_front_that_hangs_is_given_nothing():
+    (front,) = children()
+    os.kill(front, signal.SIGSTOP)
+    try:
+        code, out, errors = ran(HANDED, "gen", "a cat", "--dry-run", "--seed", "1")
+        assert (code, out, errors) == (1, b"", b"it ran alone\n")
+    finally:
+        os.kill(front, signal.SIGCONT)
+    assert soon(lambda: children() == {front})
+
+
+def test_a_call_that_is_killed_says_so():
+    before = children()
+    with begun(HANDED, *QUICK[:2], "--steps", "1000", "-o", "cat.png") as process:
+        assert soon(waiting)
+        for runner in children() - before:
+            os.kill(runner, signal.SIGKILL)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 137
+    assert errors.endswith(b"error: the process that ran this call was killed\n")
 
 
 def test_nobody_upsets_the_front():

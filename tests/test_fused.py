@@ -42,6 +42,7 @@ def drawn(*shape, dtype, mean=0.0):
         (2, 2560, 8, 8, 32),
         (3, 30, 7, 5, 3),
         (1, 48, 1, 1, 1),
+        (1, 32, 2048, 1032, 32),
     ],
 )
 @pytest.mark.parametrize("pictures", [0, 1, 2])

@@ -61,9 +61,9 @@ def test_what_a_call_brings_is_not_written_to(recorder):
     assert others.keys[0].keys.eq(2).all()
 
 
-def test_each_shape_has_its_recording_and_the_oldest_goes(recorder):
+def test_each_shape_has_its_recording_and_the_longest_unused_goes(recorder):
     graphs, words, one = Graphs(network, recorder), told(1), torch.ones(1)
-    for side in (1, 2, 3, 4, 5, 5, 4, 1):
+    for side in (1, 2, 3, 4, 1, 5, 1, 2):
         x = torch.randn(1, 4, side, side)
         assert graphs(x, one, words).equal(network(x, one, words))
     assert recorder.made == 6
@@ -74,6 +74,25 @@ def test_what_cannot_be_recorded_is_asked_plainly():
         raise RuntimeError("operation not permitted when stream is capturing")
 
     x, time, words = torch.ones(1, 4, 8, 8), torch.ones(1), told(1)
+    graphs = Graphs(network, broken)
     with pytest.warns(UserWarning, match="no CUDA graph"):
-        said = Graphs(network, broken)(x, time, words)
+        said = graphs(x, time, words)
     assert said.equal(network(x, time, words))
+    assert graphs(x, time, words).equal(said)  # and is not tried again, which would warn
+
+
+def test_where_there_is_no_room_for_a_recording_there_may_be_for_a_call(monkeypatch):
+    def full(function):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    x, time, words = torch.ones(1, 4, 8, 8), torch.ones(1), told(1)
+    assert Graphs(network, full)(x, time, words).equal(network(x, time, words))
+
+
+def test_what_comes_seldom_is_not_recorded(recorder):
+    graphs, words, one = Graphs(network, recorder, after=2), told(1), torch.ones(1)
+    for made in (0, 0, 1, 1):
+        x = torch.randn(1, 4, 8, 8)
+        assert graphs(x, one, words).equal(network(x, one, words))
+        assert recorder.made == made

@@ -16,10 +16,12 @@ import signal
 import socket
 import sys
 import threading
+import time
+import traceback
 from typing import Any, NamedTuple, NoReturn
 
 from sdfast.warm.greeting import this_code
-from sdfast.warm.handover import INTERRUPT, TAKEN, surroundings
+from sdfast.warm.handover import GO, INTERRUPT, READY, TAKEN, surroundings
 from sdfast.warm.place import find_place, is_ours
 
 _AHEAD = (
@@ -30,6 +32,7 @@ _AHEAD = (
 )
 """What a call that a worker paints for wakes."""
 _PATIENCE = 5.0
+_INTERRUPTED = 130
 _LONGEST = 2**24
 
 
@@ -66,30 +69,43 @@ def main() -> None:
                 return
             with contextlib.suppress(OSError), listener.accept()[0] as connection:
                 if os.fork() == 0:
-                    listener.close()
-                    _serve(connection, same, code)
+                    _alone(listener, connection, same, code)
 
 
-def _serve(connection: socket.socket, same: list[str], code: str) -> NoReturn:
-    """Run one call, in a process of its own, if it is one that can be run here."""
+def _alone(
+    listener: socket.socket, connection: socket.socket, same: list[str], code: str
+) -> NoReturn:
+    """Run one call in this process, which is made for it and ends here whatever happens."""
+    ended = 1
+    try:
+        listener.close()
+        if _is_taken(connection, same, code):
+            ended = _run(connection)
+            finish: Any = atexit
+            finish._run_exitfuncs()
+            connection.sendall(bytes([ended & 255]))
+    finally:
+        os._exit(ended & 255)
+
+
+def _is_taken(connection: socket.socket, same: list[str], code: str) -> bool:
+    """Whether there is a call that can be run here; this process then is as the one that called."""
     try:
         connection.settimeout(_PATIENCE)
-        call = _received(connection) if is_ours(connection) else None
+        if not is_ours(connection):
+            return False
+        connection.sendall(READY)
+        call = _received(connection)
         # files that have changed since they were imported are another program
         if call is None or call.same != same or this_code.__wrapped__() != code:
-            os._exit(0)
-        connection.sendall(TAKEN)
-        connection.settimeout(None)
-    except BaseException:
-        os._exit(0)
-    _become(call)
-    threading.Thread(target=_listen, args=(connection,), daemon=True).start()
-    ended = _run()
-    with contextlib.suppress(OSError):
-        connection.sendall(bytes([ended & 255]))
-    finish: Any = atexit
-    finish._run_exitfuncs()
-    os._exit(ended & 255)
+            return False
+        _become(call)
+        connection.sendall(TAKEN + os.getpid().to_bytes(4, "big"))
+        begins = connection.recv(1) == GO
+    except Exception:
+        return False
+    connection.settimeout(None)
+    return begins
 
 
 def _received(connection: socket.socket) -> _Call | None:
@@ -126,19 +142,19 @@ def _become(call: _Call) -> None:
     os.umask(call.umask)
     os.environ.clear()
     os.environ.update(call.environment)
+    time.tzset()
     sys.argv = call.words
     errors = sys.stdin.errors
     sys.stdin = _stream(0, "r", sys.stdin.encoding, errors)
     sys.stdout = _stream(1, "w", sys.stdout.encoding, errors)
     sys.stderr = _stream(2, "w", sys.stderr.encoding, "backslashreplace")
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stream(number: int, mode: str, encoding: str, errors: str | None) -> Any:
     """A standard stream as Python opens it: by lines for people and for what went wrong."""
     lines = number == 2 or (mode == "w" and os.isatty(number))
-    return open(number, mode, 1 if lines else -1, encoding, errors, closefd=False)
+    return open(number, mode, 1 if lines else -1, encoding, errors, "\n", closefd=False)
 
 
 def _listen(connection: socket.socket) -> None:
@@ -158,20 +174,26 @@ def _heard(connection: socket.socket) -> bytes:
         return b""
 
 
-def _run() -> int:
+def _run(connection: socket.socket) -> int:
     """The command line; its exit code."""
     from sdfast.cli import main as run
 
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Thread(target=_listen, args=(connection,), daemon=True).start()
         run()
         ended: object = 0
     except SystemExit as ending:
         ended = ending.code
+    except KeyboardInterrupt:
+        with contextlib.suppress(Exception):
+            print("interrupted", file=sys.stderr)
+        ended = _INTERRUPTED
     except BaseException:
-        import traceback
-
-        traceback.print_exc()
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
         ended = 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

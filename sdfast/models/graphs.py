@@ -18,7 +18,7 @@ Record = Callable[[Callable[[], Any]], tuple[Play, Any]]
 """Records what a function does: how to play it, and where its answer lies each time."""
 
 _MOST = 4
-"""Recordings kept; the oldest goes. Guided and unguided calls of two sizes find room."""
+"""Recordings kept; the longest unused goes. Guided and unguided calls of two sizes find room."""
 
 
 @dataclass(slots=True)
@@ -45,25 +45,17 @@ class Graphs:
         self._after = after
         self._plain: dict[object, int] = {}
         self._kept: dict[object, _Recording] = {}
+        self._refused: set[object] = set()
 
     def __call__(self, *asked: Any) -> Any:
         """As the network."""
         key = tuple(_shapes(asked))
-        if key not in self._kept:
-            self._plain[key] = self._plain.get(key, 0) + 1
-            if self._plain[key] <= self._after:
-                return self._network(*asked)
-            try:
-                made = self._recorded(asked)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                warnings.warn(f"no CUDA graph could be recorded: {error}", stacklevel=2)
-                return self._network(*asked)
-            self._kept[key] = made
-            while len(self._kept) > _MOST:
-                del self._kept[next(iter(self._kept))]
-        recording = self._kept[key]
+        recording = self._kept.pop(key, None) or self._new(key, asked)
+        if recording is None:
+            return self._network(*asked)
+        self._kept[key] = recording  # the last used is the last to go
+        while len(self._kept) > _MOST:
+            del self._kept[next(iter(self._kept))]
         for i, (there, here) in enumerate(zip(recording.read, asked, strict=True)):
             if isinstance(here, Tensor) or here is not recording.heard[i]:
                 for to, what in zip(_tensors(there), _tensors(here), strict=True):
@@ -71,6 +63,21 @@ class Graphs:
                 recording.heard[i] = here
         recording.play()
         return _copied(recording.said)
+
+    def _new(self, key: object, asked: tuple[Any, ...]) -> _Recording | None:
+        """A recording, or None if it is not time for one, or one could not be made."""
+        self._plain[key] = self._plain.get(key, 0) + 1
+        if self._plain[key] <= self._after or key in self._refused:
+            return None
+        try:
+            return self._recorded(asked)
+        except RuntimeError as error:
+            self._refused.add(key)
+            if isinstance(error, torch.OutOfMemoryError):  # it takes more than a call does
+                torch.cuda.empty_cache()
+            else:
+                warnings.warn(f"no CUDA graph could be recorded: {error}", stacklevel=3)
+            return None
 
     def _recorded(self, asked: tuple[Any, ...]) -> _Recording:
         own = tuple(map(_copied, asked))

@@ -1,28 +1,37 @@
 """Handing a whole call to the worker's front, which has imported all that the call would have to.
 
 A call is its words, its environment, its folder, its umask and its three streams. The front runs it
-in a process of its own (`sdfast.cli.front`) and says how it ended; until then ctrl-C is passed on,
-and to leave is to end it. What cannot be handed over in a way that nobody notices is not: then the
-call runs by itself. Wakes little: this is all that a call of a shell's loop imports.
+in a process of its own (`sdfast.cli.front`) and says how it ended; until then ctrl-C and ctrl-Z are
+passed on, and to leave is to end it. What cannot be handed over in a way that nobody notices is
+not: then the call runs by itself. Wakes little: this is all that a call of a shell's loop imports.
 
+    ready    `r`, from the process that would run the call: a front that hangs is given nothing
     call     length of what follows, 8 bytes, beside stdin, stdout, stderr and the folder
-             surroundings, umask, words and environment, NUL after each, a line of counts before
-    answer   `y`, or hung up
+             counts, surroundings, words and environment, NUL after each
+    taken    `y` and the process's number, 4 bytes; or hung up
+    go       `g`; only now anything is done
     ctrl-C   `c` from the caller
     end      the exit code, one byte
 """
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 
-TAKEN, INTERRUPT = b"y", b"c"
+TYPE_CHECKING = False  # to import typing for it would be waited for
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READY, TAKEN, GO, INTERRUPT = b"r", b"y", b"g", b"c"
 _PATIENCE = 3.0
-_KILLED = 137
-"""What shells say of a program that SIGKILL ended."""
-_READ_AT_START = ("PYTHON", "LC_", "LANG")
-"""Variables that an interpreter reads when it starts, by how they begin."""
+_INTERRUPTED, _KILLED = 130, 137
+"""What shells say of a program that SIGINT or SIGKILL ended."""
+_DECIDE = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "MALLOC_", "GLIBC_", "TYPER_")
+"""How variables begin that are read when a program starts, or is imported."""
+_ONES_OWN = ("/dev/", "/proc/")
+"""Paths that mean another thing to each process."""
 
 
 def surroundings() -> list[str]:
@@ -34,20 +43,23 @@ def surroundings() -> list[str]:
 
     kinds = [kind for name, kind in vars(resource).items() if name.startswith("RLIMIT_")]
     limits = [resource.getrlimit(kind) for kind in kinds]
-    read = sorted(item for item in os.environ.items() if item[0].startswith(_READ_AT_START))
+    read = sorted(item for item in os.environ.items() if item[0].startswith(_DECIDE))
     root = os.stat("/")  # noqa: PTH116  (pathlib would be waited for)
+    packages = [p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     same = (
         *(sys.version, sys.prefix, __file__, getattr(sys, "_xoptions", {}), sys.warnoptions),
         *(sys.flags.optimize, sys.flags.dev_mode, sys.flags.utf8_mode, sys.flags.isolated),
-        *(read, limits, os.getegid(), sorted(os.getgroups()), os.nice(0)),
-        *(root.st_dev, root.st_ino, _namespace()),
+        *(read, limits, cores, os.getegid(), sorted(os.getgroups()), os.nice(0)),
+        *(root.st_dev, root.st_ino, *map(_namespace, ("mnt", "net", "pid", "user"))),
+        [(p, os.stat(p).st_mtime_ns) for p in packages if os.path.isdir(p)],  # noqa: PTH112, PTH116
     )
     return [repr(one) for one in same]
 
 
-def _namespace() -> str:
+def _namespace(kind: str) -> str:
     try:
-        return os.readlink("/proc/self/ns/mnt")  # noqa: PTH115
+        return os.readlink(f"/proc/self/ns/{kind}")  # noqa: PTH115
     except OSError:
         return ""
 
@@ -56,7 +68,7 @@ def front_path() -> str | None:
     """The front's socket, or None where there can be none."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     path = f"{runtime}/sdfast/front.sock"
-    if sys.platform == "linux" and len(os.fsencode(path)) < 100 and os.access(runtime, os.W_OK):
+    if sys.platform == "linux" and len(os.fsencode(path)) < 96 and os.access(runtime, os.W_OK):
         return path
     from sdfast.errors import UsageError
     from sdfast.warm.place import find_place
@@ -69,51 +81,103 @@ def front_path() -> str | None:
 
 def hand_over(words: list[str]) -> int | None:
     """Let the front run the command in these words; its exit code, or None if it has not begun."""
-    path = front_path()
-    if None in (sys.stdin, sys.stdout, sys.stderr):  # one that is closed cannot be handed over
+    if not _can_be_given(words):
         return None
+    path = front_path()
     if path is None or not os.path.exists(path):  # noqa: PTH110
         return None
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            if not _taken(connection, path, words):
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            try:
+                connection.settimeout(_PATIENCE)
+                connection.connect(path)
+                runner = _taken(connection, words)
+            except OSError:
                 return None
-        except OSError:
-            return None
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
-        return _waited(connection)
+            if runner is None:
+                return None
+            connection.settimeout(None)
+            _pass_on(connection, runner)
+            return _waited(connection)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
 
 
-def _taken(connection: socket.socket, path: str, words: list[str]) -> bool:
-    connection.settimeout(_PATIENCE)
-    connection.connect(path)
-    if not _is_ours(connection):
+def _can_be_given(words: list[str]) -> bool:
+    """Whether the call's streams and paths mean the same to another process.
+
+    A terminal's input is read by who stands before it, and the front stands before none.
+    """
+    if None in (sys.stdin, sys.stdout, sys.stderr):  # closed
         return False
+    if any(mark in word for word in words[1:] for mark in _ONES_OWN):
+        return False
+    return "-" not in words or not os.isatty(0)
+
+
+def _taken(connection: socket.socket, words: list[str]) -> int | None:
+    """The process that will run the call once it is told to go; None if there is none."""
+    if not _is_ours(connection) or connection.recv(1) != READY:
+        return None
     call = packed(surroundings(), words)
     folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         socket.send_fds(connection, [len(call).to_bytes(8, "big")], [0, 1, 2, folder])
         connection.sendall(call)
-        return connection.recv(1) == TAKEN
     finally:
         os.close(folder)
+    said = b""
+    while len(said) < 5:
+        if not (more := connection.recv(5 - len(said))):
+            return None
+        said += more
+    return int.from_bytes(said[1:], "big") if said[:1] == TAKEN else None
+
+
+def _pass_on(connection: socket.socket, runner: int) -> None:
+    """Let the call go, and have it interrupted, stopped and woken as this process is."""
+    connection.sendall(GO)
+
+    def interrupt(*_: object) -> None:
+        with contextlib.suppress(OSError):  # it may have ended just now
+            connection.send(INTERRUPT)
+
+    def stop(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(runner, signal.SIGSTOP)
+            _handle(signal.SIGTERM, end)
+            _handle(signal.SIGHUP, end)
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)  # from here on somebody has woken this process
+            signal.signal(signal.SIGTSTP, stop)
+            os.kill(runner, signal.SIGCONT)
+
+    def end(number: int, *_: object) -> None:
+        """Wake it first: it sees that this process is gone, and ends, too."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(runner, signal.SIGCONT)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    _handle(signal.SIGINT, interrupt)
+    _handle(signal.SIGTSTP, stop)
+
+
+def _handle(number: int, handler: "Callable[..., None]") -> None:
+    """Have a signal handled, unless whoever started this process wants it ignored."""
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 def _waited(connection: socket.socket) -> int:
     """How the call ended."""
-    connection.settimeout(None)
-
-    def pass_on(*_: object) -> None:
-        connection.send(INTERRUPT)
-
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, pass_on)
     try:
         code = connection.recv(1)
     except OSError:
         code = b""
+    if not code:
+        print("error: the process that ran this call was killed", file=sys.stderr)
     return code[0] if code else _KILLED
 
 

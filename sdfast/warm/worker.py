@@ -126,8 +126,11 @@ def _front() -> Generator[None]:
         return
     command = [sys.executable, "-P", "-c", "from sdfast.cli.front import main; main()"]
     nobody = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nobody):
-        yield
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nobody) as front:
+        try:
+            yield
+        finally:
+            front.kill()  # calls that it runs are processes of their own, and go on
 
 
 def _leave(*_: object) -> NoReturn:

@@ -75,7 +75,7 @@ def group_norm(
         parts, *added, weight, bias, line, pixels, share, splits, channels, eps, BLOCK=512
     )
     y = torch.empty_like(x)
-    _bring[(beside, triton.cdiv(pixels, 32), n)](
+    _bring[(triton.cdiv(pixels, 32), beside, n)](
         x, line, y, pixels, channels, int(silu), ROWS=32, LANES=_LANES
     )
     return y
@@ -161,8 +161,8 @@ def _agree(
 @triton.jit(do_not_specialize=["pixels", "silu"])
 def _bring(x, line, y, pixels, channels, silu, ROWS: tl.constexpr, LANES: tl.constexpr):
     """Each channel along its line."""
-    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)[None, :]
-    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)[:, None]
+    lane = tl.program_id(1) * LANES + tl.arange(0, LANES)[None, :]
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     picture = tl.program_id(2)
     on = lane < channels
     times = tl.load(line + picture * channels + lane, mask=on, other=0)

@@ -68,16 +68,16 @@ def kernels(x: Tensor) -> Any:
     """`fused` where x is on CUDA, else None. A compiler makes its own, of the plain calls."""
     if not x.is_cuda or torch.compiler.is_compiling():
         return None
-    return _fused(x.device)
+    return _fused(x.device, x.dtype)
 
 
 @cache
-def _fused(device: torch.device) -> Any:
+def _fused(device: torch.device, dtype: torch.dtype) -> Any:
     """The kernels that Triton makes, tried once: it is not everywhere, and wants a C compiler."""
     try:
         from sdfast.models.networks import fused
 
-        one = torch.ones(1, device=device)
+        one = torch.ones(1, device=device, dtype=dtype)
         fused.gelu_times(one, one)
     except Exception as error:
         said = f"{error}".strip().split("\n")[0]
