@@ -239,8 +239,8 @@ def children():
 
 
 def test_ctrl_z_stops_the_call_until_it_is_woken(here):
-    before = children()
-    with begun(HANDED, *QUICK[:2], "--steps", "300", "-q", "-o", "cat.png") as process:
+    before, words = children(), (*QUICK[:2], "--steps", "300", "-q", "-o", "cat.png")
+    with begun(HANDED, *words, process_group=0) as process:  # others may be out of ctrl-Z's reach
         assert soon(waiting)
         (runner,) = children() - before
         process.send_signal(signal.SIGTSTP)
@@ -252,8 +252,8 @@ def test_ctrl_z_stops_the_call_until_it_is_woken(here):
 
 
 def test_who_ends_a_stopped_caller_ends_the_call():
-    before = children()
-    with begun(HANDED, *QUICK[:2], "--steps", "1000", "-o", "cat.png") as process:
+    before, words = children(), (*QUICK[:2], "--steps", "1000", "-o", "cat.png")
+    with begun(HANDED, *words, process_group=0) as process:
         assert soon(waiting)
         process.send_signal(signal.SIGTSTP)
         assert soon(lambda: state(process.pid) == "T")
