@@ -5,8 +5,10 @@ for the jobs it was given, it paints half of them at a time from then on.
 """
 
 import gc
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -214,11 +216,13 @@ def _attempt(
 
     events = list(generate_together(model, [order.job for order in orders]))
     finished = [event for event in events if isinstance(event, Finished)]
-    for order, done in zip(orders, finished, strict=True):
+
+    def picture(pair: tuple[Order, Finished]) -> Picture:
+        order, done = pair
         job = done.job
         assert job.size is not None
         recipe = png.recipe(job, version=__version__, model=job.model, size=job.size)
-        yield Picture(
+        return Picture(
             job=job,
             png=png.encode(done.image, texts(recipe if metadata else {}, order.key, done.unsafe)),
             times=done.times,
@@ -230,6 +234,9 @@ def _attempt(
             tiles=done.tiles,
             unsafe=done.unsafe,
         )
+
+    with ThreadPoolExecutor(min(len(orders), os.cpu_count() or 1)) as pool:  # zlib needs no GIL
+        yield from pool.map(picture, zip(orders, finished, strict=True))
 
 
 def is_memory(error: SdfastError) -> bool:
