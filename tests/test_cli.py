@@ -456,3 +456,14 @@ def test_the_shipped_presets_paint(sdfast):
     for preset in ("fast", "a1111", "pndm50"):
         code, _, _ = sdfast("gen", "a cat", "-p", preset, "-m", "tiny", "--json")
         assert code == 0
+
+
+@pytest.mark.parametrize(("words", "said"), [([], "note: it is slow\n"), (["-q"], "")])
+def test_a_warning_is_a_note_in_one_line(words, said):
+    code = (
+        "import sys, warnings, sdfast.cli\n"
+        "sdfast.cli.run_command = lambda: warnings.warn('it is slow\\nfor long', stacklevel=1)\n"
+        "sdfast.cli.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, said)

@@ -9,6 +9,7 @@ import gc
 import io
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Annotated, TextIO
 
@@ -87,12 +88,19 @@ def main() -> None:
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "replace")):
         if isinstance(stream, io.TextIOWrapper):  # a path is printed as the bytes it is
             stream.reconfigure(errors=errors)
+    warnings.showwarning = _note
     # what is imported stays until the end, a quarter of a million objects with torch: they are
     # looked through for garbage seldom, and when all is done not once more
     gc.set_threshold(100_000, 50, 100)
     code = run_command()
     gc.freeze()
     sys.exit(code)
+
+
+def _note(message: Warning | str, *_: object) -> None:
+    """A warning, as what else is worth knowing: in a line, and not to who wants no words."""
+    if not {"-q", "--quiet"} & set(sys.argv):
+        print("note:", f"{message}".strip().partition("\n")[0], file=sys.stderr)
 
 
 def run_command() -> int:
