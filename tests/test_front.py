@@ -251,15 +251,16 @@ def test_ctrl_z_stops_the_call_until_it_is_woken(here):
     assert (here / "cat.png").exists()
 
 
-def test_who_ends_a_stopped_caller_ends_the_call():
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_who_ends_a_stopped_caller_ends_the_call(how):
     before, words = children(), (*QUICK[:2], "--steps", "1000", "-o", "cat.png")
     with begun(HANDED, *words, process_group=0) as process:
         assert soon(waiting)
         process.send_signal(signal.SIGTSTP)
         assert soon(lambda: state(process.pid) == "T")
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(how)
         process.send_signal(signal.SIGCONT)
-        assert process.wait(20) == -signal.SIGTERM
+        assert process.wait(20) == -how
     assert soon(lambda: children() == before)
 
 
@@ -272,6 +273,24 @@ def test_a_front_that_hangs_is_given_nothing():
     finally:
         os.kill(front, signal.SIGCONT)
     assert soon(lambda: children() == {front})
+
+
+def test_a_call_that_is_killed_before_it_goes_runs_alone():
+    lost = HANDED.replace(
+        "code = hand",
+        """
+import os, time
+from sdfast.warm import handover
+taken = handover._taken
+def then_killed(*asked):
+    runner = taken(*asked)
+    os.kill(runner, 9)
+    time.sleep(0.2)
+    return runner
+handover._taken = then_killed
+code = hand""",
+    )
+    assert ran(lost, *QUICK, "-q") == (1, b"", b"it ran alone\n")
 
 
 def test_a_call_that_is_killed_says_so():

@@ -8,6 +8,7 @@ fork; the pictures are painted by the worker.
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import os
@@ -80,7 +81,11 @@ def _alone(
     try:
         listener.close()
         if _is_taken(connection, same, code):
-            ended = _run(connection)
+            try:
+                ended = _run(connection)
+            except KeyboardInterrupt:  # a second one, while the first was dealt with
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                ended = _INTERRUPTED
             finish: Any = atexit
             finish._run_exitfuncs()
             connection.sendall(bytes([ended & 255]))
@@ -100,12 +105,25 @@ def _is_taken(connection: socket.socket, same: list[str], code: str) -> bool:
         if call is None or call.same != same or this_code.__wrapped__() != code:
             return False
         _become(call)
+        _wake_at(connection)
         connection.sendall(TAKEN + os.getpid().to_bytes(4, "big"))
         begins = connection.recv(1) == GO
     except Exception:
         return False
     connection.settimeout(None)
     return begins
+
+
+def _wake_at(connection: socket.socket) -> None:
+    """Have the system wake this process, should it be stopped, when the caller is gone.
+
+    Nobody else would wake it for a caller that was killed while both were stopped.
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGCONT)
+        fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+        fcntl.fcntl(connection, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def _received(connection: socket.socket) -> _Call | None:
@@ -169,6 +187,7 @@ def _listen(connection: socket.socket) -> None:
 
 def _heard(connection: socket.socket) -> bytes:
     try:
+        select.select([connection], [], [])  # who waits in recv is not woken as `_wake_at` has it
         return connection.recv(16)
     except OSError:
         return b""

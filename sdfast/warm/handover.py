@@ -51,10 +51,19 @@ def surroundings() -> list[str]:
         *(sys.version, sys.prefix, __file__, getattr(sys, "_xoptions", {}), sys.warnoptions),
         *(sys.flags.optimize, sys.flags.dev_mode, sys.flags.utf8_mode, sys.flags.isolated),
         *(read, limits, cores, os.getegid(), sorted(os.getgroups()), os.nice(0)),
-        *(root.st_dev, root.st_ino, *map(_namespace, ("mnt", "net", "pid", "user"))),
+        *(_rights(), root.st_dev, root.st_ino, *map(_namespace, ("mnt", "net", "pid", "user"))),
         [(p, os.stat(p).st_mtime_ns) for p in packages if os.path.isdir(p)],  # noqa: PTH112, PTH116
     )
     return [repr(one) for one in same]
+
+
+def _rights() -> list[str]:
+    """What Linux lets this process do beyond its user's and groups' rights, or not do."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:  # noqa: PTH123
+            return [line for line in file if line.startswith(("Cap", "NoNewPrivs", "Seccomp:"))]
+    except OSError:
+        return []
 
 
 def _namespace(kind: str) -> str:
@@ -92,9 +101,10 @@ def hand_over(words: list[str]) -> int | None:
                 connection.settimeout(_PATIENCE)
                 connection.connect(path)
                 runner = _taken(connection, words)
+                if runner is None:
+                    return None
+                connection.sendall(GO)
             except OSError:
-                return None
-            if runner is None:
                 return None
             connection.settimeout(None)
             _pass_on(connection, runner)
@@ -113,7 +123,16 @@ def _can_be_given(words: list[str]) -> bool:
         return False
     if any(mark in word for word in words[1:] for mark in _ONES_OWN):
         return False
-    return "-" not in words or not os.isatty(0)
+    if "-" in words and os.isatty(0):
+        return False
+    return not any(_stops_writers(stream) for stream in (1, 2) if os.isatty(stream))
+
+
+def _stops_writers(terminal: int) -> bool:
+    """Whether a terminal stops who writes there from the background (`stty tostop`)."""
+    import termios
+
+    return bool(termios.tcgetattr(terminal)[3] & termios.TOSTOP)
 
 
 def _taken(connection: socket.socket, words: list[str]) -> int | None:
@@ -136,8 +155,7 @@ def _taken(connection: socket.socket, words: list[str]) -> int | None:
 
 
 def _pass_on(connection: socket.socket, runner: int) -> None:
-    """Let the call go, and have it interrupted, stopped and woken as this process is."""
-    connection.sendall(GO)
+    """Have the call interrupted, stopped and woken as this process is."""
 
     def interrupt(*_: object) -> None:
         with contextlib.suppress(OSError):  # it may have ended just now

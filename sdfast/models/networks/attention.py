@@ -23,7 +23,8 @@ _EVERY = 8
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """`F.scaled_dot_product_attention` of [n, heads, words, width]."""
-    if q.dtype == torch.bfloat16 and k.shape[-2] >= _WORTH and not q.is_cuda and _is_slow():
+    here = q.device.type == "cpu" and q.dtype == torch.bfloat16 and not q.requires_grad
+    if here and k.shape[-2] >= _WORTH and _is_slow():
         return in_parts(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 
