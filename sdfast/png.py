@@ -62,7 +62,7 @@ def _spelled_out(job: Job) -> Record:
 
 
 _LEVEL = 4
-"""Of zlib's compression: from there on files get hardly smaller, and take three times as long."""
+"""Of zlib's compression: from there on files get hardly smaller, and take far longer."""
 
 
 def encode(image: "Image", text: Mapping[str, str]) -> bytes:

@@ -1,4 +1,4 @@
-"""Softmax attention, on a processor with bfloat16 twice as fast as torch's own.
+"""Softmax attention, on a processor with bfloat16 but no AMX faster than torch's own.
 
 torch's `scaled_dot_product_attention` has a fast way there for processors with AMX alone; others
 multiply at the pace of float32. Here oneDNN multiplies, some heads and rows at a time, so that what
@@ -39,8 +39,8 @@ def in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """As `attend`, for some heads and rows at a time.
 
     Products are rounded to bfloat16's eight bits, of which a large one needs all before the point.
-    Softmax does not mind what is taken off a whole row. So about the greatest product is, before
-    rounding, as one more column: the products that count then lie near zero.
+    Softmax does not mind what is taken off a whole row. So about its greatest product is taken off
+    before they are rounded, by one more column: those that count then lie near zero.
     """
     n, heads, words, width = q.shape
     among = k.shape[2]
