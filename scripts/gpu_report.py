@@ -6,16 +6,21 @@
 
 First the tests that hold CUDA's pictures against the CPU's, then each of BENCHES; what has to be
 compiled comes last. The report is written anew after each, so what has been measured is kept when
-the time runs out. The exit code is 1 if a test or a bench failed; the report says which.
+the time runs out. `--limit` interrupts what takes longer, and so does SIGTERM: what that has
+printed by then goes into the report. The exit code is 1 if a test or a bench failed; the report
+says which.
 """
 
 import argparse
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,37 +35,37 @@ class Bench(NamedTuple):
     compiles: bool
 
 
+_SD15 = "-m random:sd15 --size 512x512 -s 20"
+_SDXL = "-m random:sdxl --size 1024x1024 -s 20"
 BENCHES = [
     Bench(
         "Stable Diffusion 1.5, 512x512, one picture and eight",
-        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --batch-size 1,8 --no-start "
-        "--vs diffusers:bf16",
+        f"{_SD15} -r 10 -w 3 --batch-size 1,8 --no-start --vs diffusers:bf16",
         compiles=False,
     ),
     Bench(
         "Stable Diffusion XL, 1024x1024, one picture",
-        "-m random:sdxl --size 1024x1024 -s 20 -r 5 -w 2 --no-start --vs diffusers:bf16",
+        f"{_SDXL} -r 5 -w 2 --no-start --vs diffusers:bf16",
+        compiles=False,
+    ),
+    Bench(
+        "Stable Diffusion 1.5, 512x512, load, first picture and memory",
+        f"{_SD15} -r 1 -w 1 --vs diffusers:bf16",
         compiles=False,
     ),
     Bench(
         "Stable Diffusion 1.5, 512x512, beside diffusers compiled",
-        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --no-start --vs diffusers:bf16,compile",
-        compiles=True,
-    ),
-    Bench(
-        "Stable Diffusion 1.5, 512x512, load, first picture and memory",
-        "-m random:sd15 --size 512x512 -s 20 -r 1 -w 1 --vs diffusers:bf16",
-        compiles=False,
-    ),
-    Bench(
-        "Stable Diffusion XL, 1024x1024, beside diffusers compiled",
-        "-m random:sdxl --size 1024x1024 -s 20 -r 5 -w 2 --no-start --vs diffusers:bf16,compile",
+        f"{_SD15} -r 10 -w 3 --no-start --vs diffusers:bf16,compile",
         compiles=True,
     ),
     Bench(
         "Stable Diffusion 1.5, 512x512, both compiled",
-        "-m random:sd15 --size 512x512 -s 20 -r 10 -w 3 --no-start --compile "
-        "--vs diffusers:bf16,compile",
+        f"{_SD15} -r 10 -w 3 --no-start --compile --vs diffusers:bf16,compile",
+        compiles=True,
+    ),
+    Bench(
+        "Stable Diffusion XL, 1024x1024, beside diffusers compiled",
+        f"{_SDXL} -r 5 -w 2 --no-start --vs diffusers:bf16,compile",
         compiles=True,
     ),
 ]
@@ -83,15 +88,49 @@ class Report:
         self._stem.with_suffix(".md").write_text("\n".join(self._pages), encoding="utf-8")
 
 
-def tests(report: Report, *, compiled: bool) -> bool:
+class Ended(NamedTuple):
+    """A program that is over, and what it printed."""
+
+    code: int
+    said: str
+    stops: bool
+    """Whether this program was interrupted meanwhile, and is to end, too."""
+
+
+def run(words: Sequence[str | Path], limit: float | None) -> Ended:
+    """Run a program, showing on stderr what it prints; interrupted after `limit` seconds."""
+    said: list[str] = []
+    stops = False
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as program:
+        ring = threading.Timer(limit or 0, program.send_signal, [signal.SIGINT])
+        if limit:
+            ring.start()
+        try:
+            for line in program.stdout or ():
+                said.append(line)
+                print(line, end="", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            stops = True
+            program.send_signal(signal.SIGINT)
+            said += program.stdout or ()
+        finally:
+            ring.cancel()
+    return Ended(program.returncode, "".join(said), stops)
+
+
+def interrupted(*_: object) -> None:
+    """SIGTERM is as Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def tests(report: Report, limit: float | None, *, compiled: bool) -> bool:
     """Run the tests that need a GPU: those that compile, or all others."""
     words = ["scripts/test-gpu", "-k", "compiled" if compiled else "not compiled"]
-    ended = subprocess.run([HOUSE / words[0], *words[1:]], stdout=subprocess.PIPE, text=True)
-    last = (ended.stdout.strip().splitlines() or ["nothing"])[-1].strip("= ")
-    print(ended.stdout, file=sys.stderr)
+    code, said, stops = run([HOUSE / words[0], *words[1:]], limit)
+    last = (said.strip().splitlines() or ["nothing"])[-1].strip("= ")
     command = shlex.join(words)
-    report.found["tests"].append({"command": command, "exit": ended.returncode, "said": last})
-    verdict = "passed" if ended.returncode == 0 else f"FAILED (exit {ended.returncode})"
+    report.found["tests"].append({"command": command, "exit": code, "said": last})
+    verdict = "passed" if code == 0 else f"FAILED (exit {code})"
     what = (
         "what is compiled beside what is not"
         if compiled
@@ -99,10 +138,12 @@ def tests(report: Report, *, compiled: bool) -> bool:
         "the walk"
     )
     report.add(f"## Pictures: {what}\n\n{verdict}: {last}\n\n    {command}\n")
-    return ended.returncode == 0
+    if stops:
+        raise KeyboardInterrupt
+    return code == 0
 
 
-def measured(bench: Bench, device: str, report: Report) -> bool:
+def measured(bench: Bench, device: str, report: Report, limit: float | None) -> bool:
     """Run one bench, and put what it exported into the report."""
     words = [*bench.words.split(), "--device", device]
     command = " ".join(["sdfast bench", *words])
@@ -110,15 +151,18 @@ def measured(bench: Bench, device: str, report: Report) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         exports = Path(folder) / "bench.json", Path(folder) / "bench.md"
         asked = ["--export-json", str(exports[0]), "--export-markdown", str(exports[1])]
-        ended = subprocess.run([sys.executable, "-m", "sdfast", "bench", *words, *asked])
-        if ended.returncode == 0:
+        code, printed, stops = run([sys.executable, "-m", "sdfast", "bench", *words, *asked], limit)
+        if code == 0:
             said = json.loads(exports[0].read_text(encoding="utf-8"))
             page = re.sub("^#", "###", exports[1].read_text(encoding="utf-8"), flags=re.MULTILINE)
         else:
-            said, page = None, f"FAILED (exit {ended.returncode}): `{command}`\n"
+            shown = "".join(f"    {line}\n" for line in printed.splitlines())
+            said, page = None, f"FAILED (exit {code}): `{command}`\n\n{shown}"
     report.found["benches"].append({"title": bench.title, "command": command, "said": said})
     report.add(f"## {bench.title}\n\n{page}")
-    return ended.returncode == 0
+    if stops:
+        raise KeyboardInterrupt
+    return code == 0
 
 
 def machine(device: str) -> str:
@@ -137,6 +181,7 @@ def main() -> int:
     parser.add_argument("--no-compile", action="store_true", help="leave out what is compiled")
     parser.add_argument("--only-compile", action="store_true", help="leave out the rest")
     parser.add_argument("--no-tests", action="store_true", help="leave out the tests")
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="for each test and bench")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--bench", action="append", metavar="FLAGS", help="instead of BENCHES")
     parser.add_argument("--to", type=Path, default=HOUSE / "benchmarks", help="the folder")
@@ -146,14 +191,21 @@ def main() -> int:
     report = Report(name, given.to)
     plain, compiled = not given.only_compile, not given.no_compile
     asked = not (given.no_tests or own)
-    fine = tests(report, compiled=False) if asked and plain else True
-    for bench in own or BENCHES:
-        if own or (compiled if bench.compiles else plain):
-            fine = measured(bench, given.device, report) and fine
-    if asked and compiled:
-        fine = tests(report, compiled=True) and fine
+    signal.signal(signal.SIGTERM, interrupted)
+    fine = True
+    for compiles in [False] * plain + [True] * compiled:
+        if asked:
+            fine = tests(report, given.limit, compiled=compiles) and fine
+        for bench in () if own else BENCHES:
+            if bench.compiles == compiles:
+                fine = measured(bench, given.device, report, given.limit) and fine
+    for bench in own:
+        fine = measured(bench, given.device, report, given.limit) and fine
     return 0 if fine else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,9 +1,11 @@
 """Recordings of a network's calls; on a CPU a recording is the call itself, made again."""
 
+import weakref
+
 import pytest
 import torch
 
-from sdfast.models.graphs import Graphs
+from sdfast.models.graphs import Album
 from sdfast.models.networks import Told
 from sdfast.models.networks.blocks import Keys
 
@@ -37,7 +39,7 @@ def recorder():
 
 @pytest.mark.parametrize("more", [False, True])
 def test_a_recording_says_what_the_network_says(recorder, more):
-    graphs = Graphs(network, recorder)
+    graphs = Album(recorder).graphs(network)
     for i in range(6):
         x, time, words = torch.randn(1, 4, 8, 8), torch.tensor([float(i)]), told(i // 3, more=more)
         torch.testing.assert_close(graphs(x, time, words), network(x, time, words))
@@ -45,7 +47,7 @@ def test_a_recording_says_what_the_network_says(recorder, more):
 
 
 def test_an_answer_is_not_written_over_by_the_next(recorder):
-    graphs, words, one = Graphs(network, recorder), told(1), torch.ones(1)
+    graphs, words, one = Album(recorder).graphs(network), told(1), torch.ones(1)
     first = graphs(torch.zeros(1, 4, 8, 8), one, words)
     kept = first.clone()
     graphs(torch.ones(1, 4, 8, 8), one, words)
@@ -53,7 +55,7 @@ def test_an_answer_is_not_written_over_by_the_next(recorder):
 
 
 def test_what_a_call_brings_is_not_written_to(recorder):
-    graphs, x, time = Graphs(network, recorder), torch.randn(1, 4, 8, 8), torch.ones(1)
+    graphs, x, time = Album(recorder).graphs(network), torch.randn(1, 4, 8, 8), torch.ones(1)
     words, others = told(1), told(2)
     for each in (words, others, words):
         graphs(x, time, each)
@@ -62,7 +64,7 @@ def test_what_a_call_brings_is_not_written_to(recorder):
 
 
 def test_each_shape_has_its_recording_and_the_longest_unused_goes(recorder):
-    graphs, words, one = Graphs(network, recorder), told(1), torch.ones(1)
+    graphs, words, one = Album(recorder).graphs(network), told(1), torch.ones(1)
     for side in (1, 2, 3, 4, 1, 5, 1, 2):
         x = torch.randn(1, 4, side, side)
         assert graphs(x, one, words).equal(network(x, one, words))
@@ -74,24 +76,71 @@ def test_what_cannot_be_recorded_is_asked_plainly():
         raise RuntimeError("operation not permitted when stream is capturing")
 
     x, time, words = torch.ones(1, 4, 8, 8), torch.ones(1), told(1)
-    graphs = Graphs(network, broken)
+    graphs = Album(broken).graphs(network)
     with pytest.warns(UserWarning, match="no CUDA graph"):
         said = graphs(x, time, words)
     assert said.equal(network(x, time, words))
     assert graphs(x, time, words).equal(said)  # and is not tried again, which would warn
 
 
-def test_where_there_is_no_room_for_a_recording_there_may_be_for_a_call(monkeypatch):
+def test_where_there_is_no_room_for_a_recording_there_may_be_for_a_call():
     def full(function):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     x, time, words = torch.ones(1, 4, 8, 8), torch.ones(1), told(1)
-    assert Graphs(network, full)(x, time, words).equal(network(x, time, words))
+    assert Album(full).graphs(network)(x, time, words).equal(network(x, time, words))
+
+
+class Small(Recorder):
+    """Room for so many recordings, freed where their networks let them go."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room, self.held = room, weakref.WeakSet()
+
+    def __call__(self, function):
+        if len(self.held) == self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        play, said = super().__call__(function)
+        self.held.add(play)
+        return play, said
+
+
+def test_a_recording_takes_the_memory_of_others_where_there_is_no_more():
+    album = Album(Small(2))
+    one, other = album.graphs(network), album.graphs(network)
+    words, t = told(1), torch.ones(1)
+    for side in (1, 2, 3, 1):
+        x = torch.randn(1, 4, side, side)
+        for graphs in (one, other):
+            assert graphs(x, t, words).equal(network(x, t, words))
+    assert len(album.record.held) == 2
+
+
+def test_a_plain_call_takes_the_memory_of_recordings_where_there_is_no_more(recorder):
+    album = Album(recorder)
+    kept, x, t, words = album.graphs(network), torch.ones(1), torch.ones(1), told(1)
+    kept(x, t, words)
+    made = []
+
+    def large(x):
+        made.append(len(made))
+        if len(made) == 1:
+            raise RuntimeError("CUDA error: out of memory")
+        return x
+
+    assert album.plainly(large, x) is x
+    assert len(made) == 2
+    kept(x, t, words)
+    assert recorder.made == 2  # anew
+    made.clear()
+    album.clear()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        album.plainly(large, x)
 
 
 def test_what_comes_seldom_is_not_recorded(recorder):
-    graphs, words, one = Graphs(network, recorder, after=2), told(1), torch.ones(1)
+    graphs, words, one = Album(recorder).graphs(network, after=2), told(1), torch.ones(1)
     for made in (0, 0, 1, 1):
         x = torch.randn(1, 4, 8, 8)
         assert graphs(x, one, words).equal(network(x, one, words))

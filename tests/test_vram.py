@@ -9,7 +9,7 @@ from sdfast.errors import UsageError
 from sdfast.events import Finished
 from sdfast.job import read_job
 from sdfast.models import load_model, stable_diffusion, vram
-from sdfast.models.compiled import compile_unet, compiled
+from sdfast.models.compiled import check_compiles, compiled
 from sdfast.models.find import find
 from sdfast.models.networks import Config, UNet, randomize
 from sdfast.models.parts import weigh
@@ -142,6 +142,17 @@ def test_the_unet_compiles_as_one_program(folder):
         torch.testing.assert_close(program(x, t, words), network(x, t, words))
 
 
-def test_compiling_is_refused_where_it_does_not_pay(folder):
+def test_a_compiled_unet_takes_more_shapes_than_torch_would_by_itself(folder):
+    network = unet(folder)
+    words = told(network, network.wants_more)
+    program, t = compiled(network, backend="eager"), torch.tensor([500.0])
+    for side in range(2, 14):
+        x = torch.randn(1, network.channels, 8 * side, 8)
+        assert program(x, t, words).shape[-2] == 8 * side
+
+
+def test_compiling_is_refused_where_it_does_not_pay_or_cannot_be():
     with pytest.raises(UsageError, match="--compile is for CUDA"):
-        compile_unet(unet(folder), CPU)
+        check_compiles(CPU, "full")
+    with pytest.raises(UsageError, match="does not go with --vram min"):
+        check_compiles(torch.device("cuda"), "min")

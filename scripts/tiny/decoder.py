@@ -9,7 +9,7 @@ from torch import Tensor
 
 from networks import vae
 from pictures import Lesson, Painter, sheet, thumbnails
-from runs import Curriculum, Pool, Published, Run
+from runs import Curriculum, Pool, Published, Run, brisk
 
 LESSONS = Curriculum(
     (
@@ -52,7 +52,8 @@ def train(
         target = thumbnails(pictures)
         g = torch.Generator(device).manual_seed(step)
         rough = target + ROUGHNESS * torch.randn(target.shape, generator=g, device=device)
-        painted = net.decode(rough, return_dict=False)[0]
+        with brisk(device):
+            painted = net.decode(rough, return_dict=False)[0].float()
         painting = painting_error(painted, pictures)
         few = slice(0, max(1, batch // 4))
         seeing = torch.zeros((), device=device)

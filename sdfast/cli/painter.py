@@ -44,6 +44,14 @@ class Wanted(NamedTuple):
         return next((flag for flag, is_given in own.items() if is_given), "")
 
 
+class Compiler(NamedTuple):
+    """Compiles before a picture is begun, so that its steps are not what one waits for."""
+
+    calls: Callable[[Job], object]
+    """What a complete job's calls look like: jobs that agree in it share what is compiled."""
+    prepare: Callable[[Job], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Painter:
     """Where pictures are painted, and what it took to come there."""
@@ -57,8 +65,8 @@ class Painter:
     """The events of a complete job. A worker that is lost on the way is a GoneError."""
     remark: str = ""
     """What is worth knowing of the model, and only seen once it is loaded."""
-    prepare: Callable[[Job], None] | None = None
-    """Compiles what a complete job will need, where there is anything to compile."""
+    compiler: Compiler | None = None
+    """Where something has to be compiled."""
 
 
 def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> Painter | None:
@@ -115,7 +123,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         about=f"loaded from {found.path} in {load:.2f} s",
         ask=lambda job: nullcontext(Turn(0, generate(model, job))),
         remark=remarks.trained_smaller(found, model.prediction),
-        prepare=model.prepare if wanted.compiled else None,
+        compiler=Compiler(model.calls, model.prepare) if wanted.compiled else None,
     )
 
 

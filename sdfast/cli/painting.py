@@ -52,10 +52,11 @@ def paint(
     for job, place in zip(jobs, places, strict=True):
         if not output.ready(job, place):
             continue
-        if painter.prepare is not None and _shape(job) not in prepared:
-            prepared.add(_shape(job))
+        compiler = painter.compiler
+        if compiler is not None and (calls := compiler.calls(job)) not in prepared:
+            prepared.add(calls)
             with _compiling(job, say, draw=draw, colour=colour):
-                painter.prepare(job)
+                compiler.prepare(job)
         try:
             painted = _painted(painter, job, show)
         except GoneError as gone:
@@ -65,11 +66,6 @@ def paint(
         output.write(painted, place, painter)
     if wanted.keep_warm is not None and painter is not worker and found.is_bare:
         leave_worker(found, wanted, explained)
-
-
-def _shape(job: Job) -> object:
-    """What a compiled network is compiled for."""
-    return job.size, job.guidance == 1, job.guidance_interval is None
 
 
 @contextmanager

@@ -224,9 +224,8 @@ def _gathered(
     timed = [result for result in results.values() if result.laps]
     models = ", ".join(dict.fromkeys(str(one.job.model) for one in entries))
     about = {"invocation": command, "model": models, **circumstances()}
-    devices = [one.device for one in timed]
-    if any(device.startswith("cuda") for device in devices):
-        about["gpu"] = torch.cuda.get_device_name()
+    if cuda := [one.device for one in timed if one.device.startswith("cuda")]:
+        about["gpu"] = torch.cuda.get_device_name(cuda[0])
     threads = torch.get_num_threads()
     return Sheet(models, asked.cold, threads, timed, compared, about), whole
 

@@ -7,26 +7,57 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from sdfast.errors import UsageError
+from sdfast.errors import DeviceError, UsageError
+from sdfast.models.device import is_memory
 from sdfast.models.networks import Told, UNet
 
+_SHAPES = 256
+"""Programs that torch keeps of one network; past them it would refuse a new shape."""
 
-def compile_unet(unet: UNet, device: torch.device) -> Callable[[Tensor, Tensor, Told], Tensor]:
+
+def check_compiles(device: torch.device, vram: str) -> None:
+    """Raise UsageError off CUDA, where a processor's weights are laid out for calls of another
+    kind, and for weights that come and go within a call."""
+    if device.type != "cuda":
+        raise UsageError(f"--compile is for CUDA; this is {device}", "leave it out")
+    if vram == "min":
+        raise UsageError("--compile does not go with --vram min", "--vram offload")
+
+
+def compile_unet(unet: UNet) -> Callable[[Tensor, Tensor, Told], Tensor]:
     """The UNet as kernels of its own, chosen by trial when it is first asked with a shape.
 
     What was found is kept in the user's cache folder, unless TORCHINDUCTOR_CACHE_DIR names another.
-    Graphs are not recorded here: `Graphs` does it, for compiled and plain networks alike. Raises
-    UsageError off CUDA: a processor's weights are laid out already, for calls of another kind.
+    Graphs are not recorded here: `Graphs` does it, for compiled and plain networks alike. A call
+    raises DeviceError where a compiler is missing or gives up.
     """
-    if device.type != "cuda":
-        raise UsageError(f"--compile is for CUDA; this is {device}", "leave it out")
     from platformdirs import user_cache_path
 
     kept = user_cache_path("sdfast") / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
-    return compiled(unet, mode="max-autotune-no-cudagraphs")
+    program = compiled(unet, mode="max-autotune-no-cudagraphs")
+
+    def asked(x: Tensor, time: Tensor, told: Told) -> Tensor:
+        try:
+            return program(x, time, told)
+        except Exception as error:
+            if is_memory(error) or not _is_compilers(error):
+                raise
+            said = f"{error}".strip().partition("\n")[0]
+            raise DeviceError(
+                f"the UNet was not compiled: {said}", "leave out --compile"
+            ) from error
+
+    return asked
 
 
 def compiled(unet: UNet, **how: Any) -> Callable[[Tensor, Tensor, Told], Tensor]:
     """One whole program for each shape; what cannot be one is an error and no silent detour."""
+    dynamo = cast("Any", torch)._dynamo
+    dynamo.config.cache_size_limit = max(_SHAPES, dynamo.config.cache_size_limit)
     return cast("Any", torch).compile(unet, fullgraph=True, dynamic=False, **how)
+
+
+def _is_compilers(error: Exception) -> bool:
+    """Whether it is torch's compiler that complains, or Triton below it."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton"))

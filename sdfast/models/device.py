@@ -80,9 +80,9 @@ def use_cores() -> None:
 
 _NO_MEMORY = (
     *("out of memory", "can't allocate memory", "not enough memory"),
-    "could not create a primitive",
+    *("could not create a primitive", "ALLOC_FAILED"),
 )
-"""How CUDA, MPS, the CPU's allocator on Linux and Windows and oneDNN say it."""
+"""How CUDA, MPS, the CPU's allocator on Linux and Windows, oneDNN, and cuBLAS and cuDNN say it."""
 
 
 def is_memory(error: Exception) -> bool:

@@ -13,6 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from sdfast.models.device import is_memory
+
 Play = Callable[[], None]
 Record = Callable[[Callable[[], Any]], tuple[Play, Any]]
 """Records what a function does: how to play it, and where its answer lies each time."""
@@ -31,6 +33,40 @@ class _Recording:
     said: Any
 
 
+class Album:
+    """Recordings of several networks in one memory, which is free again once none is left."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._networks: list[Graphs] = []
+
+    def graphs(self, network: Callable[..., Any], *, after: int = 0) -> "Graphs":
+        """A network to be recorded here, from the call `after` so many of a shape on.
+
+        Recording takes four calls, and pays where more than those come.
+        """
+        self._networks.append(made := Graphs(network, self, after))
+        return made
+
+    def clear(self) -> bool:
+        """Let go of all recordings and of their memory; whether there were any."""
+        counts = [one.forget() for one in self._networks]
+        torch.cuda.empty_cache()
+        return any(counts)
+
+    def plainly(self, network: Callable[..., Any], *asked: Any) -> Any:
+        """A call that is not recorded; where memory is short, with that of the recordings."""
+        try:
+            return network(*asked)
+        except RuntimeError as error:
+            if not is_memory(error):
+                raise
+            problem = error.with_traceback(None)  # which holds all that was computed
+        if not self.clear():
+            raise problem
+        return network(*asked)
+
+
 class Graphs:
     """A network that is recorded where it is asked with a shape.
 
@@ -38,10 +74,9 @@ class Graphs:
     A tuple that comes again is known by being the same object, and not read again.
     """
 
-    def __init__(self, network: Callable[..., Any], record: Record, *, after: int = 0) -> None:
-        """`after` so many plain calls of a shape: recording takes four, and pays from then on."""
+    def __init__(self, network: Callable[..., Any], album: Album, after: int) -> None:
         self._network = network
-        self._record = record
+        self._album = album
         self._after = after
         self._plain: dict[object, int] = {}
         self._kept: dict[object, _Recording] = {}
@@ -52,7 +87,7 @@ class Graphs:
         key = tuple(_shapes(asked))
         recording = self._kept.pop(key, None) or self._new(key, asked)
         if recording is None:
-            return self._network(*asked)
+            return self._album.plainly(self._network, *asked)
         self._kept[key] = recording  # the last used is the last to go
         while len(self._kept) > _MOST:
             del self._kept[next(iter(self._kept))]
@@ -64,6 +99,12 @@ class Graphs:
         recording.play()
         return _copied(recording.said)
 
+    def forget(self) -> int:
+        """Let go of the recordings; how many there were."""
+        count = len(self._kept)
+        self._kept.clear()
+        return count
+
     def _new(self, key: object, asked: tuple[Any, ...]) -> _Recording | None:
         """A recording, or None if it is not time for one, or one could not be made."""
         self._plain[key] = self._plain.get(key, 0) + 1
@@ -72,16 +113,16 @@ class Graphs:
         try:
             return self._recorded(asked)
         except RuntimeError as error:
-            self._refused.add(key)
-            if isinstance(error, torch.OutOfMemoryError):  # it takes more than a call does
-                torch.cuda.empty_cache()
-            else:
+            if not (short := is_memory(error)):
                 warnings.warn(f"no CUDA graph could be recorded: {error}", stacklevel=3)
-            return None
+        if short and self._album.clear():  # what the others took may do
+            return self._new(key, asked)
+        self._refused.add(key)
+        return None
 
     def _recorded(self, asked: tuple[Any, ...]) -> _Recording:
         own = tuple(map(_copied, asked))
-        play, said = self._record(lambda: self._network(*own))
+        play, said = self._album.record(lambda: self._network(*own))
         return _Recording(own, list(asked), play, said)
 
 
@@ -117,22 +158,31 @@ def _copied(nest: Any) -> Any:
     return kind(*copies) if hasattr(kind, "_fields") else kind(copies)
 
 
-def recorder(device: torch.device) -> Record:
-    """Records on a CUDA device; all recordings share one pool of memory."""
-    with torch.cuda.device(device):
-        pool = torch.cuda.graph_pool_handle()
+class Recorder:
+    """Records on a CUDA device, all from one stream into one pool of memory.
 
-    def record(function: Callable[[], Any]) -> tuple[Play, Any]:
+    cuBLAS keeps a workspace for every stream it has ever seen.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         with torch.cuda.device(device):
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                for _ in range(3):  # cuDNN and cuBLAS choose their ways before anything is recorded
-                    function()
-            torch.cuda.current_stream().wait_stream(aside)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
-                said = function()
-        return graph.replay, said
+            self._pool = torch.cuda.graph_pool_handle()
+            self._aside = torch.cuda.Stream(device)
 
-    return record
+    def __call__(self, function: Callable[[], Any]) -> tuple[Play, Any]:
+        """A `Record`."""
+        with torch.cuda.device(self._device):
+            before = torch.cuda.current_stream()
+            self._aside.wait_stream(before)
+            try:
+                with torch.cuda.stream(self._aside):
+                    for _ in range(3):  # cuDNN and cuBLAS choose their ways beforehand
+                        function()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._aside):
+                    said = function()
+            finally:
+                torch.cuda.set_stream(before)  # a recording that fails at its end stays aside
+                before.wait_stream(self._aside)
+        return graph.replay, said

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sdfast.errors import JobError, ModelError
 from sdfast.job import Job
-from sdfast.models.compiled import compile_unet
+from sdfast.models.compiled import check_compiles, compile_unet
 from sdfast.models.device import (
     DTYPES,
     Clock,
@@ -22,29 +22,25 @@ from sdfast.models.device import (
     use_cores,
 )
 from sdfast.models.dressed import wears
-from sdfast.models.graphs import Graphs, recorder
+from sdfast.models.graphs import Album, Recorder
 from sdfast.models.malloc import keep_memory
-from sdfast.models.networks import Decoder, Meaning, Told
+from sdfast.models.networks import Meaning, Told
 from sdfast.models.parts import (
     bare_unet,
     check_parts,
-    decoder,
     filled,
     fit,
     in_chunks,
     texts,
     weigh,
 )
+from sdfast.models.pixels import Decoded, Pixels
 from sdfast.models.safety import SafetyChecker
 from sdfast.models.sight import Sight
 from sdfast.models.source import Source
-from sdfast.models.tiles import by_parts
 from sdfast.models.vram import Place, Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
-from sdfast.solver.guidance import joined
-
-_SMALL = 4096
-"""Latents up to which starting the VAE's kernels takes longer than they run."""
+from sdfast.solver.guidance import classifier_free, length
 
 
 class WordsAndWhole(NamedTuple):
@@ -54,20 +50,14 @@ class WordsAndWhole(NamedTuple):
     whole: Tensor
 
 
+_States = Tensor | WordsAndWhole
+
+
 class Context(NamedTuple):
     """What the UNet is told of a prompt."""
 
-    states: Tensor | WordsAndWhole
+    states: _States
     """[1, words, width]; for XL there is more."""
-
-
-class Decoded(NamedTuple):
-    """A picture, and what it took."""
-
-    image: Image.Image
-    again: bool
-    """It took a second decoding in float32."""
-    tiles: int
 
 
 class StableDiffusion:
@@ -94,6 +84,8 @@ class StableDiffusion:
         unet = bare_unet(source)
         self.dtype = pick_dtype(dtype, self.device, sum(p.numel() for p in unet.parameters()))
         vram = pick_vram(vram, self.device, lambda: weigh(source, self.dtype))
+        if compiled:
+            check_compiles(self.device, vram)
         self._stage = Stage(self.device)
         place = Place(self.device, self.dtype, None if vram == "full" else self._stage)
         self.clock = Clock(self.device)
@@ -101,26 +93,26 @@ class StableDiffusion:
         check_parts(source)
         self._checker = _checker(source, place)
         self._texts = texts(source, place)
-        self._vae = decoder(source, place)
-        self._sight = Sight(source, place, self._vae.factor)
-        fit(source, unet, self._vae, self._texts)
+        self._pixels = Pixels(source, place)
+        self._sight = Sight(source, place, self._pixels.factor)
+        fit(source, unet, self._pixels.network, self._texts)
         self._unet = filled(source, "unet", unet, place, stream=vram == "min")
         self._told: list[_Asked] = []
         self._source = source
         self._ask: Callable[..., Tensor] = self._unet
         self.prediction = prediction or self._asked_what_it_predicts()
-        self._ask = compile_unet(self._unet, self.device) if compiled else self._unet
-        self._decode: Callable[[Tensor], Tensor] = self._vae
+        self._ask = compile_unet(self._unet) if compiled else self._unet
+        self._album: Album | None = None
         if self.device.type == "cuda" and vram == "full":
             self._record()
 
     def _record(self) -> None:
         """Let calls be recorded: the UNet's at once, the others' where they come again."""
-        record = recorder(self.device)
-        self._ask = Graphs(self._ask, record)
-        self._decode = Graphs(self._vae, record, after=1)
+        self._album = album = Album(Recorder(self.device))
+        self._ask = album.graphs(self._ask)
+        self._pixels.record(album)
         self._texts = [
-            text._replace(ask=Graphs(text.encoder, record, after=2)) for text in self._texts
+            text._replace(ask=album.graphs(text.encoder, after=2)) for text in self._texts
         ]
 
     def complete(self, job: Job) -> Job:
@@ -141,7 +133,7 @@ class StableDiffusion:
         Drawn on the CPU, so that a seed is the same noise on every device.
         """
         width, height = size
-        factor = self._vae.factor
+        factor = self._pixels.factor
         shape = (1, self._unet.says, height // factor, width // factor)
         generator = torch.Generator("cpu").manual_seed(seed)
         with memory_errors(self.device, "drawing noise"):
@@ -196,7 +188,7 @@ class StableDiffusion:
         return self._sight.hole(picture, mask) if paints else None
 
     @torch.inference_mode()
-    def predict(self, x: Tensor, t: float, context: Tensor | WordsAndWhole) -> Tensor:
+    def predict(self, x: Tensor, t: float, context: _States) -> Tensor:
         """What the UNet says of latents [n, c, h, w] at time t, in float32, [rows of context, ...].
 
         An inpainting UNet reads `hole` behind the latents, and without it paints everything. What
@@ -216,12 +208,28 @@ class StableDiffusion:
     def prepare(self, job: Job) -> None:
         """Ask the UNet as a complete job will, so that what the first call costs is behind."""
         assert job.size is not None
-        x, told = self.noise(0, job.size), self.encode("").states
-        ways = {1} if job.guidance == 1 else {2} if job.guidance_interval is None else {1, 2}
-        for rows in ways:
-            self.predict(x, 0.0, cast("Tensor | WordsAndWhole", joined([told] * rows)))
+        assert job.guidance is not None
+        x, (told, away) = self.noise(0, job.size), self._words(job)
+        network = classifier_free(
+            self.predict, told, away, job.guidance, during=(0.0, 0.0), repeats=True
+        )
+        network(x, 0.0)
+        if job.guidance_interval is not None:
+            network(x, 1.0)  # out of it
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def calls(self, job: Job) -> object:
+        """What a complete job's calls of the UNet look like; jobs that agree in it share them."""
+        words = [length(one) for one in self._words(job) if one is not None]
+        return job.size, job.guidance_interval is None, tuple(words)
+
+    def _words(self, job: Job) -> tuple[_States, _States | None]:
+        """What the UNet is guided to, and away from."""
+        told = self.encode(job.prompt, job.clip_skip).states
+        if job.guidance == 1:
+            return told, None
+        return told, self.encode(job.negative, job.clip_skip).states
 
     def _asked_what_it_predicts(self) -> Prediction:
         """Noise or velocity, of a UNet whose files do not say.
@@ -234,7 +242,7 @@ class StableDiffusion:
         alike = torch.cosine_similarity(said.flatten(), x.flatten(), dim=0)
         return Prediction.NOISE if float(alike) > 0.5 else Prediction.VELOCITY
 
-    def _read(self, context: Tensor | WordsAndWhole, size: tuple[int, int]) -> Told:
+    def _read(self, context: _States, size: tuple[int, int]) -> Told:
         """The context as the UNet's layers see it, of this call or an earlier one."""
         for asked in self._told:
             if asked.context is context and asked.size == size:
@@ -242,57 +250,31 @@ class StableDiffusion:
         if isinstance(context, Tensor):
             told = self._unet.read(context)
         else:
-            pixels = [float(side * self._vae.factor) for side in size]
+            pixels = [float(side * self._pixels.factor) for side in size]
             told = self._unet.read(*context, sizes=[*pixels, 0.0, 0.0, *pixels])
         self._told = [_Asked(context, size, told), *self._told[:1]]
         return told
 
     def forget(self) -> None:
-        """Let go of what is kept with contexts; it takes memory, and only saves time."""
+        """Let go of what is kept of contexts and calls; it takes memory, and only saves time."""
         self._told.clear()
+        if self._album is not None:
+            self._album.clear()
 
     @torch.inference_mode()
     def decode(self, x: Tensor) -> Decoded:
-        """Latents [1, c, h, w] as a picture, in tiles where the memory wants it.
-
-        Half precision overflows in some VAEs and would leave a black picture: then once more in
-        float32.
-        """
-        with memory_errors(self.device, "decoding"):
-            self._stage.call(self._vae)
-            pixels, tiles = self._pixels(x, self._vae, self.dtype)
-            finite = bool(pixels.isfinite().all())
-            again = self.dtype != torch.float32 and not finite
-            if again:
-                self._stage.call(None)
-                exact = decoder(self._source, Place(self.device, torch.float32))
-                pixels, tiles = self._pixels(x, exact, torch.float32)
-                finite = bool(pixels.isfinite().all())
-        if not finite:
-            raise ModelError(
-                f"`{self.name}` painted numbers that are not finite; no picture was made",
-                "are the weights whole? --dtype fp32 may help",
-            )
-        # as diffusers' VaeImageProcessor rounds, so that the same latents are the same pixels
-        grid = (pixels / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).float()
-        grid = (grid * 255).round().to(torch.uint8).cpu().numpy()
-        return Decoded(Image.fromarray(grid), again, tiles)
+        """Latents [1, c, h, w] as a picture, in tiles where the memory wants it."""
+        return self._pixels.show(x)
 
     def is_unsafe(self, picture: Image.Image) -> bool | None:
         """Whether the model's own safety checker flags a picture; None if it has none."""
         return None if self._checker is None else self._checker(picture)
 
-    def _pixels(self, x: Tensor, vae: Decoder, dtype: torch.dtype) -> tuple[Tensor, int]:
-        z = vae.unscaled(x).to(dtype, memory_format=torch.channels_last)
-        recorded = vae is self._vae and z.shape[-2] * z.shape[-1] <= _SMALL
-        call = self._decode if recorded else vae
-        return by_parts(call, z, (1, vae.factor), vae.heft * dtype.itemsize)
-
 
 class _Asked(NamedTuple):
     """A context the model was asked with, and what its layers made of it."""
 
-    context: Tensor | WordsAndWhole
+    context: _States
     size: tuple[int, int]
     told: Told
 

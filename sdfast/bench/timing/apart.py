@@ -70,3 +70,7 @@ def _serve(line: "Connection[Any, tuple[Entry, Path]]", entry: Entry, device: st
         return
     except SdfastError as error:
         line.send_bytes(pickle.dumps(error))
+    except Exception as error:  # what a pipeline of somebody else's may raise
+        said = f"{error}".strip().partition("\n")[0]
+        problem = RuntimeError(f"{entry.label}: {type(error).__name__}: {said}")
+        line.send_bytes(pickle.dumps(problem))

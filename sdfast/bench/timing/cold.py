@@ -95,6 +95,7 @@ def _gen(entry: Entry, device: str, place: Path) -> list[str]:
         *("-x", entry.job.negative, "-m", entry.model, "--seed", f"{entry.job.seed}"),
         *("--size", f"{width}x{height}", "-o", str(place.with_suffix(".png"))),
         *("--exists", "overwrite", "--device", device, "--dtype", entry.dtype, "--offline"),
+        *["--compile"] * entry.compiled,
     ]
 
 

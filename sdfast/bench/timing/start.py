@@ -25,7 +25,7 @@ class Start(NamedTuple):
     """From the job to the picture, all that only the first has to bear included; None for a row
     that was not painted itself, but another of its size."""
     peak: int | None
-    """Of a GPU's memory what was handed out at most, else what the process filled at most."""
+    """Of a GPU's memory what torch held at most, else what the process filled at most."""
 
 
 def measure_start(entry: Entry, device: str) -> Start:
@@ -41,18 +41,24 @@ def _start(entry: Entry, device: str) -> Start:
 
     side = load_side(entry, device)
     loaded = time.perf_counter()
-    _forget_peak()
+    _forget_peak(side.device)
     ready = time.perf_counter()
     side.paint(entry.jobs)
     done = time.perf_counter()
     return Start(loaded - begun, done - ready, _peak(side.device))
 
 
-def _forget_peak() -> None:
-    """Let the high-water mark fall to what is filled now, where Linux offers it.
+def _forget_peak(device: str) -> None:
+    """Let the high-water mark fall to what is filled now, where CUDA or Linux offers it.
 
     Loading may have filled more, such as weights in the precision they are stored in.
     """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
@@ -61,7 +67,7 @@ def _peak(device: str) -> int | None:
     if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -87,7 +87,8 @@ class CrossAttention(nn.Module):
 
     def read(self, words: Tensor) -> Keys:
         """Keys and values of a prompt's states, [n, words, width]."""
-        return Keys(*(by_head(part, self._heads) for part in self.to_kv(words).chunk(2, -1)))
+        parts = self.to_kv(words).chunk(2, -1)
+        return Keys(*(by_head(part.contiguous(), self._heads) for part in parts))
 
     @property
     def out(self) -> Linear:

@@ -79,6 +79,8 @@ def _fused(device: torch.device, dtype: torch.dtype) -> Any:
 
         one = torch.ones(1, device=device, dtype=dtype)
         fused.gelu_times(one, one)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         said = f"{error}".strip().split("\n")[0]
         warnings.warn(f"painting is slower without Triton's kernels: {said}", stacklevel=2)
