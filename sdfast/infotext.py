@@ -163,8 +163,8 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
 
 def _value(key: str, text: str, schedule: str) -> Any:
     """The text as the job's value; None where it cannot be one."""
-    if key == "sampler":  # the web UI's DDIM minds no schedule type
-        return _SAMPLERS.get((text, "Automatic" if text == "DDIM" else schedule))
+    if key == "sampler":
+        return _SAMPLERS.get((text, schedule))
     try:
         return read_job({"prompt": "any", key: text}).record[key]
     except JobError:

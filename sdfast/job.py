@@ -6,8 +6,8 @@ Nothing here imports torch, so a command line can read, check and print a job lo
 loaded.
 """
 
-import math
 import random
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -90,7 +90,7 @@ class Job(Value):
 
         AUTOMATIC1111's web UI walks one more.
         """
-        return math.floor(self.sampler.steps * self.how_strong + 1e-9)
+        return int(self.sampler.steps * self.how_strong)
 
     @property
     def how_strong(self) -> float:
@@ -150,10 +150,7 @@ _SAID_AGAIN = ("steps", "timesteps", "final", "model")
 def layered(*layers: Record) -> Record:
     """One record from several, the later ones on top; None counts as not given."""
     merged: Record = {}
-    for layer in layers:
-        given = {k: v for k, v in layer.items() if v is not None}
-        if isinstance(given.get("sampler"), str):
-            given = keys_of(given["sampler"]) | {k: v for k, v in given.items() if k != "sampler"}
+    for given in _parted(layers):
         for key, value in given.items():
             if key in _SAID_AGAIN and key in merged and merged[key] == value:
                 continue
@@ -166,6 +163,15 @@ def layered(*layers: Record) -> Record:
                 merged.pop(stale, None)
         merged |= given
     return merged
+
+
+def _parted(layers: Iterable[Record]) -> Iterator[Record]:
+    """What layers give, what a sampler's name stands for beneath what stands beside it."""
+    for layer in layers:
+        given = {k: v for k, v in layer.items() if v is not None}
+        if isinstance(given.get("sampler"), str):
+            yield keys_of(given.pop("sampler"))
+        yield given
 
 
 _LETTERS = {"multistep": "M", "singlestep": "S", "fast": " fast", "adaptive": " adaptive"}

@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
-from sdfast.job import SEEDS, Job, Record, layered, read_job
+from sdfast.job import DEFAULT, SEEDS, Job, Record, layered, read_job
 from sdfast.presets import load_preset
 from sdfast.wording import quoted
 
@@ -38,19 +38,27 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
         {"model": config.model}, load_preset(preset or config.preset or "default").record
     )
     if picture is None:
-        return Asked(placed(layered(beneath, given)))
+        return Asked(placed(layered(beneath, _news(given, beneath))))
     from sdfast.png import read_recipe
 
     recipe = read_recipe(Path(picture))
     return Asked(
-        placed(layered(beneath, recipe.record, given)),
+        placed(layered(below := layered(beneath, recipe.record), _news(given, below))),
         tuple(_in_words(*pair) for pair in recipe.unknown.items()),
         "model" in recipe.record and given.get("model") is None,
     )
 
 
+def _news(given: Record, beneath: Record) -> Record:
+    """What is given, but for the bare solver that is in force already: its ways stay."""
+    same = given.get("sampler") == beneath.get("sampler", DEFAULT.solver)
+    return {k: v for k, v in given.items() if k != "sampler"} if same else given
+
+
 def _in_words(name: str, value: str) -> str:
     """What is not followed; of the web UI's embeddings with their names."""
+    if name == "RNG" and not value:
+        return "RNG (it does not say CPU, so a GPU drew the noise)"
     found = re.findall(r"([^:,]+):", value) if name == "TI hashes" else ()
     return f"{name} ({printable(', '.join(map(str.strip, found)))})" if found else name
 

@@ -192,8 +192,11 @@ def _recipe(size: tuple[int, int], texts: dict[str, str]) -> Recipe:
     program = next((p for v, p in _BY_VERSION.items() if re.match(v, version)), "unknown")
     if program == "stable-diffusion.cpp":
         said = infotext.read(_as_utf8(texts["parameters"]))
-    record, unknown = infotext.to_record(said)
-    return Recipe(program, record, {name: said.pairs.get(name, "") for name in unknown}, size)
+    record, names = infotext.to_record(said)
+    unknown = {name: said.pairs.get(name, "") for name in names}
+    if program == "AUTOMATIC1111" and "seed" in record and "RNG" not in said.pairs:
+        unknown["RNG"] = ""  # it says nothing of its usual noise, which is drawn on a GPU
+    return Recipe(program, record, unknown, size)
 
 
 def _as_utf8(text: str) -> str:

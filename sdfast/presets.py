@@ -63,7 +63,8 @@ def names() -> dict[str, Path]:
     """Every preset's file by its name."""
     found: dict[str, Path] = {}
     for folder in folders():
-        for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
+        listed = sorted(folder.iterdir()) if folder.is_dir() else ()
+        for path in (one for one in listed if one.suffix in _ENDINGS):
             found.setdefault(path.stem, path)
     return found
 
@@ -98,7 +99,8 @@ def check_free(name: str, *, replace: bool = False) -> Path:
             "letters, digits, `-`, `_` and `.` make one",
         )
     path = config_folder() / "presets" / f"{name}.yaml"
-    if path.exists() and not replace:
+    others = (path.with_name(name + ending) for ending in _ENDINGS)
+    if any(other.exists() for other in others) and not replace:
         raise PresetError(
             f"there is a preset `{name}` already",
             "--force replaces it",

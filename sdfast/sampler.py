@@ -75,7 +75,8 @@ class Sampler(Value):
     order: Annotated[int, Field(ge=1, le=3)] = 2
     """Of the solver; adaptive walks compare it with the order below (12 or 23)."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Network calls, but for `heun`, which takes two a step, and adaptive walks, which decide."""
+    """Network calls, but for `heun`, which takes two a step, `pndm`, which takes one more, and
+    adaptive walks, which decide."""
     spacing: Spacing = "uniform"
     rho: Annotated[float, Field(ge=0.5, le=20)] | None = None
     """The power of the spacings `rho` (2 unless given) and `karras` (7); others have none."""

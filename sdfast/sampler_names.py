@@ -7,22 +7,21 @@ from sdfast.sampler import Solver
 Record = dict[str, Any]
 """A job or a part of one as flat keys and plain values."""
 
+_2M: Record = {"sampler": "dpm++", "order": 2, "weights": "reference"}
+_SCHEDULES = {
+    "Karras": "karras",
+    "Exponential": "exponential",
+    "SGM Uniform": "uniform",
+    "Uniform": "normal",
+}
+
 A1111: dict[tuple[str, str], Record] = {
-    ("DPM++ 2M", "Karras"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
-    ("DPM++ 2M", "Exponential"): {"sampler": "dpm++", "order": 2, "spacing": "exponential"},
-    ("DPM++ 2M", "SGM Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "uniform"},
-    ("DPM++ 2M", "Uniform"): {"sampler": "dpm++", "order": 2, "spacing": "normal"},
-    ("DPM++ 2M", "Automatic"): {"sampler": "dpm++", "order": 2, "spacing": "karras"},
+    **{("DPM++ 2M", kind): {**_2M, "spacing": ours} for kind, ours in _SCHEDULES.items()},
+    ("DPM++ 2M", "Automatic"): {**_2M, "spacing": "karras"},
     **{
-        (name, schedule): {"sampler": name.lower(), "spacing": spacing}
+        (name, kind): {"sampler": name.lower(), "spacing": ours}
         for name in ("Euler", "Heun")
-        for schedule, spacing in (
-            ("Karras", "karras"),
-            ("Exponential", "exponential"),
-            ("SGM Uniform", "uniform"),
-            ("Automatic", "normal"),
-            ("Uniform", "normal"),
-        )
+        for kind, ours in {**_SCHEDULES, "Automatic": "normal"}.items()
     },
 }
 """AUTOMATIC1111's samplers that walk here as there, by the web UI's name and schedule type."""

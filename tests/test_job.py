@@ -427,7 +427,7 @@ def test_what_was_meant_for_another_choice_is_not_in_the_way():
     assert read_sampler(layered(beneath, {"timesteps": [9, 1]})).rho is None
 
 
-KARRAS = Sampler(order=2, spacing="karras")
+KARRAS = Sampler(order=2, spacing="karras", weights="reference")
 DDIM = Sampler(solver="ddim", order=1, spacing="leading", final="sigma_min")
 
 
@@ -437,8 +437,11 @@ DDIM = Sampler(solver="ddim", order=1, spacing="leading", final="sigma_min")
         ("DPM++ 2M", KARRAS),
         ("DPM++ 2M Karras", KARRAS),
         ("dpm++ 2m karras", KARRAS),
-        ("DPM++ 2M Exponential", Sampler(order=2, spacing="exponential")),
-        ("DPM++ 2M SGM Uniform", Sampler(order=2, spacing="uniform")),
+        ("DPM++ 2M Exponential", Sampler(order=2, spacing="exponential", weights="reference")),
+        (
+            "DPM++ 2M SGM Uniform",
+            Sampler(order=2, spacing="uniform", weights="reference"),
+        ),
         ("UniPC", Sampler(order=2, corrector=True, spacing="uniform")),
         ("unipc", Sampler(order=2, corrector=True, spacing="uniform")),
         ("ddim", Sampler(solver="ddim", order=1)),
@@ -497,9 +500,11 @@ def test_a_sampler_that_walks_otherwise_there_is_not_known_by_its_name(name):
 K_DIFFUSION = {
     "Karras": lambda n: np.linspace(MOST ** (1 / 7), LEAST ** (1 / 7), n) ** 7,
     "Exponential": lambda n: np.exp(np.linspace(np.log(MOST), np.log(LEAST), n)),
+    "Uniform": lambda n: np.exp([np.interp(t, range(1000), LOGS) for t in np.linspace(999, 0, n)]),
     "SGM Uniform": lambda n: [SD.at(t).noise_ratio for t in np.linspace(999, 0, n + 1)[:-1]],
 }
 SD = NoiseSchedule.scaled_linear()
+LOGS = [np.log(SD.at(t).noise_ratio) for t in range(1000)]
 MOST, LEAST = SD.start.noise_ratio, SD.end.noise_ratio
 
 
@@ -534,10 +539,11 @@ def test_a_key_beside_a_name_wins_over_what_the_name_says():
         ({"sampler": "DPM++ 2M Exponential"}, ("DPM++ 2M", "Exponential")),
         ({"sampler": "DPM++ 2M SGM Uniform"}, ("DPM++ 2M", "SGM Uniform")),
         ({"sampler": "DDIM"}, ("ddim", "leading")),
-        ({"sampler": "dpm++"}, ("DPM++ 2M", "SGM Uniform")),
+        ({"sampler": "dpm++"}, ("dpm++ 2M", "uniform")),
+        ({"sampler": "dpm++", "weights": "reference"}, ("DPM++ 2M", "SGM Uniform")),
         ({"sampler": "DPM++ 2M", "rho": 6}, ("dpm++ 2M", "karras")),
         ({"sampler": "DPM++ 2M", "final": "sigma_min"}, ("dpm++ 2M", "karras")),
-        ({"sampler": "DPM++ 2M", "weights": "reference"}, ("dpm++ 2M", "karras")),
+        ({"sampler": "DPM++ 2M", "weights": "exact"}, ("dpm++ 2M", "karras")),
         ({"sampler": "DPM++ 2M", "corrector": True}, ("dpm++ 2M UniC", "karras")),
         ({"sampler": "DPM++ 2M", "method": "singlestep"}, ("dpm++ 2S", "karras")),
         ({"sampler": "DPM++ 2M", "order": 3}, ("dpm++ 3M", "karras")),

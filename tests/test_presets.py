@@ -76,7 +76,7 @@ def test_the_steps_rise_from_fast_through_default_to_fine():
 
 
 def test_a1111_is_its_sampler_of_that_name():
-    assert load_preset("a1111").sampler == Sampler(steps=20, spacing="karras")
+    assert load_preset("a1111").sampler == Sampler(steps=20, spacing="karras", weights="reference")
 
 
 def test_ones_own_preset_wins_over_the_shipped_one_of_that_name(own):

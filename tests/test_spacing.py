@@ -60,7 +60,7 @@ def k_diffusion():
     }
 
 
-@pytest.mark.parametrize("steps", [2, 5, 10, 20, 25, 30, 50])
+@pytest.mark.parametrize("steps", range(2, 51))
 @pytest.mark.parametrize("said", A1111, ids=" ".join)
 def test_the_web_uis_samplers_walk_k_diffusions_sigmas(said, steps):
     nodes = grid(SCHEDULE, read_sampler({"steps": steps, **A1111[said]}))
@@ -68,7 +68,7 @@ def test_the_web_uis_samplers_walk_k_diffusions_sigmas(said, steps):
     if kind == "Automatic":  # as the web UI has it for each of its samplers
         kind = "Karras" if name == "DPM++ 2M" else "Uniform"
     wanted = [*k_diffusion()[kind](steps), 0]
-    assert [node.noise_ratio for node in nodes] == pytest.approx(wanted, rel=0, abs=1e-5)
+    assert [node.noise_ratio for node in nodes] == pytest.approx(wanted, rel=0, abs=3e-5)
 
 
 @pytest.mark.parametrize("schedule", ["continuous_linear", "continuous_cosine"])

@@ -76,7 +76,7 @@ def pose_model(
     for prompt, seed in (*judged, *chosen):
         yield Settling(name, len(cases), len(judged) + len(chosen))
         cases.append(_settled(model, Job(prompt=prompt, seed=seed, guidance=guidance)))
-    pictures = torch.cat([case.answer.zero for case in cases[: len(judged)]])
+    pictures = torch.cat([case.answer.zero for case in cases])
 
     def elsewhere(got: Tensor, wanted: Tensor) -> Tensor:
         return torch.stack(

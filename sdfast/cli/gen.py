@@ -106,7 +106,6 @@ def gen(
     compiled: flags.Compile = False,
 ) -> None:
     from sdfast.config import load_config
-    from sdfast.job import layered
     from sdfast.jobs import make_jobs, read_prompts, resolve
     from sdfast.models.dressed import dressed
     from sdfast.presets import save_preset
@@ -161,8 +160,9 @@ def gen(
             colour=not no_color,
         )
     if save is not None:
-        kept = {k: v for k, v in asked.record.items() if k != "model"}
-        save_preset(save, layered(kept, {"model": model}))
+        fitted = "corrections" in asked.record  # to its model
+        others = () if fitted or model is not None else ("model",)
+        save_preset(save, {k: v for k, v in asked.record.items() if k not in others})
     if found is not None:
         found = dressed(found, jobs[0])
     if dry_run:

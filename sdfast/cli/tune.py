@@ -44,6 +44,7 @@ def tune(
     from sdfast.config import load_config
     from sdfast.errors import ModelError, UsageError
     from sdfast.job import read_job, sampler_record
+    from sdfast.models.find import lasting_target
     from sdfast.naming import slug
     from sdfast.presets import check_free, save_preset
 
@@ -55,7 +56,7 @@ def tune(
         model or config.model, config, _say, offline=offline, fetch=True, safety=False
     )
     assert found is not None
-    asked = str(Path(found.name).resolve()) if Path(found.name).is_dir() else found.name
+    asked = lasting_target(found.name, config.aliases)
     name = name or f"{slug(Path(asked).name)}-{job.sampler.steps}"
     check_free(name, replace=force)
     seen, unseen = _split(Path(prompts)) if prompts is not None else (None, None)

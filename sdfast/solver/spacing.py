@@ -23,8 +23,8 @@ def grid(schedule: NoiseSchedule, sampler: Sampler) -> Grid:
     end = CLEAN if sampler.final == "zero" else schedule.end
     if sampler.timesteps is None:
         asked = SPACINGS[sampler.spacing](schedule, sampler)
-    elif sampler.timesteps[0] > schedule.first:
-        raise ValueError(f"timesteps must not lie beyond {schedule.first:g}")
+    elif sampler.timesteps[0] > schedule.first or sampler.timesteps[-1] < schedule.last:
+        raise ValueError(f"timesteps must lie from {schedule.first:g} down to {schedule.last:g}")
     else:
         asked = [schedule.at(t) for t in sampler.timesteps]
     if any(here.lam >= there.lam for here, there in pairwise(asked)):
@@ -75,7 +75,7 @@ def _normal(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
 
 
 def _linspace(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
-    """Evenly spaced whole training steps, as diffusers' `linspace`."""
+    """Evenly spaced whole training steps, as diffusers' `linspace` of its DPM-Solvers."""
     times = np.linspace(0, _count(schedule) - 1, sampler.steps + 1, dtype=np.float64)
     return _at(schedule, _whole(times)[:0:-1])
 

@@ -5,9 +5,10 @@ From an anchor at node `here`, the probability-flow ODE has the solution (arXiv 
     x(there) = carry * x(here) + own(there) * integral of exp(u - u(there)) * estimate(u) du
 
 Put the polynomial through the known estimates in place of `estimate` and the integral is a weighted
-sum of them. The weights come from scalars only, so they are Python floats. Where the estimates lie
-is not this module's concern: behind (multistep), ahead (singlestep) or at the end of the step (the
-corrector of UniPC, arXiv 2302.04867), they all take part in the same way.
+sum of them. (Of a line through two its value half a step on is taken for all of it: of the same
+order, and what DPM-Solver++(2M) does.) The weights come from scalars only, so they are Python
+floats. Where the estimates lie is not this module's concern: behind (multistep), ahead (singlestep)
+or at the end of the step (the corrector of UniPC, arXiv 2302.04867), they all take part alike.
 
 DPM-Solver++ integrates the image, DPM-Solver (arXiv 2206.00927) the noise. They are one formula:
 exchange alpha with sigma and turn lam around.

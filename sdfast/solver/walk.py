@@ -139,7 +139,8 @@ def solve(
 
     network     asked as `network(x, t)`: x in variance-preserving scale, of the shape and dtype of
                 `noise`; t a float on the schedule's clock ([0, 999] for Stable Diffusion),
-                fractions allowed. It is called exactly `sampler.calls` times. An adaptive sampler
+                fractions allowed. It is called exactly `sampler.calls` times, and less often where
+                the walk begins in the middle. An adaptive sampler
                 asks as often as each picture needs, and for one picture at a time: a network that
                 has a condition for each of a batch must be asked for one picture a `solve`
     noise       unit Gaussian, float32 or float64, any shape, any device; both are kept. The first
@@ -160,7 +161,7 @@ def solve(
         return noise.clone()
     whole = (network, sampler, schedule, prediction)
     if sampler.method == "adaptive":
-        x = torch.cat([_last(one, *whole) for one in torch.split(noise, 1)])
+        x = torch.cat([_last(one, *whole, begin=begin) for one in torch.split(noise, 1)])
     else:
         x = _last(noise, *whole, generator=generator, begin=begin)
     if not torch.isfinite(x).all():

@@ -45,7 +45,9 @@ _TWEAKS = {
     "channels_last": "\npipe.unet.to(memory_format=torch.channels_last)"
     "\npipe.vae.to(memory_format=torch.channels_last)",
     "fused": "\npipe.fuse_qkv_projections()",
-    "compile": '\npipe.unet = torch.compile(pipe.unet, mode="max-autotune", fullgraph=True)',
+    "compile": '\npipe.unet = torch.compile(pipe.unet, mode="max-autotune", fullgraph=True)'
+    "\npipe.vae.decode = torch.compile("
+    '\n    pipe.vae.decode, mode="max-autotune", fullgraph=True\n)',
 }
 
 
