@@ -16,7 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-from sdfast.batch.store import carried_key
+from sdfast.batch.store import look
 from sdfast.cli import run_command
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")
@@ -101,6 +101,30 @@ def test_a_picture_that_was_taken_away_or_cut_short_is_painted_again(sdfast):
     assert third.exists()
 
 
+@pytest.mark.parametrize("left", [b"", b"\x89P", None], ids=["nothing", "a beginning", "half"])
+@pytest.mark.parametrize("policy", ["rename", "skip", "error", "overwrite"])
+def test_what_is_left_of_a_picture_makes_room_for_it(sdfast, policy, left):
+    Path("p.txt").write_text("a\nb\n")
+    sdfast("batch", "p.txt", *QUICK)
+    first, second = (Path("out", name) for name in pictures())
+    whole = first.read_bytes()
+    first.write_bytes(whole[: len(whole) // 2] if left is None else left)
+    code, out, _ = sdfast("batch", "p.txt", *QUICK, "--exists", policy)
+    assert (code, out.split()) == (0, [str(first)])
+    assert first.read_bytes() == whole
+    assert pictures() == [first.name, second.name]
+
+
+def test_what_somebody_put_in_a_pictures_place_stays(sdfast):
+    Path("p.txt").write_text("a\n")
+    sdfast("batch", "p.txt", *QUICK)
+    (name,) = pictures()
+    Path("out", name).write_bytes(b"a letter")
+    assert sdfast("batch", "p.txt", *QUICK)[0] == 0
+    assert Path("out", name).read_bytes() == b"a letter"
+    assert len(pictures()) == 2
+
+
 def test_a_picture_that_no_manifest_tells_of_is_found_by_its_key(sdfast):
     Path("p.txt").write_text("a\nb\n")
     sdfast("batch", "p.txt", *QUICK)
@@ -108,7 +132,7 @@ def test_a_picture_that_no_manifest_tells_of_is_found_by_its_key(sdfast):
     code, out, _ = sdfast("batch", "p.txt", *QUICK)
     assert (code, out) == (0, "")
     assert {line["key"] for line in told()} == {
-        carried_key(Path("out", name)).hex() for name in pictures()
+        look(Path("out", name)).key.hex() for name in pictures()
     }
 
 
@@ -288,7 +312,7 @@ def test_pictures_carry_their_recipe_or_their_key_alone(sdfast):
     assert json.loads(sdfast("info", out.strip(), "--json")[1])["job"]["prompt"] == "a cat"
     _, out, _ = sdfast("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "bare/", "--no-metadata")
     assert sdfast("info", out.strip())[0] == 2
-    assert carried_key(Path(out.strip())) is not None
+    assert look(Path(out.strip())).key is not None
 
 
 def test_a_picture_to_begin_from_is_found_wherever_it_is_painted(sdfast):

@@ -22,7 +22,7 @@ from test_batch_streams import Costless
 
 from sdfast.batch import crew, manifest
 from sdfast.batch.crew import Alone
-from sdfast.batch.store import carried_key
+from sdfast.batch.store import look
 from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
 from sdfast.cli import run_command
 from sdfast.errors import DeviceError, ModelError
@@ -104,7 +104,7 @@ def killed_and_restarted(jobs, kills):
     assert seen["in painting"] >= kills // 2
     assert pixels("out") == pixels("calm")
     assert len(pixels("out")) == jobs
-    assert all(carried_key(path) for path in Path("out").glob("*.png"))
+    assert all(look(path).of(black=True) for path in Path("out").glob("*.png"))
     times = Counter(line["key"] for line in done())
     assert len(times) == jobs
     assert set(times.values()) == {1}
@@ -161,7 +161,7 @@ def test_a_kill_at_any_change_of_the_disk_loses_nothing_and_doubles_nothing(cost
             break
         assert run() == 0
         times = Counter(line["key"] for line in done())
-        keys = Counter(carried_key(path).hex() for path in Path("out").glob("*.png"))
+        keys = Counter(look(path).of(black=True).hex() for path in Path("out").glob("*.png"))
         assert times == keys
         assert sorted(times.values()) == [1, 1]
         assert {path.suffix for path in Path("out").iterdir()} == {".png", ".jsonl"}
@@ -328,7 +328,7 @@ def test_two_at_once_with_manifests_apart_make_one_picture_of_each_job(begin):
     for process in both:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
-    keys = Counter(carried_key(path) for path in Path("out").glob("*.png"))
+    keys = Counter(look(path).of(black=True) for path in Path("out").glob("*.png"))
     assert len(keys) == 60
     assert set(keys.values()) == {1}
     assert {path.suffix for path in Path("out").iterdir()} == {".png"}

@@ -95,12 +95,9 @@ def painted(name, folder):
     stop = threading.Event()
     naming = Naming(Folder(folder), f"{folder}/{{i}}.png", "sdfast", Exists.RENAME, "default", 0)
     manifest = open_manifest(folder, WHOLE)
-    books = Books(
-        manifest,
-        known(folder, naming.store),
-        naming.pictures(datetime.now()),
-        Sources({}, True, False),
-    )
+    knows = known(folder, naming.store)
+    pictures = naming.pictures(datetime.now(), knows.cut)
+    books = Books(manifest, knows, pictures, Sources({}, True, False))
     with opened(name, stop) as blocks:
         tasks = read_tasks(read(blocks, Form.TXT), Beneath({}, "tiny"))
         yield from run(tasks, books, Costless(), Rules(), stop)

@@ -105,6 +105,8 @@ class Known(NamedTuple):
     done: set[bytes]
     """Keys of jobs whose pictures are there, whole."""
     failed: set[bytes]
+    cut: dict[bytes, str]
+    """Where a job's picture was written, as recorded, that is not there or not whole any more."""
 
 
 def known(folder: Path, store: Store, *, black: bool = True) -> Known:
@@ -112,7 +114,7 @@ def known(folder: Path, store: Store, *, black: bool = True) -> Known:
 
     `black` is whether one that a safety checker has made black is done.
     """
-    done, failed = set[bytes](), set[bytes]()
+    done, failed, cut = set[bytes](), set[bytes](), dict[bytes, str]()
     for manifest in _manifests(folder):
         for record in _records(manifest):
             match record:
@@ -123,14 +125,17 @@ def known(folder: Path, store: Store, *, black: bool = True) -> Known:
                     if named is None:
                         continue
                     failed.discard(named)  # it was tried again
-                    if store.taken(place) if kept else store.key(place, black=black) == named:
+                    seen = None if kept else store.look(place)
+                    if store.taken(place) if kept else seen and seen.of(black=black) == named:
                         done.add(named)
+                    elif not kept:
+                        cut[named] = path
                 case {"status": "failed", "key": str(key)}:
                     if named := _key(key):
                         failed.add(named)
                 case _:
                     pass
-    return Known(done, failed - done)
+    return Known(done, failed - done, cut)
 
 
 def _key(text: str) -> bytes | None:

@@ -3,7 +3,8 @@
 A picture has the name that `gen` would give it. Where another picture has that name, the job's key
 is added: so a name depends on no counting, and a run after a crash finds what the one before it has
 written but not yet recorded. No picture that a batch has made is ever overwritten, but for its own
-black one where the safety checker that made it black is not asked any more.
+that has been cut short, and its own black one where the safety checker that made it black is not
+asked any more.
 """
 
 from collections.abc import Mapping
@@ -35,11 +36,11 @@ class Naming:
 
     def check(self) -> None:
         """Raise UsageError for a template that can name no picture."""
-        Pictures(self, datetime.now()).place(_SOME, _SOME.job)
+        Pictures(self, datetime.now(), {}).place(_SOME, _SOME.job)
 
-    def pictures(self, begun: datetime) -> "Pictures":
-        """The pictures of a batch that was begun then."""
-        return Pictures(self, begun)
+    def pictures(self, begun: datetime, cut: Mapping[bytes, str]) -> "Pictures":
+        """The pictures of a batch that was begun then; `cut` is as `Known` has it."""
+        return Pictures(self, begun, cut)
 
 
 _SOME = Task(bytes(16), Job(prompt="any", seed=0), 1, 1)
@@ -51,6 +52,7 @@ class Pictures:
 
     naming: Naming
     begun: datetime
+    cut: Mapping[bytes, str]
 
     @property
     def store(self) -> Store:
@@ -84,11 +86,21 @@ class Pictures:
         return self.store.taken(place) and not self._may_go(task, place)
 
     def _is_own(self, task: Task, name: Path, *, black: bool = True) -> bool:
-        return self.store.key(name, black=black) == task.key
+        seen = self.store.look(name)
+        return seen is not None and seen.of(black=black) == task.key
+
+    def _is_anothers(self, task: Task, name: Path) -> bool:
+        seen = self.store.look(name)
+        return seen is not None and seen.of(black=True) not in (None, task.key)
 
     def _may_go(self, task: Task, name: Path) -> bool:
-        """Whether it is the job's own picture, and to be painted again."""
-        return not self.naming.black and self._is_own(task, name)
+        """Whether it is the job's own picture, and black, or what is left of it."""
+        if not self.naming.black and self._is_own(task, name):
+            return True
+        if self.cut.get(task.key) != self.store.recorded(name):
+            return False
+        seen = self.store.look(name)
+        return seen is not None and not seen.whole
 
     def write(self, data: bytes, task: Task, place: Path) -> Path | None:
         """Write a PNG; where it went, or None if another has the name and shall keep it.
@@ -99,8 +111,8 @@ class Pictures:
         over = exists is Exists.OVERWRITE
         draft = f".{self.naming.tag}+{task.key.hex()}.tmp"
         for name in self._names(task, place):
-            if over and self.store.key(name, black=True) not in (None, task.key):
-                continue  # it is another job's
+            if over and self._is_anothers(task, name):
+                continue
             kept = self.store.keep(data, name, draft, over=over or self._may_go(task, name))
             if kept or self._is_own(task, name):  # or somebody painted it meanwhile
                 return name

@@ -11,7 +11,7 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from sdfast.batch.events import GOES_ON
 from sdfast.errors import RemoteError, UsageError
@@ -29,55 +29,63 @@ _MOST = 100_000
 """Chunks."""
 
 
-def carried_key(path: Path, *, black: bool = True) -> bytes | None:
-    """The key of the job that made this picture; None unless the picture is whole.
+class Seen(NamedTuple):
+    """A file that begins as a PNG does."""
 
-    `black` is whether one that a safety checker has made black is a picture.
-    """
+    whole: bool
+    key: bytes | None = None
+    """Of the job that made it, where it says so."""
+    black: bool = False
+    """A safety checker has made it so."""
+
+    def of(self, *, black: bool) -> bytes | None:
+        """The key, if the picture is whole and, unless `black` ones count, not black."""
+        return self.key if self.whole and (black or not self.black) else None
+
+
+def look(path: Path) -> Seen | None:
+    """What a file says of itself; None if it does not even begin as a PNG does."""
     try:
         if not path.is_file():  # a pipe would have us wait
             return None
         with path.open("rb") as file:
-            return _key_in(file, black)
+            return _seen(file)
     except (OSError, ValueError):
         return None
 
 
-def _key_in(file: BinaryIO, black: bool) -> bytes | None:
-    """As `carried_key`, of a file that is open."""
+def _seen(file: BinaryIO) -> Seen | None:
+    """As `look`, of a file that is open."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if file.read(8) != _SIGNATURE:
-        return None
-    key = None
+    begins = file.read(len(_SIGNATURE))
+    if begins != _SIGNATURE:
+        return Seen(whole=False) if _SIGNATURE.startswith(begins) else None
+    key, is_black = None, False
     for _ in range(_MOST):
         head = file.read(8)
         if len(head) < 8:
-            return None
+            break
         length, kind = struct.unpack(">I4s", head)
         if file.tell() + length + 4 > size:
-            return None
+            break
         if kind == b"IEND":
-            return key
+            return Seen(True, key, is_black)
         if kind == b"tEXt" and length < 100:
             name, _, text = file.read(length).partition(b"\0")
-            if name == NSFW.encode() and not black:
-                return None
+            is_black |= name == NSFW.encode()
             if name == KEY.encode() and re.fullmatch(rb"[0-9a-f]{32}", text):
                 key = bytes.fromhex(text.decode())
             length = 0
         file.seek(length + 4, os.SEEK_CUR)
-    return None
+    return Seen(whole=False)
 
 
 class Store(Protocol):
     """What a batch asks of it."""
 
-    def key(self, place: Path, *, black: bool) -> bytes | None:
-        """The key of the job whose picture is there, as `carried_key` has it; else None.
-
-        Raises RemoteError if that cannot be seen.
-        """
+    def look(self, place: Path) -> Seen | None:
+        """What is there, as `look` has it. Raises RemoteError if that cannot be seen."""
         ...
 
     def taken(self, place: Path) -> bool: ...
@@ -117,8 +125,8 @@ class Folder:
 
     root: Path
 
-    def key(self, place: Path, *, black: bool) -> bytes | None:
-        return carried_key(place, black=black)
+    def look(self, place: Path) -> Seen | None:
+        return look(place)
 
     def taken(self, place: Path) -> bool:
         try:
@@ -173,10 +181,10 @@ class Remote:
     def _path(self, place: Path) -> str:
         return f"{self.base}/{place.as_posix()}"
 
-    def key(self, place: Path, *, black: bool) -> bytes | None:
+    def look(self, place: Path) -> Seen | None:
         try:
             with self.files.open(self._path(place), "rb") as file:
-                return _key_in(file, black)
+                return _seen(file)
         except _ABSENT:
             return None
         except Exception as error:  # each file system raises what its library does

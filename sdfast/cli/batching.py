@@ -42,8 +42,9 @@ def list_missing(
     from sdfast.batch.window import Ready
 
     failed = False
-    pictures = naming.pictures(datetime.now())
-    events = missing(tasks, known(home, naming.store, black=naming.black), pictures, sources, rules)
+    knows = known(home, naming.store, black=naming.black)
+    pictures = naming.pictures(datetime.now(), knows.cut)
+    events = missing(tasks, knows, pictures, sources, rules)
     left = rules.limit
     for event in events:
         if isinstance(event, Failed) and not event.before:
@@ -76,12 +77,8 @@ def paint_missing(
         manifest = stack.enter_context(closing(open_manifest(home, rules.shard)))
         for tag in manifest.tags:
             naming.store.clear(f".{tag}{mark_of(home, naming.store)}+*.tmp")
-        books = Books(
-            manifest,
-            known(home, naming.store, black=naming.black),
-            naming.pictures(manifest.begun),
-            sources,
-        )
+        knows = known(home, naming.store, black=naming.black)
+        books = Books(manifest, knows, naming.pictures(manifest.begun, knows.cut), sources)
         stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
         telling.begin(manifest.path, books.known, sources, rules.shard.share(naming.count))
         crew = stack.enter_context(closing(hire()))
