@@ -3,11 +3,13 @@
 What is imported here is waited for by every call of a shell's loop, so it is next to nothing.
 """
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line, here or in the front, and leave with its exit code."""
+    open_streams()
     if sys.argv[1:2] == ["gen"] and sys.platform != "win32":
         from sdfast.warm.handover import hand_over
 
@@ -17,3 +19,11 @@ def main() -> None:
     from sdfast.cli import main as run
 
     run()
+
+
+def open_streams() -> None:
+    """Nowhere in place of streams that the caller has closed: else the next file would be one."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, "r" if number == 0 else "w", closefd=False))

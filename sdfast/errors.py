@@ -6,6 +6,7 @@
         PresetError   2  a preset is missing, unreadable or holds such a key
         MetadataError 2  a picture carries no recipe, or one that cannot be read
         RemoteError   5  pictures at a URL can be neither looked at nor written
+        FullError     5  a disk or a quota is full
       ModelError      3  weights are unknown, unreachable, broken or unsafe
       DeviceError     4  no such device, or too little memory on it
 
@@ -52,6 +53,12 @@ class PresetError(UsageError):
 
 class MetadataError(UsageError):
     """A picture carries no recipe, or one that cannot be read."""
+
+
+class FullError(UsageError):
+    """A disk or a quota is full, and a picture is missing."""
+
+    exit_code = 5
 
 
 class RemoteError(UsageError):

@@ -18,8 +18,10 @@ from sdfast.sampler import DEFAULT, TAKES, Sampler, Value
 from sdfast.sampler_names import A1111, ALIASES, Record, keys_of
 from sdfast.wording import in_our_words, nearest, quoted
 
-SEEDS = 2**32
-"""Seeds run from 0 to here; more would not fit where other programs read them."""
+SEEDS = 2**64
+"""Seeds run from 0 to here, as torch's and ComfyUI's do."""
+DRAWN_SEEDS = 2**32
+"""Those that are drawn where none is given run to here: every other program reads them."""
 
 _V = TypeVar("_V", bound=Value)
 
@@ -38,7 +40,7 @@ class Job(Value):
     vae: File | None = None
     """A folder or file whose autoencoder takes the place of the model's."""
     seed: Annotated[int, Field(ge=0, lt=SEEDS)] = Field(
-        default_factory=lambda: random.randrange(SEEDS)
+        default_factory=lambda: random.randrange(DRAWN_SEEDS)
     )
     size: Size | None = None
     """Width and height in pixels; None is the model's own."""
@@ -163,6 +165,12 @@ def layered(*layers: Record) -> Record:
                 merged.pop(stale, None)
         merged |= given
     return merged
+
+
+def on_top(beneath: Record, given: Record) -> Record:
+    """Flags upon what was settled before them: the bare solver in force, said again, is no news."""
+    same = given.get("sampler") == beneath.get("sampler", DEFAULT.solver)
+    return layered(beneath, {k: v for k, v in given.items() if k != "sampler"} if same else given)
 
 
 def _parted(layers: Iterable[Record]) -> Iterator[Record]:

@@ -14,7 +14,7 @@ from typing import Any, TextIO, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
-from sdfast.job import DEFAULT, SEEDS, Job, Record, layered, read_job
+from sdfast.job import SEEDS, Job, Record, layered, on_top, read_job
 from sdfast.presets import load_preset
 from sdfast.wording import quoted
 
@@ -38,21 +38,27 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
         {"model": config.model}, load_preset(preset or config.preset or "default").record
     )
     if picture is None:
-        return Asked(placed(layered(beneath, _news(given, beneath))))
+        return Asked(placed(on_top(beneath, given)))
     from sdfast.png import read_recipe
 
     recipe = read_recipe(Path(picture))
+    painted = layered(beneath, recipe.record | _beside(Path(picture), recipe.record))
     return Asked(
-        placed(layered(below := layered(beneath, recipe.record), _news(given, below))),
+        placed(on_top(painted, given)),
         tuple(_in_words(*pair) for pair in recipe.unknown.items()),
         "model" in recipe.record and given.get("model") is None,
     )
 
 
-def _news(given: Record, beneath: Record) -> Record:
-    """What is given, but for the bare solver that is in force already: its ways stay."""
-    same = given.get("sampler") == beneath.get("sampler", DEFAULT.solver)
-    return {k: v for k, v in given.items() if k != "sampler"} if same else given
+def _beside(picture: Path, record: Record) -> Record:
+    """What a picture began from, where it lies beside it and not here: only its name is told."""
+    said = {key: record[key] for key in ("init", "mask") if isinstance(record.get(key), str)}
+    places = {key: picture.with_name(name) for key, name in said.items() if Path(name).name == name}
+    return {
+        key: str(place)
+        for key, place in places.items()
+        if not Path(said[key]).exists() and place.exists()
+    }
 
 
 def _in_words(name: str, value: str) -> str:
@@ -96,8 +102,9 @@ def read_prompts(words: Iterable[str]) -> Iterator[str]:
 
 
 def _lines(stream: TextIO) -> Iterator[str]:
+    """Lines that say something and begin with no `#`, as in a batch's file."""
     try:
-        yield from (line.strip() for line in stream if line.strip())
+        yield from (line.strip() for line in stream if line.strip()[:1] not in ("", "#"))
     except UnicodeDecodeError as error:
         raise UsageError("what came on stdin is not UTF-8 text") from error
 
@@ -155,7 +162,7 @@ def seed_ranges(text: str | None, count: object, otherwise: int) -> list[range]:
 def _rows(text: str) -> list[range]:
     rows: list[range] = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,10})(?:\.\.(\d{1,10}))?", part.strip())
+        match = re.fullmatch(r"(\d{1,20})(?:\.\.(\d{1,20}))?", part.strip())
         if match is None:
             raise UsageError(f"`{text[:60]}` is no seed", "--seed 42, --seed 1,5,9 or --seed 1..8")
         low, high = int(match[1]), int(match[2] or match[1])

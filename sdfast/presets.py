@@ -79,8 +79,30 @@ def load_preset(name: str) -> Preset:
     return _read(known[name], name)
 
 
-def save_preset(name: str, record: Record, about: str = "", *, replace: bool = False) -> Path:
-    """Write a person's own preset. Raises PresetError if the name or the record will not do."""
+def hides_shipped(path: Path) -> bool:
+    """Whether it is a person's own preset by the name of a shipped one."""
+    own, shipped = folders()
+    return path.parent == own and any((shipped / f"{path.stem}{e}").exists() for e in _ENDINGS)
+
+
+def remove_preset(name: str) -> Path:
+    """Take away a person's own preset. Raises PresetError if there is none of that name."""
+    path = names().get(name)
+    if path is None or path.parent != config_folder() / "presets":
+        own = [one for one, place in names().items() if place.parent == config_folder() / "presets"]
+        raise PresetError(f"there is no preset `{_clean(name)}` of yours", nearest(name, own))
+    try:
+        path.unlink()
+    except OSError as error:
+        raise PresetError(f"`{path}` stays: {error.strerror}") from error
+    return path
+
+
+def save_preset(name: str, record: Record, about: str = "", *, replace: bool | None = None) -> Path:
+    """Write a person's own preset. Raises PresetError if the name or the record will not do.
+
+    `replace` is as `check_free` has it.
+    """
     path = check_free(name, replace=replace)
     kept = {k: v for k, v in record.items() if k in PRESET_KEYS}
     _job(kept)
@@ -88,10 +110,11 @@ def save_preset(name: str, record: Record, about: str = "", *, replace: bool = F
     return path
 
 
-def check_free(name: str, *, replace: bool = False) -> Path:
+def check_free(name: str, *, replace: bool | None = None) -> Path:
     """Where a person's preset of that name would stand.
 
-    Raises PresetError for what is no name, and for one that is taken unless it may be replaced.
+    Raises PresetError for what is no name, and for one that is taken, be it by a shipped preset,
+    unless it is to be replaced; None is said where nobody could ask for that.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name) or name.endswith(_ENDINGS):
         raise PresetError(
@@ -99,12 +122,9 @@ def check_free(name: str, *, replace: bool = False) -> Path:
             "letters, digits, `-`, `_` and `.` make one",
         )
     path = config_folder() / "presets" / f"{name}.yaml"
-    others = (path.with_name(name + ending) for ending in _ENDINGS)
-    if any(other.exists() for other in others) and not replace:
-        raise PresetError(
-            f"there is a preset `{name}` already",
-            "--force replaces it",
-        )
+    if name in names() and not replace:
+        hint = "another name" if replace is None else "--force puts yours in its place"
+        raise PresetError(f"there is a preset `{name}` already", hint)
     return path
 
 

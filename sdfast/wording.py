@@ -99,7 +99,7 @@ _RANGES = {
     "steps": "from 1 to 1000",
     "order": "1, 2 or 3",
     "rho": "from 0.5 to 20",
-    "seed": "from 0 to 4294967295",
+    "seed": f"from 0 to {2**64 - 1}",
     "guidance": "from 0 to 100",
     "clip_skip": "from 1 to 100",
     "eta": "from 0 to 2",

@@ -115,6 +115,15 @@ def test_what_is_left_of_a_picture_makes_room_for_it(sdfast, policy, left):
     assert pictures() == [first.name, second.name]
 
 
+@pytest.mark.parametrize("name", ["some.png", "."])
+def test_what_is_no_text_is_refused_and_leaves_nothing(sdfast, name):
+    Image.new("RGB", (300, 300)).save("some.png")
+    code, _, err = sdfast("batch", name, "-o", "out/", "-s", "2")
+    assert code == 2
+    assert "is no text in UTF-8" in err or "is a folder" in err
+    assert not Path("out").exists()
+
+
 def test_what_somebody_put_in_a_pictures_place_stays(sdfast):
     Path("p.txt").write_text("a\n")
     sdfast("batch", "p.txt", *QUICK)

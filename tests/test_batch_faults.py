@@ -1,5 +1,6 @@
 """What a batch lives through: kills, interrupts, full disks, too little memory."""
 
+import contextlib
 import json
 import os
 import re
@@ -373,6 +374,19 @@ def test_a_full_disk_ends_it_and_room_lets_it_go_on(disk):
     code, more, _ = batch("p.txt", *QUICK)
     assert code == 0
     assert len(out) + len(more) == len(pixels("out")) == 20
+
+
+def test_a_disk_that_is_full_from_the_first_leaves_no_manifest(disk):
+    prompts(2)
+    with contextlib.suppress(OSError):
+        Path("out/ballast").write_bytes(bytes(2**20))
+    with contextlib.suppress(OSError), Path("out/more").open("wb", buffering=0) as file:
+        while file.write(bytes(64)):
+            pass
+    code, _, err = batch("p.txt", *QUICK)
+    assert code == 5
+    assert "no space left on device" in err
+    assert not Path("out/sdfast.jsonl").exists()
 
 
 def test_a_disk_that_lets_nothing_be_written_is_told_before_and_in_mid_run(begin, disk):

@@ -1,5 +1,6 @@
 """The command line as a shell sees it: exit codes, streams, files."""
 
+import io
 import json
 import os
 import pty
@@ -243,10 +244,73 @@ def test_presets_are_listed_shown_and_saved(sdfast):
 
 
 def test_flags_are_kept_as_a_preset(sdfast):
-    sdfast("gen", "a cat", "--steps", "13", "--save", "kept", "--dry-run")
+    sdfast("gen", "a cat", "--steps", "13", "--save", "kept")
     _, shown, _ = sdfast("presets", "show", "kept")
     assert "steps: 13" in shown
     assert "a cat" not in shown
+    assert "model" not in shown
+    code, _, err = sdfast("gen", "a cat", "--save", "kept", "--dry-run")
+    assert code == 2
+    assert "hint: another name" in err
+
+
+def test_a_dry_run_keeps_no_preset(sdfast):
+    assert sdfast("gen", "a cat", "--save", "kept", "--dry-run")[0] == 0
+    assert sdfast("presets", "show", "kept")[0] == 2
+
+
+def test_a_fitted_preset_is_kept_with_its_model(sdfast, here):
+    fitted = (
+        "model: tiny\nsampler: dpm++\ntimesteps: [999, 400]\ncorrections: [[0, 0], [0, 0, 0]]\n"
+    )
+    (here / "fit.yaml").write_text(fitted)
+    for name, more in (("one", ()), ("two", ("-m", "tiny"))):
+        assert sdfast("gen", "a cat", "-p", "fit.yaml", *more, "--save", name)[0] == 0
+        _, shown, _ = sdfast("presets", "show", name)
+        assert 'model: "tiny"' in shown
+        assert "corrections" in shown
+
+
+def test_a_shipped_preset_is_not_hidden_by_chance_and_comes_back(sdfast):
+    for words in (("presets", "save", "fast"), ("gen", "a cat", "--save", "fast")):
+        code, _, err = sdfast(*words)
+        assert code == 2
+        assert "there is a preset `fast` already" in err
+    assert sdfast("presets", "save", "fast", "-s", "9", "--force")[0] == 0
+    _, listed, _ = sdfast("presets")
+    assert "in place of the shipped one" in listed
+    assert sdfast("presets", "rm", "fast")[0] == 0
+    code, _, err = sdfast("presets", "rm", "fast")
+    assert (code, err.startswith("error: there is no preset `fast` of yours")) == (2, True)
+    assert "steps: 10" in sdfast("presets", "show", "fast")[1]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("program", ["-c 'from sdfast.entry import main; main()'", "-m sdfast"])
+def test_streams_that_are_closed_are_nowhere(here, program, closed):
+    line = f"{sys.executable} {program} gen 'a cat' -m tiny -s 2 --seed 1 {closed}"
+    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0
+    assert "error" not in ran.stderr
+    assert ran.stdout == ("a-cat-1.png\n" if closed == "2>&-" else "")
+    assert pixels("a-cat-1.png")
+
+
+def test_a_picture_tells_what_an_alias_stands_for(sdfast, here, small):
+    sdfast("models", "alias", "mine", str(small))
+    _, place, _ = sdfast("gen", "a cat", "-m", "mine", "-s", "2", "--size", "64x64")
+    (here / "p.txt").write_text("a cat\n")
+    sdfast("batch", "p.txt", "-m", "mine", "-s", "2", "--size", "64x64", "-o", "out/")
+    for picture in (place.strip(), *Path("out").glob("*.png")):
+        _, said, _ = sdfast("info", str(picture))
+        assert small.name in said
+        assert "mine" not in said
+
+
+def test_lines_of_stdin_that_begin_with_a_hash_are_no_prompts(sdfast, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("# those for monday\na cat\n\n"))
+    _, out, _ = sdfast("gen", "-", "--dry-run")
+    assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["a cat"]
 
 
 @pytest.mark.parametrize(
@@ -288,6 +352,15 @@ def test_models_lists_the_built_in_one_and_aliases(sdfast):
     assert "somebody/something" not in out
 
 
+def test_doctor_tells_of_a_config_that_cannot_be_read(sdfast):
+    place = Path(os.environ["SDFAST_CONFIG"], "config.yaml")
+    place.write_text("modle: tiny\n")
+    code, out, _ = sdfast("doctor")
+    assert code == 0
+    assert "broken" in out
+    assert "did you mean `model`" in out or "there is no key `modle`" in out
+
+
 def test_doctor_tells_what_a_bug_report_needs(sdfast):
     code, out, _ = sdfast("doctor")
     assert code == 0
@@ -312,7 +385,7 @@ _BAD = [
     (["gen", "a", "--preset", "fsat"], 2, "did you mean `fast`"),
     (["gen", "a", "--preset", "none.yaml"], 2, "none.yaml"),
     (["gen", "a", "--seed", "x"], 2, "seed"),
-    (["gen", "a", "--seed", "5000000000"], 2, "seed"),
+    (["gen", "a", "--seed", "9" * 20], 2, "seed"),
     (["gen", "a", "--seed", "1,2", "-n", "2"], 2, "several seeds"),
     (["gen", "a", "-n", "0"], 2, "`n`"),
     (["gen", "a", "--exists", "maybe"], 2, "maybe"),
@@ -399,7 +472,7 @@ def test_a_full_disk_on_stdout_is_one_line():
             text=True,
             check=False,
         )
-    assert ran.returncode == 2
+    assert ran.returncode == 5
     assert ran.stderr == "error: stdout: No space left on device\n"
 
 

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -20,7 +21,8 @@ from small import write_model
 from waiting import no_waiting
 
 from sdfast import NoiseSchedule, load_preset, solve
-from sdfast.engine import guided
+from sdfast import models as our_models
+from sdfast.engine import generate, guided
 from sdfast.errors import JobError, PresetError
 from sdfast.interop import SdfastScheduler
 from sdfast.job import Job, layered, read_sampler, sampler_record
@@ -654,3 +656,21 @@ def test_a_walk_never_waits_for_the_gpu(record):
         for t in scheduler.timesteps:
             x = scheduler.step(network(x, t), t, x).prev_sample
     assert x.isfinite().all()
+
+
+def test_tiny_paints_in_a_pipeline_as_it_lies_there():
+    folder = Path(our_models.__file__).parent / "tiny"
+    pipeline = TextToImage.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = SdfastScheduler.from_config(pipeline.scheduler.config, preset="fast")
+    model, job = load_model("tiny"), Job(prompt="a cat", seed=3)
+    job = model.complete(job.model_copy(update={"sampler": load_preset("fast").sampler}))
+    *_, painted = generate(model, job)
+    theirs = pipeline(
+        "a cat",
+        num_inference_steps=10,
+        guidance_scale=job.guidance,
+        latents=model.noise(3, job.size),
+    ).images[0]
+    apart = np.asarray(theirs, np.int16) - np.asarray(painted.image, np.int16)
+    assert abs(apart).max() <= 2

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sdfast.errors import JobError, printable
 from sdfast.job import (
+    DRAWN_SEEDS,
     KEYS,
     SEEDS,
     Job,
@@ -82,7 +83,7 @@ def said(record):
         ("rho", 21, "from 0.5 to 20"),
         ("rho", INF, "a finite number"),
         ("seed", -1, "from 0 to 4294967295"),
-        ("seed", SEEDS, "from 0 to 4294967295"),
+        ("seed", SEEDS, "from 0 to 18446744073709551615"),
         ("seed", 1.5, "a whole number"),
         ("prompt", 5, "text"),
         ("negative", 5, "text"),
@@ -239,7 +240,7 @@ def test_a_job_and_its_sampler_never_change():
 def test_a_job_without_a_seed_draws_one_of_its_own():
     seeds = {Job(prompt="fog").seed for _ in range(20)}
     assert len(seeds) > 1
-    assert all(0 <= seed < SEEDS for seed in seeds)
+    assert all(0 <= seed < DRAWN_SEEDS for seed in seeds)
 
 
 def test_the_first_and_the_last_seed_are_seeds():

@@ -29,7 +29,7 @@ def seeds(text, count=None):
         ("3..3", [3]),
         (" 1 , 4..6 ", [1, 4, 5, 6]),
         ("5,5", [5, 5]),
-        ("0,4294967295", [0, SEEDS - 1]),
+        ("0,18446744073709551615", [0, SEEDS - 1]),
     ],
 )
 def test_seeds_are_one_or_a_list_or_a_range(text, wanted):
@@ -38,7 +38,7 @@ def test_seeds_are_one_or_a_list_or_a_range(text, wanted):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "-1", "1.5", "1..", "..3", "1...3", "1,,2", "1-3", "1" * 11, "\x1b[2J", "x" * 999],
+    ["", "x", "-1", "1.5", "1..", "..3", "1...3", "1,,2", "1-3", "1" * 21, "\x1b[2J", "x" * 999],
 )
 def test_what_is_no_seed_is_refused_in_one_line_with_the_forms_of_one(text):
     with pytest.raises(UsageError, match="is no seed") as caught:
@@ -54,9 +54,9 @@ def test_a_range_that_falls_or_is_endless_is_refused(text):
         seeds(text)
 
 
-@pytest.mark.parametrize("text", ["4294967296", "9999999999"])
+@pytest.mark.parametrize("text", [f"{SEEDS}", "9" * 20])
 def test_a_seed_beyond_the_last_is_refused(text):
-    with pytest.raises(UsageError, match=f"must be from 0 to 4294967295, not `{text}`"):
+    with pytest.raises(UsageError, match=f"must be from 0 to 18446744073709551615, not `{text}`"):
         seeds(text)
 
 
@@ -81,8 +81,32 @@ def test_several_seeds_and_a_count_are_one_too_many():
 
 
 def test_a_count_that_runs_past_the_last_seed_is_refused():
-    with pytest.raises(UsageError, match="not `4294967296`"):
+    with pytest.raises(UsageError, match=f"not `{SEEDS}`"):
         seeds(str(SEEDS - 1), 2)
+
+
+def test_the_solver_in_force_said_again_is_no_news():
+    plain = resolve({}, "fast", None, NOTHING).record
+    assert resolve({"sampler": "dpm++"}, "fast", None, NOTHING).record == plain
+    anew = resolve({"sampler": "dpm"}, "fast", None, NOTHING).record
+    assert "corrector" not in anew
+
+
+@pytest.mark.parametrize("lies", ["here", "beside the picture", "nowhere"])
+def test_what_a_picture_began_from_is_looked_for_here_and_beside_it(tmp_path, monkeypatch, lies):
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "there"
+    there.mkdir()
+    job = Job(prompt="fog", init="grey.png", seed=1)
+    text = png.recipe(job, version="1", model="tiny", size=(64, 64))
+    grey = Image.new("RGB", (64, 64))
+    png.save(grey, there / "made.png", text=text)
+    if lies != "nowhere":
+        folder = tmp_path if lies == "here" else there
+        png.save(grey, folder / "grey.png", text={})
+    record = resolve({}, None, "there/made.png", NOTHING).record
+    wanted = there if lies == "beside the picture" else tmp_path
+    assert record["init"] == str(wanted / "grey.png")
 
 
 def test_every_prompt_is_painted_with_every_seed():

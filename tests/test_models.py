@@ -308,3 +308,39 @@ def test_a_clock_times_its_own_gpu_whichever_is_current():
     (told,) = clock.between(marks)
     torch.cuda.synchronize(last)
     assert 1e-4 < told < time.perf_counter() - began
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"guidance": 1},
+        {"guidance_interval": (0.2, 0.8)},
+        {"prompt": "a red cat, " * 40, "negative": "grey"},
+        {"negative": "a dog, " * 30, "clip_skip": 2},
+    ],
+)
+def test_to_prepare_is_to_ask_the_unet_as_the_picture_will(model, monkeypatch, keys):
+    asked = set()
+    predict = type(model).predict
+
+    def heard(self, x, t, context):
+        asked.add((x.shape, context.shape))
+        return predict(self, x, t, context)
+
+    monkeypatch.setattr(type(model), "predict", heard)
+    job = model.complete(Job(**{"prompt": "a cat", "size": SIZE, "seed": 1} | keys))
+    model.prepare(job)
+    prepared = asked.copy()
+    asked.clear()
+    list(generate(model, job))
+    assert prepared == asked
+
+
+def test_jobs_share_what_is_compiled_where_their_calls_look_alike(model):
+    def calls(**keys):
+        return model.calls(model.complete(Job(**{"prompt": "a cat", "size": SIZE} | keys)))
+
+    assert calls() == calls(prompt="a dog", negative="grey", seed=5)
+    for other in ({"prompt": "a, " * 200}, {"guidance": 1}, {"size": (64, 128)}):
+        assert calls(**other) != calls()

@@ -48,7 +48,7 @@ def test_prompts_in_another_script_have_slugs_that_differ():
 
 
 def test_equal_jobs_have_equal_keys():
-    karras = {"sampler": "dpm++", "spacing": "karras", "steps": "20"}
+    karras = {"sampler": "dpm++", "spacing": "karras", "weights": "reference", "steps": "20"}
     again = read_job({"prompt": CAT.prompt, "seed": "42", **karras})
     assert digest(again) == digest(CAT)
     assert digest(read_job({"prompt": CAT.prompt, "seed": 43})) != digest(CAT)

@@ -160,3 +160,10 @@ def test_steps_that_rounding_would_merge_are_refused():
 def test_a_time_beyond_training_is_refused():
     with pytest.raises(ValueError, match="999"):
         grid(SCHEDULE, Sampler(timesteps=(1000, 500)))
+
+
+@pytest.mark.parametrize("times", [(1, 0.5, 0), (1, 0.5, 0.0005), (1.5, 0.5)])
+def test_times_outside_the_schedule_are_refused(times):
+    sampler = Sampler(timesteps=times, final="sigma_min")
+    with pytest.raises(ValueError, match=r"timesteps must lie from 1 down to 0\.001"):
+        grid(NoiseSchedule.continuous_linear(), sampler)

@@ -382,3 +382,9 @@ def test_from_no_signal_at_all_a_velocity_leads_to_the_image(keys):
     )
     assert times[0] == 999
     torch.testing.assert_close(x, image.expand(1, 4), rtol=0, atol=1e-9)
+
+
+def test_an_adaptive_walk_does_not_begin_in_the_middle():
+    sampler = Sampler(method="adaptive", final="sigma_min")
+    with pytest.raises(ValueError, match="begins at the beginning"):
+        solve(lambda x, _: x, torch.zeros(1, 4), sampler, NoiseSchedule.scaled_linear(), begin=5)

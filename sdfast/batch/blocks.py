@@ -6,7 +6,7 @@ import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 
 from sdfast.errors import UsageError
 from sdfast.wording import quoted
@@ -29,12 +29,23 @@ def opened(name: str, stop: threading.Event) -> Generator[Iterator[bytes]]:
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{quoted(name)} cannot be read: {_why(error)}") from error
     try:
-        if name != "-" and S_ISREG(os.fstat(file).st_mode):
-            yield _blocks(file, name)
-        else:
-            yield _arriving(file, name, stop)
+        kind = os.fstat(file).st_mode
+        if S_ISDIR(kind):
+            raise UsageError(f"{quoted(name)} is a folder", "a file of prompts, or -")
+        read = _blocks(file, name) if name != "-" and S_ISREG(kind) else _arriving(file, name, stop)
+        yield _text(read, name)
     finally:
         os.close(file)
+
+
+def _text(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """The blocks, unless the first one is none of a text in UTF-8."""
+    begins = True
+    for block in blocks:
+        if begins and b"\0" in block:
+            raise UsageError(f"{quoted(name)} is no text in UTF-8")
+        begins = begins and not block
+        yield block
 
 
 def _blocks(file: int, name: str) -> Iterator[bytes]:

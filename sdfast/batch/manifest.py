@@ -235,11 +235,12 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
             os.write(file, b"\n")
         if begun is None:
             manifest.add({"status": "begun", "at": since.isoformat(), "version": __version__})
-    except OSError as error:
+    except BaseException as error:
+        if not os.fstat(file).st_size:  # made just now, and of no use to anybody
+            path.unlink(missing_ok=True)
         os.close(file)
-        raise unwritable(path, error) from error
-    except BaseException:
-        os.close(file)
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from error
         raise
     return manifest
 

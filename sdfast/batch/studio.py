@@ -162,7 +162,7 @@ class Studio:
             return [outcome for part in parts for outcome in self._painted(model, part)]
         try:
             with self._watched(model, orders):
-                return list(_attempt(model, orders, self._setting.metadata))
+                return list(_attempt(model, orders, self._setting))
         except SdfastError as error:
             problem = _bare(error)
         except Exception as error:  # a bug of ours ends one job, not the night
@@ -209,7 +209,7 @@ class Studio:
 
 
 def _attempt(
-    model: "StableDiffusion", orders: Sequence[Order], metadata: bool
+    model: "StableDiffusion", orders: Sequence[Order], setting: Setting
 ) -> Iterator[Picture]:
     """All the pictures in one walk, or an error and none of them."""
     from sdfast.engine import generate_together
@@ -221,10 +221,12 @@ def _attempt(
         order, done = pair
         job = done.job
         assert job.size is not None
-        recipe = png.recipe(job, version=__version__, model=job.model, size=job.size)
+        name = setting.aliases.get(job.model or "", job.model)
+        recipe = png.recipe(job, version=__version__, model=name, size=job.size)
+        told = texts(recipe if setting.metadata else {}, order.key, done.unsafe)
         return Picture(
             job=job,
-            png=png.encode(done.image, texts(recipe if metadata else {}, order.key, done.unsafe)),
+            png=png.encode(done.image, told),
             times=done.times,
             load=0.0,
             device=str(model.device),

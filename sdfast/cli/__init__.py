@@ -5,6 +5,7 @@ help wakes neither torch nor the terminal's colours.
 """
 
 import contextlib
+import errno
 import gc
 import io
 import os
@@ -17,7 +18,7 @@ import typer
 
 from sdfast import __version__
 from sdfast.cli.complaint import complain, say_error
-from sdfast.errors import SdfastError, UsageError
+from sdfast.errors import FullError, SdfastError, UsageError
 
 _COMMANDS = {
     "gen": "Make pictures.",
@@ -129,7 +130,8 @@ def run_command() -> int:
         _mute(sys.stdout)
         say_error(f"{error.filename or 'stdout'}: {error.strerror or error}")
         _trace(error)
-        return UsageError.exit_code
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return FullError.exit_code if full else UsageError.exit_code
     except Exception as error:
         say_error(f"{type(error).__name__}: {error}", "this is a bug; --debug shows where")
         _trace(error)

@@ -19,7 +19,6 @@ def doctor() -> None:
     from huggingface_hub import constants, get_token
 
     from sdfast import __version__
-    from sdfast.config import config_file
     from sdfast.models.cache import cache_folder, stored
     from sdfast.models.device import cpu_has_bfloat16, pick_device
     from sdfast.presets import folders, names
@@ -34,7 +33,7 @@ def doctor() -> None:
         "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, bfloat16 "
         + ("in hardware" if cpu_has_bfloat16() else "not in hardware"),
         "memory": _memory(),
-        "config": f"{config_file()}" + ("" if config_file().exists() else " (none yet)"),
+        "config": _config(),
         "presets": f"{len(names())} in {', '.join(str(f) for f in folders() if f.is_dir())}",
         "cache": f"{cache}, {_free(cache)} free",
         "models": ", ".join(["tiny", *(model.repo for model in stored() if model.whole)]),
@@ -44,6 +43,17 @@ def doctor() -> None:
     wide = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{wide}}  {value}")
+
+
+def _config() -> str:
+    from sdfast.config import config_file, load_config
+    from sdfast.errors import PresetError
+
+    try:
+        load_config()
+    except PresetError as error:
+        return f"broken: {error}"
+    return f"{config_file()}" + ("" if config_file().exists() else " (none yet)")
 
 
 def _device(device: torch.device) -> str:

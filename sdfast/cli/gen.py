@@ -108,7 +108,7 @@ def gen(
     from sdfast.config import load_config
     from sdfast.jobs import make_jobs, read_prompts, resolve
     from sdfast.models.dressed import dressed
-    from sdfast.presets import save_preset
+    from sdfast.presets import check_free, save_preset
 
     given = {
         "negative": negative,
@@ -140,6 +140,7 @@ def gen(
         as_json=as_json,
         say=(lambda text: None) if quiet or dry_run else _note,
         count=len(jobs),
+        aliases=config.aliases,
     )
     output.check(jobs[0])
     if asked.not_followed:
@@ -159,7 +160,9 @@ def gen(
             draw=not quiet,
             colour=not no_color,
         )
-    if save is not None:
+    if save is not None and dry_run:
+        check_free(save)
+    elif save is not None:
         fitted = "corrections" in asked.record  # to its model
         others = () if fitted or model is not None else ("model",)
         save_preset(save, {k: v for k, v in asked.record.items() if k not in others})

@@ -164,7 +164,8 @@ def alias(
         )
     if not re.fullmatch(r"[\w.-]{1,64}", name) or name in ("tiny", "random"):
         raise UsageError(
-            f"`{name}` cannot be an alias", "letters, digits, `-`, `_` and `.` make one"
+            f"`{name}` cannot be an alias",
+            "it is built in" if name == "tiny" else "letters, digits, `-`, `_` and `.` make one",
         )
     save_alias(name, None if target is None else lasting_target(target, load_config().aliases))
     aliases = load_config().aliases

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,8 @@ class Output:
     as_json: bool
     say: Callable[[str], None]
     count: int
+    aliases: Mapping[str, str]
+    """A person's own names of models: a picture tells what they stand for."""
     begun: datetime = field(default_factory=datetime.now)
 
     @property
@@ -118,7 +120,8 @@ class Output:
             self.say(f"note: {remark}")
         text = {}
         if self.metadata:
-            text = png.recipe(job, version=__version__, model=job.model, size=job.size)
+            model = self.aliases.get(job.model or "", job.model)
+            text = png.recipe(job, version=__version__, model=model, size=job.size)
         begun = time.perf_counter()
         if self.to_stdout:
             sys.stdout.buffer.write(png.encode(painted.image, text))

@@ -136,4 +136,5 @@ def _over(job: Job) -> str:
 
     assert job.init is not None
     own = "{}x{}".format(*file_size(job.init))
-    return f"over {os.path.basename(job.init)} ({own}) in the last {job.walked} steps"  # noqa: PTH119
+    last = "step" if job.walked == 1 else f"{job.walked} steps"
+    return f"over {os.path.basename(job.init)} ({own}) in the last {last}"  # noqa: PTH119

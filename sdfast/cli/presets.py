@@ -19,18 +19,19 @@ def root(context: typer.Context) -> None:
 def list_presets() -> None:
     from sdfast.errors import PresetError
     from sdfast.job import schedule_name
-    from sdfast.presets import load_preset, names
+    from sdfast.presets import hides_shipped, load_preset, names
 
     rows: list[tuple[str, str, str, str]] = []
     for name, path in sorted(names().items()):
         try:
             preset = load_preset(name)
         except PresetError as error:
-            rows.append((name, "", "broken", f"{path}: {error}"))
+            rows.append((name, "", "broken", f"{path.parent}/{error}"))
             continue
         sampler = preset.sampler
         kind = " ".join(schedule_name(sampler))
-        rows.append((name, f"{sampler.steps}", kind, preset.about))
+        yours = "(yours, in place of the shipped one)" if hides_shipped(path) else ""
+        rows.append((name, f"{sampler.steps}", kind, f"{preset.about} {yours}".strip()))
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
     for name, steps, kind, about in rows:
         print(f"{name:<{wide[0]}}  {steps:>{wide[1]}}  {kind:<{wide[2]}}  {about}".rstrip())
@@ -61,7 +62,7 @@ def save(
     negative: flags.Negative = None,
     model: flags.ModelName = None,
 ) -> None:
-    from sdfast.job import layered
+    from sdfast.job import on_top
     from sdfast.presets import load_preset, save_preset
 
     given = {
@@ -75,8 +76,15 @@ def save(
         "negative": negative,
         "model": model,
     }
-    record = layered(load_preset(preset or "default").record, given)
+    record = on_top(load_preset(preset or "default").record, given)
     print(save_preset(name, record, about, replace=force))
+
+
+@app.command("rm", help="Take away a preset of your own.")
+def rm(name: str) -> None:
+    from sdfast.presets import remove_preset
+
+    print(remove_preset(name))
 
 
 @app.command("path", help="The folders presets are read from, the first find wins.")

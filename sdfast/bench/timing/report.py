@@ -154,9 +154,8 @@ def _times(ratio: Spread) -> str:
 
 
 def _share(duel: Duel) -> str:
-    medians = [statistics.median(one.walls) for one in (duel.ours, duel.theirs)]
     return (
-        f"{duel.ours.entry.name}: sdfast gen takes {medians[0] / medians[1]:.2f} of the time of "
+        f"{duel.ours.entry.name}: sdfast gen takes {1 / duel.whole.median:.2f} of the time of "
         f"{duel.theirs.entry.family} ({1 / duel.whole.high:.2f} to {1 / duel.whole.low:.2f})"
     )
 
