@@ -164,7 +164,8 @@ def _rows(text: str) -> list[range]:
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,20})(?:\.\.(\d{1,20}))?", part.strip())
         if match is None:
-            raise UsageError(f"`{text[:60]}` is no seed", "--seed 42, --seed 1,5,9 or --seed 1..8")
+            forms = "--seed 42, --seed 1,5,9 or --seed 1..8; left out, it is a new one each time"
+            raise UsageError(f"`{text[:60]}` is no seed", forms)
         low, high = int(match[1]), int(match[2] or match[1])
         if not low <= high < low + _MOST_SEEDS:
             raise UsageError(f"`{part.strip()}` must rise, over at most {_MOST_SEEDS} seeds")

@@ -410,6 +410,48 @@ _BAD = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("flag", "here"),
+    [("--cfg-scale", "--guidance"), ("-W", "--size"), ("--num_inference_steps", "--steps")],
+)
+def test_a_flag_of_another_program_is_answered_with_ours(sdfast, flag, here):
+    code, _, err = sdfast("gen", "a", flag, "3")
+    assert (code, err.splitlines()[0]) == (2, f"error: there is no flag {flag}")
+    assert err.splitlines()[1].startswith(f"hint: {here}")
+
+
+MAIN = "from sdfast.cli import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("gen a -p f", {"fast", "fine"}),
+        ("gen a --sampler dpm", {"dpm", "dpm++"}),
+        ("gen a --spacing k", {"karras"}),
+        ("gen a -m t", {"tiny"}),
+        ("batch a --exists o", {"overwrite"}),
+        ("gen a --vram o", {"offload"}),
+        ("presets show d", {"ddim50", "default"}),
+    ],
+)
+def test_the_shell_is_told_what_may_follow(here, typed, offered):
+    words = f"sdfast {typed}"
+    asks = {"_SDFAST_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.argv[0] = 'sdfast'; from sdfast.cli import main; main()",
+        ],
+        env=os.environ | asks | {"COMP_CWORD": str(len(words.split()) - 1)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert set(ran.stdout.split()) == offered
+
+
 @pytest.mark.parametrize(("words", "code", "says"), _BAD, ids=lambda v: str(v)[:40])
 def test_bad_input_is_one_clear_line_and_the_right_exit_code(sdfast, here, words, code, says):
     ended, out, err = sdfast(*words)

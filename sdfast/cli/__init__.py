@@ -17,7 +17,7 @@ from typing import Annotated, TextIO
 import typer
 
 from sdfast import __version__
-from sdfast.cli.complaint import complain, say_error
+from sdfast.cli.complaint import ELSEWHERE, complain, say_error
 from sdfast.errors import FullError, SdfastError, UsageError
 
 _COMMANDS = {
@@ -114,7 +114,12 @@ def run_command() -> int:
         _trace(error)
         return error.exit_code
     except typer.TyperException as error:
-        say_error(error.format_message().rstrip("."), "--help shows how")
+        flag = getattr(error, "option_name", "") or ""
+        say_error(
+            *(f"there is no flag {flag}", ELSEWHERE[flag])
+            if flag in ELSEWHERE
+            else (error.format_message().rstrip("."), "--help shows how")
+        )
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED

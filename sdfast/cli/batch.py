@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sdfast.cli import flags, remarks
+from sdfast.cli import completing, flags, remarks
 from sdfast.cli.batching import hired, list_missing, paint_missing
 from sdfast.cli.model import find_model
 from sdfast.cli.output import policy
@@ -66,6 +66,7 @@ def batch(
             "--exists",
             metavar="WHAT",
             help="If another picture has the name: rename, skip, overwrite or error.",
+            autocompletion=completing.exists,
         ),
     ] = "rename",
     retry_failed: Annotated[

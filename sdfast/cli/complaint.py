@@ -4,6 +4,22 @@ import sys
 
 from sdfast.errors import SdfastError
 
+_SAID_HERE = {
+    "--size 512x512": "-W -H --width --height --W --H",
+    "--guidance 7.5": "--cfg --cfg-scale --cfg_scale --scale --guidance-scale --guidance_scale",
+    "--steps 20": "--num-inference-steps --num_inference_steps --ddim_steps --ddim-steps",
+    "--negative TEXT": "--negative-prompt --negative_prompt --neg",
+    "--sampler NAME": "--sampling-method --sampler-name --sampler_name --scheduler --solver",
+    "--out FOLDER/": "--output --outdir --out-dir --outpath --output-dir",
+    "--model NAME": "--ckpt --checkpoint --model-path --diffusion-model",
+    "--strength 0.6": "--denoising-strength --denoise --denoising_strength",
+    "--init PICTURE": "--init-img --init-image --init_img --image",
+    "-n 4": "--n_iter --n-iter --n_samples --batch-count --num-images --number",
+    "the prompt needs no flag": "--prompt --text",
+}
+ELSEWHERE = {flag: here for here, flags in _SAID_HERE.items() for flag in flags.split()}
+"""Flags of diffusers', Stable Diffusion's and others' scripts, and what stands for them here."""
+
 
 def complain(error: SdfastError) -> None:
     """Print an error on stderr."""

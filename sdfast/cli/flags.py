@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sdfast.cli import completing
+
 
 def number(text: str) -> int | float | str:
     """The number a flag was given; what is none is left for the job to refuse by its key."""
@@ -22,7 +24,11 @@ Negative = Annotated[
 PresetName = Annotated[
     str | None,
     typer.Option(
-        "-p", "--preset", metavar="NAME|FILE.yaml", help="A sampler recipe. [default: default]"
+        "-p",
+        "--preset",
+        metavar="NAME|FILE.yaml",
+        help="A sampler recipe. [default: default]",
+        autocompletion=completing.presets,
     ),
 ]
 Steps = Annotated[
@@ -69,6 +75,7 @@ SamplerName = Annotated[
         metavar="NAME",
         help="dpm++, dpm, sde-dpm++, ddim, ddpm, pndm, euler, heun, rk45, or an A1111 name such "
         "as 'DPM++ 2M Karras'.",
+        autocompletion=completing.samplers,
     ),
 ]
 Order = Annotated[
@@ -80,11 +87,17 @@ Method = Annotated[
         "--method",
         metavar="NAME",
         help="multistep, singlestep, fast or adaptive. [multistep]",
+        autocompletion=completing.methods,
     ),
 ]
 Spacing = Annotated[
     str | None,
-    typer.Option("--spacing", metavar="NAME", help="Where the steps fall: rho, karras, ..."),
+    typer.Option(
+        "--spacing",
+        metavar="NAME",
+        help="Where the steps fall: rho, karras, ...",
+        autocompletion=completing.spacings,
+    ),
 ]
 Size = Annotated[
     str | None,
@@ -119,6 +132,7 @@ ModelName = Annotated[
         "--model",
         metavar="NAME|ID|PATH",
         help="tiny, an alias, a Hub id, a folder or a file.",
+        autocompletion=completing.models,
     ),
 ]
 Lora = Annotated[
@@ -147,15 +161,30 @@ NoSafety = Annotated[
     typer.Option("--no-safety", help="Do not ask the safety checker that some models have."),
 ]
 Device = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="auto, cuda, cuda:1, mps or cpu.")
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="auto, cuda, cuda:1, mps or cpu.",
+        autocompletion=completing.devices,
+    ),
 ]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="NAME", help="auto, fp16, bf16 or fp32.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="NAME",
+        help="auto, fp16, bf16 or fp32.",
+        autocompletion=completing.dtypes,
+    ),
+]
 Vram = Annotated[
     str,
     typer.Option(
         "--vram",
         metavar="NAME",
         help="auto, full, offload (one network on the GPU at a time) or min (one layer).",
+        autocompletion=completing.vrams,
     ),
 ]
 Compile = Annotated[

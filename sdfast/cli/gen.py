@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdfast.cli import flags, remarks
+from sdfast.cli import completing, flags, remarks
 from sdfast.cli.model import find_model
 from sdfast.cli.output import Output, policy
 from sdfast.cli.painter import Wanted
@@ -25,7 +25,7 @@ def gen(
     prompts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PROMPT...",
+            metavar="PROMPT",
             show_default=False,
             help="One or more; `-` reads one a line from stdin, `@file` is a whole file.",
         ),
@@ -78,7 +78,12 @@ def gen(
     ] = None,
     exists: Annotated[
         str,
-        typer.Option("--exists", metavar="WHAT", help="rename, skip, overwrite or error."),
+        typer.Option(
+            "--exists",
+            metavar="WHAT",
+            help="rename, skip, overwrite or error.",
+            autocompletion=completing.exists,
+        ),
     ] = "rename",
     no_metadata: Annotated[
         bool, typer.Option("--no-metadata", help="Write no recipe into the PNG.")

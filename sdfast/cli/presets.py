@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sdfast.cli import flags
+from sdfast.cli import completing, flags
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -38,7 +38,11 @@ def list_presets() -> None:
 
 
 @app.command("show", help="A preset as YAML.")
-def show(name: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml")]) -> None:
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE.yaml", autocompletion=completing.presets)
+    ],
+) -> None:
     from sdfast.presets import as_yaml, load_preset
 
     preset = load_preset(name)
@@ -48,7 +52,7 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME|FILE.yaml")]) -> None
 
 @app.command("save", help="Keep flags as a preset of your own.")
 def save(
-    name: str,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
     about: Annotated[str, typer.Option("--about", metavar="TEXT", help="What it is for.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace one of that name.")] = False,
     preset: flags.PresetName = None,
@@ -81,7 +85,9 @@ def save(
 
 
 @app.command("rm", help="Take away a preset of your own.")
-def rm(name: str) -> None:
+def rm(
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=completing.presets)],
+) -> None:
     from sdfast.presets import remove_preset
 
     print(remove_preset(name))

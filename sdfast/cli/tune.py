@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def tune(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="The preset to write. [MODEL-STEPS]"),
+        typer.Argument(metavar="NAME", help="The preset to write. [MODEL-STEPS]"),
     ] = None,
     model: flags.ModelName = None,
     steps: Annotated[

@@ -1,0 +1,64 @@
+"""What the shell offers for a flag's value. Called while somebody types, so it wakes little."""
+
+from collections.abc import Callable, Iterable
+from typing import get_args
+
+
+def _of(words: Iterable[str], begun: str) -> list[str]:
+    return sorted(word for word in words if word.startswith(begun))
+
+
+def presets(incomplete: str) -> list[str]:
+    from sdfast.presets import names
+
+    return _of(names(), incomplete)
+
+
+def models(incomplete: str) -> list[str]:
+    from sdfast.config import load_config
+    from sdfast.errors import PresetError
+    from sdfast.models.cache import stored
+    from sdfast.models.find import short_names
+
+    try:
+        aliases = load_config().aliases
+    except PresetError:
+        aliases = {}
+    return _of({*short_names(aliases), *(model.repo for model in stored())}, incomplete)
+
+
+def samplers(incomplete: str) -> list[str]:
+    from sdfast.sampler import Solver
+    from sdfast.sampler_names import ALIASES
+
+    return _of((*get_args(Solver), *ALIASES), incomplete)
+
+
+def methods(incomplete: str) -> list[str]:
+    from sdfast.sampler import Method
+
+    return _of(get_args(Method), incomplete)
+
+
+def spacings(incomplete: str) -> list[str]:
+    from sdfast.sampler import Spacing
+
+    return _of(get_args(Spacing), incomplete)
+
+
+def exists(incomplete: str) -> list[str]:
+    from sdfast.naming import Exists
+
+    return _of(Exists, incomplete)
+
+
+def _always(*words: str) -> Callable[[str], list[str]]:
+    def offered(incomplete: str) -> list[str]:
+        return _of(words, incomplete)
+
+    return offered
+
+
+devices = _always("auto", "cuda", "cuda:1", "mps", "cpu")
+dtypes = _always("auto", "fp16", "bf16", "fp32")
+vrams = _always("auto", "full", "offload", "min")
