@@ -1,17 +1,15 @@
-"""Fits a sampler's steps and weights to one model.
+"""Fits a walk's weights to one model, along given times.
 
 A multistep walk's next place is a weighted sum of where it stands and of what the network said
 lately. Theory gives the weights that are right for any network; this module asks which are right
 for this one. It walks some noises to the end with very many calls, and then, step by step, finds
 the weights that bring a short walk nearest to those long ones, by least squares held near the
 theory. Each step is fitted on the short walk's own places, so that it learns to mend what the steps
-before it got wrong. Where to ask is found by trying: the times follow a curve of two shapes, and
-the shapes are judged on noises that the weights were not fitted on.
+before it got wrong.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -34,31 +32,12 @@ TRUTH = Sampler(order=3, steps=LONG, spacing="rho", rho=2, final="sigma_min")
 NEARNESS = 0.1
 """How strongly weights are held near the theory, as a share of the error that is to be mended."""
 
-STARTS, ENDS = (0.6, 0.8, 1.0, 1.4, 2.0), (0.8, 1.0, 1.3, 1.7)
-"""The shapes tried first: a start below 1 makes the first strides long, and above 1 short; an end
-above 1 makes the last ones short."""
-
 
 class Lesson(NamedTuple):
     """Noises that walk together: a network, guided as it will be, and [pictures, ...] noise."""
 
     network: Network
     noise: Tensor
-
-
-class Tried(NamedTuple):
-    """One shape of the steps has been tried."""
-
-    done: int
-    total: int
-    error: float
-    """What it missed on noises that it was not fitted on."""
-
-
-class Fitted(NamedTuple):
-    """The best shape, fitted on everything."""
-
-    sampler: Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,79 +60,19 @@ class Truth:
         return mix(self.places[before], go, [self.said[i] for i in known])
 
 
-def times(schedule: NoiseSchedule, steps: int, start: float, end: float) -> tuple[float, ...]:
-    """t = last + (first - last) (1 - (i/n)^start)^end: `rho` with a second shape."""
-    span = schedule.first - schedule.last
-    return tuple(
-        round(schedule.last + span * (1 - (i / steps) ** start) ** end, 4) for i in range(steps)
-    )
-
-
-def tune(
-    lessons: Sequence[Lesson], schedule: NoiseSchedule, prediction: str, steps: int
-) -> Iterator[Tried | Fitted]:
-    """Fit a sampler of so many steps to what the lessons' networks do; tells each shape tried.
-
-    Costs LONG + 49 * steps calls for each noise; the lessons' pictures are the more the better, two
-    dozen are enough. Raises ValueError for
-    fewer than four.
-    """
-    pictures = sum(len(lesson.noise) for lesson in lessons)
-    if pictures < 4:
-        raise ValueError(f"tuning needs at least 4 noises, not {pictures}")
-    said = Prediction(prediction)
-    truths = [_walked(lesson, schedule, said) for lesson in lessons]
-    first = list(product(STARTS, ENDS))
-    total = len(first) + 4
-    errors: dict[tuple[float, float], float] = {}
-    for start, end in first:
-        yield _tried(errors, (start, end), total, truths, schedule, said, steps)
-    start, end = min(errors, key=errors.__getitem__)
-    for near in ((start - 0.1, end), (start + 0.1, end), (start, end / 1.12), (start, end * 1.12)):
-        yield _tried(errors, near, total, truths, schedule, said, steps)
-    best = min(errors, key=errors.__getitem__)
-    everything = [torch.ones(len(t.lesson.noise), dtype=torch.bool) for t in truths]
-    bare = _bare(times(schedule, steps, *best))
-    weights, _ = _fit(truths, everything, schedule, said, bare)
-    yield Fitted(_with(bare, weights, schedule))
-
-
-def _tried(
-    errors: dict[tuple[float, float], float],
-    shape: tuple[float, float],
-    total: int,
-    truths: Sequence[Truth],
-    schedule: NoiseSchedule,
-    said: Prediction,
-    steps: int,
-) -> Tried:
-    """Each half of the noises judges what the other was fitted on.
-
-    The mean of errors to the power of 1.5: the square listens to the few that went elsewhere only,
-    and they are too few to tell one shape from another.
-    """
-    bare = _bare(times(schedule, steps, *shape))
-    unseen: list[Tensor] = []
-    for half in (0, 1):
-        chosen = [torch.arange(len(t.lesson.noise)) % 2 == half for t in truths]
-        _, off = _fit(truths, chosen, schedule, said, bare)
-        unseen += [e[~mask] for e, mask in zip(off, chosen, strict=True)]
-    errors[shape] = float(torch.cat(unseen).pow(0.75).mean() ** (2 / 3))
-    return Tried(len(errors), total, errors[shape])
-
-
-def _bare(asked: tuple[float, ...]) -> Sampler:
+def bare(asked: tuple[float, ...]) -> Sampler:
+    """The walk along these times as theory weighs it."""
     return Sampler(order=2, timesteps=asked, spacing="rho", final="sigma_min")
 
 
-def _with(bare: Sampler, weights: Sequence[Sequence[float]], schedule: NoiseSchedule) -> Sampler:
+def weighed(plain: Sampler, weights: Sequence[Sequence[float]], schedule: NoiseSchedule) -> Sampler:
     """The sampler with weights written as corrections of its theory."""
-    rows = plan(bare, schedule)
+    rows = plan(plain, schedule)
     corrections = tuple(
         tuple(round(w - t, 6) for w, t in zip(mine, _theory(row.go, len(mine)), strict=True))
         for mine, row in zip(weights, rows, strict=True)
     )
-    return Sampler.model_validate(bare.model_dump() | {"corrections": corrections})
+    return Sampler.model_validate(plain.model_dump() | {"corrections": corrections})
 
 
 def _theory(go: Mixture, length: int) -> list[float]:
@@ -162,7 +81,7 @@ def _theory(go: Mixture, length: int) -> list[float]:
     return [carry, *[0.0] * (length - 1 - len(weights)), *weights]
 
 
-def _walked(lesson: Lesson, schedule: NoiseSchedule, said: Prediction) -> Truth:
+def truth(lesson: Lesson, schedule: NoiseSchedule, said: Prediction) -> Truth:
     """The long walk. Raises FloatingPointError if it ends in numbers that are not finite."""
     nodes = grid(schedule, TRUTH)
     places, estimates = [lesson.noise], list[Tensor]()
@@ -175,35 +94,75 @@ def _walked(lesson: Lesson, schedule: NoiseSchedule, said: Prediction) -> Truth:
     return Truth(lesson, nodes, tuple(places), tuple(estimates))
 
 
-def _fit(
+class _Stage(NamedTuple):
+    """A walk at one of its nodes, each lesson's for itself."""
+
+    places: tuple[Tensor, ...]
+    known: tuple[tuple[Tensor, ...], ...]
+    """What the network said lately, here included."""
+
+
+class Fit(NamedTuple):
+    """A walk that was fitted, and each lesson's pictures' squared errors at its end."""
+
+    weights: tuple[tuple[float, ...], ...]
+    off: tuple[Tensor, ...]
+    stages: tuple[_Stage, ...]
+
+
+def fit(
     truths: Sequence[Truth],
     chosen: Sequence[Tensor],
     schedule: NoiseSchedule,
     said: Prediction,
-    bare: Sampler,
-) -> tuple[list[list[float]], list[Tensor]]:
-    """Each step's weights, fitted on the chosen pictures; and every picture's squared error."""
-    rows, nodes = plan(bare, schedule), grid(schedule, bare)
-    places = [t.lesson.noise for t in truths]
-    estimates: list[list[Tensor]] = [[] for _ in truths]
-    weights: list[list[float]] = []
-    off: list[Tensor] = []
-    for i, row in enumerate(rows):
-        grams: list[Tensor] = []
-        for truth, x, known in zip(truths, places, estimates, strict=True):
-            known.append(read(truth.lesson.network(x, row.node.t), x, row.node, said, Target.IMAGE))
-            del known[:-FROM_PAST]
-            grams.append(_gram([x, *known, truth.at(nodes[i + 1])]))
+    plain: Sampler,
+    before: Fit | None = None,
+    kept: int = 0,
+) -> Fit:
+    """The weights of each step of the plain walk, fitted on the chosen pictures.
+
+    `before` is a fit whose times are the same but for those from the `kept`-th on: the network is
+    not asked again where it was asked already.
+    """
+    rows, nodes = plan(plain, schedule), grid(schedule, plain)
+    stages = [*before.stages[:kept]] if before else []
+    begin = max(0, len(stages) - 1)
+    weights = [*before.weights[:begin]] if before else []
+    places = tuple(t.lesson.noise for t in truths)
+    off: tuple[Tensor, ...] = ()
+    for i, row in enumerate(rows[begin:], begin):
+        if i == len(stages):
+            stages.append(_asked(truths, places, stages[-1:], row.node, said))
+        stage = stages[i]
+        grams = [
+            _gram([x, *known, t.at(nodes[i + 1])]).cpu()
+            for t, x, known in zip(truths, *stage, strict=True)
+        ]
         theory = torch.tensor(_theory(row.go, min(i + 1, FROM_PAST) + 1), dtype=torch.float64)
-        grams = [gram.cpu() for gram in grams]
         used = torch.cat([gram[mask] for gram, mask in zip(grams, chosen, strict=True)])
-        fitted = _least_squares(used, theory)
-        carry, *rest = weighed = [float(w) for w in fitted.numpy()]
-        weights.append(weighed)
+        found = _least_squares(used, theory)
+        weights.append(tuple(float(w) for w in found.numpy()))
+        carry, *rest = weights[-1]
         go = Mixture(carry, tuple(rest))
-        places = [mix(x, go, known) for x, known in zip(places, estimates, strict=True)]
-        off = [_squares(gram, fitted) for gram in grams]
-    return weights, off
+        places = tuple(mix(x, go, known) for x, known in zip(*stage, strict=True))
+        off = tuple(_squares(gram, found) for gram in grams)
+    return Fit(tuple(weights), off, tuple(stages))
+
+
+def _asked(
+    truths: Sequence[Truth],
+    places: tuple[Tensor, ...],
+    past: Sequence[_Stage],
+    node: Node,
+    said: Prediction,
+) -> _Stage:
+    """The walk at its next node, once the network has been asked there."""
+    known = past[0].known if past else ((),) * len(truths)
+    here = (
+        read(t.lesson.network(x, node.t), x, node, said, Target.IMAGE)
+        for t, x in zip(truths, places, strict=True)
+    )
+    return _Stage(places, tuple((*k, new)[-FROM_PAST:] for k, new in zip(known, here, strict=True)))
 
 
 def _gram(parts: Sequence[Tensor]) -> Tensor:

@@ -11,7 +11,8 @@ from sdfast.job import Job
 from sdfast.sampler import DEFAULT, Sampler
 from sdfast.solver import classifier_free, solve
 from sdfast.solver.guidance import joined
-from sdfast.tune.fit import TRUTH, Fitted, Lesson, Tried, tune
+from sdfast.tune.fit import TRUTH, Lesson
+from sdfast.tune.search import Fitted, Tried, tune
 
 SEEN = (
     "a cat",
