@@ -64,9 +64,12 @@ def main() -> None:
         "vae": eyes["vae"],
     }.items():
         network.half().save_pretrained(to / name, safe_serialization=True)
-    config = to / "text_encoder" / "config.json"  # diffusers has the others in float32, too
-    told = json.loads(config.read_text()) | {"dtype": "float32"}
-    config.write_text(json.dumps(told, indent=2) + "\n")
+    for config in to.glob("*/config.json"):
+        told = json.loads(config.read_text())
+        told.pop("_name_or_path", None)  # where it went on from
+        if config.parent.name == "text_encoder":
+            told["dtype"] = "float32"  # as which diffusers reads the others
+        config.write_text(json.dumps(told, indent=2) + "\n")
     (to / "tokenizer").mkdir(parents=True, exist_ok=True)
     for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         shutil.copyfile(words / file, to / "tokenizer" / file)
