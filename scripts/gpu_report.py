@@ -192,6 +192,7 @@ def main() -> int:
     plain, compiled = not given.only_compile, not given.no_compile
     asked = not (given.no_tests or own)
     signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells ignore behind an &
     fine = True
     for compiles in [False] * plain + [True] * compiled:
         if asked:

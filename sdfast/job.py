@@ -158,6 +158,8 @@ def layered(*layers: Record) -> Record:
                 continue
             if key == "steps" and len(merged.get("timesteps") or ()) == value:
                 continue
+            if key == "method" and merged.get(key, DEFAULT.method) == value:
+                continue
             for stale in _STARTS_AFRESH.get(key, ()):
                 merged.pop(stale, None)
         if given.get("method") == "adaptive":  # it chooses its own steps

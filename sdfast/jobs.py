@@ -63,8 +63,8 @@ def _beside(picture: Path, record: Record) -> Record:
 
 def _in_words(name: str, value: str) -> str:
     """What is not followed; of the web UI's embeddings with their names."""
-    if name == "RNG" and not value:
-        return "RNG (it does not say CPU, so a GPU drew the noise)"
+    if name == "RNG":
+        return f"RNG ({printable(value)})"
     found = re.findall(r"([^:,]+):", value) if name == "TI hashes" else ()
     return f"{name} ({printable(', '.join(map(str.strip, found)))})" if found else name
 

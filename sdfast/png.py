@@ -47,6 +47,12 @@ def recipe(job: Job, *, version: str, model: str | None, size: tuple[int, int]) 
     return {"parameters": text, "sdfast": json.dumps(ours)}
 
 
+def lasting_name(model: str | None, aliases: Mapping[str, str]) -> str | None:
+    """The Hub id that a person's own alias stands for; any other name as it is."""
+    target = aliases.get(model or "")
+    return model if target is None or Path(target).is_absolute() else target
+
+
 def _public(model: str) -> str | None:
     """The model's name without the folders that lead to it."""
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) and not model.endswith(".safetensors"):
@@ -195,7 +201,7 @@ def _recipe(size: tuple[int, int], texts: dict[str, str]) -> Recipe:
     record, names = infotext.to_record(said)
     unknown = {name: said.pairs.get(name, "") for name in names}
     if program == "AUTOMATIC1111" and "seed" in record and "RNG" not in said.pairs:
-        unknown["RNG"] = ""  # it says nothing of its usual noise, which is drawn on a GPU
+        unknown["RNG"] = "GPU, as it does not say CPU"
     return Recipe(program, record, unknown, size)
 
 

@@ -87,12 +87,13 @@ def hides_shipped(path: Path) -> bool:
 
 def remove_preset(name: str) -> Path:
     """Take away a person's own preset. Raises PresetError if there is none of that name."""
-    path = names().get(name)
-    if path is None or path.parent != config_folder() / "presets":
-        own = [one for one, place in names().items() if place.parent == config_folder() / "presets"]
+    path, (folder, _) = names().get(name), folders()
+    if path is None or path.parent != folder:
+        own = [one for one, place in names().items() if place.parent == folder]
         raise PresetError(f"there is no preset `{_clean(name)}` of yours", nearest(name, own))
     try:
-        path.unlink()
+        for ending in _ENDINGS:
+            (folder / f"{name}{ending}").unlink(missing_ok=True)
     except OSError as error:
         raise PresetError(f"`{path}` stays: {error.strerror}") from error
     return path
@@ -107,6 +108,7 @@ def save_preset(name: str, record: Record, about: str = "", *, replace: bool | N
     kept = {k: v for k, v in record.items() if k in PRESET_KEYS}
     _job(kept)
     write_text(path, as_yaml(({"about": about} if about else {}) | kept))
+    path.with_suffix(".yml").unlink(missing_ok=True)
     return path
 
 

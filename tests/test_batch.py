@@ -16,8 +16,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
+from sdfast.batch.manifest import WHOLE, open_manifest
 from sdfast.batch.store import look
 from sdfast.cli import run_command
+from sdfast.errors import UsageError
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")
 
@@ -545,3 +547,12 @@ def test_what_cannot_begin_is_one_clear_line(sdfast, words, code, says):
     assert err.count("error: ") == 1
     assert says in err
     assert not pictures(".")
+
+
+def test_a_manifest_that_another_run_has_just_begun_stays(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / "sdfast.jsonl").open("w") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="another batch is painting"):
+            open_manifest(tmp_path, WHOLE)
+    assert (tmp_path / "sdfast.jsonl").exists()

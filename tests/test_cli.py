@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sdfast import png
 from sdfast.cli import run_command
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
@@ -296,15 +297,18 @@ def test_streams_that_are_closed_are_nowhere(here, program, closed):
     assert pixels("a-cat-1.png")
 
 
-def test_a_picture_tells_what_an_alias_stands_for(sdfast, here, small):
+def test_a_picture_of_an_alias_is_painted_again_from_itself(sdfast, here, small):
     sdfast("models", "alias", "mine", str(small))
     _, place, _ = sdfast("gen", "a cat", "-m", "mine", "-s", "2", "--size", "64x64")
-    (here / "p.txt").write_text("a cat\n")
-    sdfast("batch", "p.txt", "-m", "mine", "-s", "2", "--size", "64x64", "-o", "out/")
-    for picture in (place.strip(), *Path("out").glob("*.png")):
-        _, said, _ = sdfast("info", str(picture))
-        assert small.name in said
-        assert "mine" not in said
+    code, job, _ = sdfast("gen", "--from", place.strip(), "--dry-run")
+    assert code == 0
+    assert json.loads(job)["model"] == "mine"
+
+
+def test_an_alias_of_a_hub_id_is_told_as_that():
+    aliases = {"mine": "some/body", "near": str(Path("model").absolute())}
+    told = [png.lasting_name(name, aliases) for name in ("mine", "near", "tiny", None)]
+    assert told == ["some/body", "near", "tiny", None]
 
 
 def test_lines_of_stdin_that_begin_with_a_hash_are_no_prompts(sdfast, monkeypatch):
@@ -433,17 +437,15 @@ MAIN = "from sdfast.cli import main; main()"
         ("batch a --exists o", {"overwrite"}),
         ("gen a --vram o", {"offload"}),
         ("presets show d", {"ddim50", "default"}),
+        ("presets rm d", set()),
+        ("gen a --sampler DPM++", set()),
     ],
 )
 def test_the_shell_is_told_what_may_follow(here, typed, offered):
     words = f"sdfast {typed}"
     asks = {"_SDFAST_COMPLETE": "complete_bash", "COMP_WORDS": words}
     ran = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; sys.argv[0] = 'sdfast'; from sdfast.cli import main; main()",
-        ],
+        [sys.executable, "-c", f"import sys; sys.argv[0] = 'sdfast'; {MAIN}"],
         env=os.environ | asks | {"COMP_CWORD": str(len(words.split()) - 1)},
         stdout=subprocess.PIPE,
         text=True,

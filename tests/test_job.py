@@ -82,7 +82,7 @@ def said(record):
         ("rho", 0.4, "from 0.5 to 20"),
         ("rho", 21, "from 0.5 to 20"),
         ("rho", INF, "a finite number"),
-        ("seed", -1, "from 0 to 4294967295"),
+        ("seed", -1, "from 0 to 18446744073709551615"),
         ("seed", SEEDS, "from 0 to 18446744073709551615"),
         ("seed", 1.5, "a whole number"),
         ("prompt", 5, "text"),
@@ -525,6 +525,11 @@ def test_dpmpp_2m_walks_as_k_diffusions(kind, steps):
         x, before, h_before = there / here * x - np.expm1(-h) * bent, image, h
     sampler = read_sampler({"sampler": f"DPM++ 2M {kind}", "steps": steps})
     torch.testing.assert_close(solve(lambda x, _: torch.tanh(x), noise, sampler, SD), x)
+
+
+@pytest.mark.parametrize("name", ["UniPC", "DPM++ 2M"])
+def test_the_method_in_force_said_beside_a_name_is_no_news(name):
+    assert read_sampler({"sampler": name, "method": "multistep"}) == read_sampler({"sampler": name})
 
 
 def test_a_key_beside_a_name_wins_over_what_the_name_says():

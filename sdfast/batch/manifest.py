@@ -215,13 +215,15 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
+    ours = False
     try:
         others = {
             other: theirs.tag
             for other, theirs in _manifests(folder).items()
             if other != path and not shard.apart(theirs)
         }
-        if not _lock(file) or any(map(_is_held, others)):
+        ours = _lock(file)
+        if not ours or any(map(_is_held, others)):
             raise UsageError(
                 f"another batch is painting into `{folder}`",
                 "wait for it, or share the work with --shard 1/2 and --shard 2/2",
@@ -236,7 +238,7 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
         if begun is None:
             manifest.add({"status": "begun", "at": since.isoformat(), "version": __version__})
     except BaseException as error:
-        if not os.fstat(file).st_size:  # made just now, and of no use to anybody
+        if ours and not os.fstat(file).st_size:  # made just now, and of no use to anybody
             path.unlink(missing_ok=True)
         os.close(file)
         if isinstance(error, OSError):

@@ -221,7 +221,7 @@ def _attempt(
         order, done = pair
         job = done.job
         assert job.size is not None
-        name = setting.aliases.get(job.model or "", job.model)
+        name = png.lasting_name(job.model, setting.aliases)
         recipe = png.recipe(job, version=__version__, model=name, size=job.size)
         told = texts(recipe if setting.metadata else {}, order.key, done.unsafe)
         return Picture(

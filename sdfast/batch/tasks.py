@@ -18,7 +18,7 @@ from typing import cast
 
 from sdfast.batch.lines import Broken, Line
 from sdfast.errors import JobError, UsageError
-from sdfast.job import Job, Record, layered, read_job
+from sdfast.job import Job, Record, on_top, read_job
 from sdfast.jobs import placed, seed_ranges
 
 
@@ -64,7 +64,7 @@ def read_tasks(
 
 def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[tuple[bytes, Job]]:
     line = {key: value for key, value in record.items() if key not in ("seed", "n")}
-    first = read_job({"model": beneath.model, **layered(beneath.record, line), "seed": 0})
+    first = read_job({"model": beneath.model, **on_top(beneath.record, line), "seed": 0})
     asked = first.record
     del asked["seed"]
     content = json.dumps(asked, sort_keys=True)

@@ -115,6 +115,7 @@ def run_command() -> int:
         return error.exit_code
     except typer.TyperException as error:
         flag = getattr(error, "option_name", "") or ""
+        flag = flag if sys.argv[1:2] in (["gen"], ["batch"]) else ""
         say_error(
             *(f"there is no flag {flag}", ELSEWHERE[flag])
             if flag in ELSEWHERE

@@ -5,13 +5,21 @@ from typing import get_args
 
 
 def _of(words: Iterable[str], begun: str) -> list[str]:
-    return sorted(word for word in words if word.startswith(begun))
+    """Those that the shell would not take for several words."""
+    return sorted(word for word in words if word.startswith(begun) and " " not in word)
 
 
 def presets(incomplete: str) -> list[str]:
     from sdfast.presets import names
 
     return _of(names(), incomplete)
+
+
+def own_presets(incomplete: str) -> list[str]:
+    from sdfast.presets import folders, names
+
+    own, _ = folders()
+    return _of((name for name, path in names().items() if path.parent == own), incomplete)
 
 
 def models(incomplete: str) -> list[str]:

@@ -120,7 +120,7 @@ class Output:
             self.say(f"note: {remark}")
         text = {}
         if self.metadata:
-            model = self.aliases.get(job.model or "", job.model)
+            model = png.lasting_name(job.model, self.aliases)
             text = png.recipe(job, version=__version__, model=model, size=job.size)
         begun = time.perf_counter()
         if self.to_stdout:

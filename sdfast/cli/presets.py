@@ -66,7 +66,7 @@ def save(
     negative: flags.Negative = None,
     model: flags.ModelName = None,
 ) -> None:
-    from sdfast.job import on_top
+    from sdfast.job import layered, on_top
     from sdfast.presets import load_preset, save_preset
 
     given = {
@@ -80,13 +80,13 @@ def save(
         "negative": negative,
         "model": model,
     }
-    record = on_top(load_preset(preset or "default").record, given)
+    record = on_top(layered(load_preset(preset or "default").record), given)
     print(save_preset(name, record, about, replace=force))
 
 
 @app.command("rm", help="Take away a preset of your own.")
 def rm(
-    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=completing.presets)],
+    name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=completing.own_presets)],
 ) -> None:
     from sdfast.presets import remove_preset
 

@@ -5,6 +5,7 @@ they run. A recording starts them all at once. It reads and writes where it was 
 call brings is copied there, and what it says is copied away before the next.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class Album:
 
     def __init__(self, record: Record) -> None:
         self.record = record
+        self.cramped = False
+        """A plain call has needed their memory: nothing more is recorded."""
         self._networks: list[Graphs] = []
 
     def graphs(self, network: Callable[..., Any], *, after: int = 0) -> "Graphs":
@@ -64,6 +67,7 @@ class Album:
             problem = error.with_traceback(None)  # which holds all that was computed
         if not self.clear():
             raise problem
+        self.cramped = True
         return network(*asked)
 
 
@@ -108,16 +112,18 @@ class Graphs:
     def _new(self, key: object, asked: tuple[Any, ...]) -> _Recording | None:
         """A recording, or None if it is not time for one, or one could not be made."""
         self._plain[key] = self._plain.get(key, 0) + 1
-        if self._plain[key] <= self._after or key in self._refused:
+        refused = self._album.cramped or key in self._refused
+        if self._plain[key] <= self._after or refused:
             return None
         try:
             return self._recorded(asked)
         except RuntimeError as error:
             if not (short := is_memory(error)):
                 warnings.warn(f"no CUDA graph could be recorded: {error}", stacklevel=3)
-        if short and self._album.clear():  # what the others took may do
-            return self._new(key, asked)
         self._refused.add(key)
+        if short and not self._after and self._album.clear():  # what the others took may do
+            with contextlib.suppress(RuntimeError):
+                return self._recorded(asked)
         return None
 
     def _recorded(self, asked: tuple[Any, ...]) -> _Recording:

@@ -93,7 +93,7 @@ def tune_model(
     seen: Sequence[str] = SEEN,
     unseen: Sequence[str] = UNSEEN,
 ) -> Iterator[Tried | Gained]:
-    """Fit a sampler of so many steps to a model; tells each shape tried, and at last the gain.
+    """Fit a sampler of so many steps to a model; tells all times tried, and at last the gain.
 
     Raises ValueError for fewer than four prompts to fit on, or none to judge by.
     """
