@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def load_config() -> Config:
         keep_warm=None if keep_warm is None else seconds_of(keep_warm),
         aliases=_texts(aliases_file()),
     )
+
+
+def lasting_name(model: str | None, aliases: Mapping[str, str]) -> str | None:
+    """The Hub id that a person's own alias stands for; any other name as it is."""
+    target = aliases.get(model or "")
+    return model if target is None or Path(target).is_absolute() else target
 
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}

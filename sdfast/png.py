@@ -2,8 +2,7 @@
 
 A PNG carries its recipe in two text chunks: `parameters`, which other programs read, and `sdfast`,
 the whole job as JSON. Writing is all or nothing: a file appears under its name complete or not at
-all, and takes nobody's place unless told to. Reading trusts nothing: it walks the chunks by hand,
-decodes no pixel, unpacks no more than a recipe can fill, and needs no Pillow.
+all, and takes nobody's place unless told to.
 """
 
 import io
@@ -11,19 +10,17 @@ import json
 import os
 import re
 import secrets
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from sdfast import elsewhere, infotext
 from sdfast.errors import JobError, MetadataError
 from sdfast.job import Job, Record, read_job
 from sdfast.naming import Exists, settle, unwritable
+from sdfast.png_texts import read_texts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,12 +42,6 @@ def recipe(job: Job, *, version: str, model: str | None, size: tuple[int, int]) 
     ours = {"schema": SCHEMA, "version": version, "job": _spelled_out(told)}
     text = infotext.write(told, version=version, model=public, size=size)
     return {"parameters": text, "sdfast": json.dumps(ours)}
-
-
-def lasting_name(model: str | None, aliases: Mapping[str, str]) -> str | None:
-    """The Hub id that a person's own alias stands for; any other name as it is."""
-    target = aliases.get(model or "")
-    return model if target is None or Path(target).is_absolute() else target
 
 
 def _public(model: str) -> str | None:
@@ -152,7 +143,7 @@ def read_recipe(path: Path) -> Recipe:
         if not path.is_file():
             raise MetadataError("is not a file" if path.exists() else "does not exist")
         with path.open("rb") as file:
-            return _recipe(*_texts(file))
+            return _recipe(*read_texts(file, _OURS, _OTHERS))
     except MetadataError as error:
         raise MetadataError(f"`{path}` {error}", error.hint) from error
     except OSError as error:
@@ -171,6 +162,8 @@ _READERS = {
     "invokeai_metadata": elsewhere.read_invoke,
     "sd-metadata": elsewhere.read_old_invoke,
 }
+_OURS = ("sdfast", "parameters")
+_OTHERS = {name: name in _READERS for name in _ELSEWHERE}
 _BY_VERSION = {
     r"sdfast ": "sdfast",
     r"stable-diffusion\.cpp": "stable-diffusion.cpp",
@@ -230,94 +223,3 @@ def _our_record(text: str) -> Record:
         raise MetadataError(f"has a recipe that cannot be: {error}", error.hint) from error
     except (ValueError, RecursionError) as error:
         raise MetadataError("has an `sdfast` chunk that is not JSON") from error
-
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_BEGINNINGS = {
-    _SIGNATURE: "",
-    b"\xff\xd8\xff": "is a JPEG, not a PNG",
-    b"RIFF": "is a WebP, not a PNG",
-    b"": "is not a PNG",
-}
-"""What is wrong with a file, by its first bytes."""
-_LIMIT = 2**20
-"""Bytes of text; the longest prompts of our own stay far below."""
-_SIDE = 2**16
-"""Pixels."""
-_COUNT = 100_000
-"""Chunks in a file."""
-
-
-def _texts(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
-    """A PNG's size and its recipes by their names, empty where they cannot be read."""
-    start = file.read(8)
-    if wrong := next(words for magic, words in _BEGINNINGS.items() if start.startswith(magic)):
-        raise MetadataError(wrong if start else "is empty")
-    size, texts = (0, 0), dict[str, str]()
-    for kind, content in _chunks(file):
-        if kind == b"IHDR":
-            size = struct.unpack(">II", content[:8].rjust(8, b"\0"))
-            continue
-        keyword, _, rest = content.partition(b"\0")
-        name = keyword.decode("latin-1")
-        if name in ("sdfast", "parameters") and name not in texts:
-            texts[name] = _text(kind, rest)
-        elif name in _ELSEWHERE and name not in texts:
-            texts[name] = ""
-            if name in _READERS:
-                with suppress(MetadataError):  # what is damaged or too long is not needed by all
-                    texts[name] = _text(kind, rest)
-    if not all(1 <= side <= _SIDE for side in size):
-        raise MetadataError("claims to be {} by {} pixels".format(*size))
-    return size, texts
-
-
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """The header and each text, to a little over the limit; what lies between is leapt over."""
-    for _ in range(_COUNT):
-        length, kind = struct.unpack(">I4s", _exactly(file, 8))
-        if kind == b"IEND":
-            return
-        if kind != b"IHDR" and kind not in _DECODERS:
-            file.seek(length + 4, os.SEEK_CUR)
-            continue
-        content = _exactly(file, min(length, _LIMIT + 100))
-        if len(content) < length:
-            file.seek(length - len(content) + 4, os.SEEK_CUR)
-        elif struct.unpack(">I", _exactly(file, 4)) != (zlib.crc32(kind + content),):
-            raise MetadataError("is damaged: a checksum is wrong")
-        yield kind, content
-    raise MetadataError(f"has more than {_COUNT} parts")
-
-
-def _exactly(file: BinaryIO, count: int) -> bytes:
-    if len(content := file.read(count)) < count:
-        raise MetadataError("is cut short")
-    return content
-
-
-def _text(kind: bytes, content: bytes) -> str:
-    """What a text chunk says after its keyword."""
-    try:
-        text = _DECODERS[kind](content)
-    except (ValueError, IndexError, zlib.error) as error:
-        raise MetadataError("has a recipe that is damaged") from error
-    if len(text) > _LIMIT:
-        raise MetadataError(f"has a recipe of more than {_LIMIT // 2**20} MiB")
-    return text
-
-
-def _unpacked(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, _LIMIT + 1)
-
-
-def _international(content: bytes) -> str:
-    packed, (_, _, text) = content[0], content[2:].split(b"\0", 2)
-    return (_unpacked(text) if packed else text).decode()
-
-
-_DECODERS: dict[bytes, Callable[[bytes], str]] = {
-    b"tEXt": lambda content: content.decode("latin-1"),
-    b"zTXt": lambda content: _unpacked(content[1:]).decode("latin-1"),
-    b"iTXt": _international,
-}

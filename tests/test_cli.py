@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdfast import png
 from sdfast.cli import run_command
+from sdfast.config import lasting_name
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 
@@ -307,7 +307,7 @@ def test_a_picture_of_an_alias_is_painted_again_from_itself(sdfast, here, small)
 
 def test_an_alias_of_a_hub_id_is_told_as_that():
     aliases = {"mine": "some/body", "near": str(Path("model").absolute())}
-    told = [png.lasting_name(name, aliases) for name in ("mine", "near", "tiny", None)]
+    told = [lasting_name(name, aliases) for name in ("mine", "near", "tiny", None)]
     assert told == ["some/body", "near", "tiny", None]
 
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from sdfast.batch.events import GOES_ON
 from sdfast.errors import RemoteError, UsageError
-from sdfast.naming import Exists, unwritable
+from sdfast.naming import FULL, Exists, unwritable
 from sdfast.png import keep
 from sdfast.wording import quoted
 
@@ -116,7 +116,7 @@ class Store(Protocol):
 
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+_HOPELESS = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 @dataclass(frozen=True, slots=True)

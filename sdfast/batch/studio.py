@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from sdfast import __version__, png
 from sdfast.batch.pictures import texts
+from sdfast.config import lasting_name
 from sdfast.errors import DeviceError, ModelError, SdfastError
 from sdfast.events import Finished, Times
 from sdfast.job import Job
@@ -221,7 +222,7 @@ def _attempt(
         order, done = pair
         job = done.job
         assert job.size is not None
-        name = png.lasting_name(job.model, setting.aliases)
+        name = lasting_name(job.model, setting.aliases)
         recipe = png.recipe(job, version=__version__, model=name, size=job.size)
         told = texts(recipe if setting.metadata else {}, order.key, done.unsafe)
         return Picture(

@@ -5,7 +5,6 @@ help wakes neither torch nor the terminal's colours.
 """
 
 import contextlib
-import errno
 import gc
 import io
 import os
@@ -17,7 +16,7 @@ from typing import Annotated, TextIO
 import typer
 
 from sdfast import __version__
-from sdfast.cli.complaint import ELSEWHERE, complain, say_error
+from sdfast.cli.complaint import complain, say_error, say_misuse
 from sdfast.errors import FullError, SdfastError, UsageError
 
 _COMMANDS = {
@@ -114,13 +113,7 @@ def run_command() -> int:
         _trace(error)
         return error.exit_code
     except typer.TyperException as error:
-        flag = getattr(error, "option_name", "") or ""
-        flag = flag if sys.argv[1:2] in (["gen"], ["batch"]) else ""
-        say_error(
-            *(f"there is no flag {flag}", ELSEWHERE[flag])
-            if flag in ELSEWHERE
-            else (error.format_message().rstrip("."), "--help shows how")
-        )
+        say_misuse(error)
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
@@ -136,8 +129,9 @@ def run_command() -> int:
         _mute(sys.stdout)
         say_error(f"{error.filename or 'stdout'}: {error.strerror or error}")
         _trace(error)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return FullError.exit_code if full else UsageError.exit_code
+        from sdfast.naming import FULL
+
+        return FullError.exit_code if error.errno in FULL else UsageError.exit_code
     except Exception as error:
         say_error(f"{type(error).__name__}: {error}", "this is a bug; --debug shows where")
         _trace(error)

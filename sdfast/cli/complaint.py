@@ -2,6 +2,8 @@
 
 import sys
 
+import typer
+
 from sdfast.errors import SdfastError
 
 _SAID_HERE = {
@@ -17,7 +19,7 @@ _SAID_HERE = {
     "-n 4": "--n_iter --n-iter --n_samples --batch-count --num-images --number",
     "the prompt needs no flag": "--prompt --text",
 }
-ELSEWHERE = {flag: here for here, flags in _SAID_HERE.items() for flag in flags.split()}
+_ELSEWHERE = {flag: here for here, flags in _SAID_HERE.items() for flag in flags.split()}
 """Flags of diffusers', Stable Diffusion's and others' scripts, and what stands for them here."""
 
 
@@ -30,3 +32,12 @@ def say_error(problem: str, hint: str = "") -> None:
     print(f"error: {problem}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
+
+
+def say_misuse(error: typer.TyperException) -> None:
+    """Print what is wrong with the words of a call; a flag of others is answered with ours."""
+    flag = getattr(error, "option_name", None)
+    if flag in _ELSEWHERE and sys.argv[1:2] in (["gen"], ["batch"]):
+        say_error(f"there is no flag {flag}", _ELSEWHERE[flag])
+        return
+    say_error(error.format_message().rstrip("."), "--help shows how")

@@ -110,6 +110,7 @@ class Output:
     def write(self, painted: Finished, place: Path, painter: Painter) -> None:
         """Write the picture, tell its path on stdout and where the time went on stderr."""
         from sdfast import __version__, png
+        from sdfast.config import lasting_name
         from sdfast.events import judged
 
         job = painted.job
@@ -120,7 +121,7 @@ class Output:
             self.say(f"note: {remark}")
         text = {}
         if self.metadata:
-            model = png.lasting_name(job.model, self.aliases)
+            model = lasting_name(job.model, self.aliases)
             text = png.recipe(job, version=__version__, model=model, size=job.size)
         begun = time.perf_counter()
         if self.to_stdout:
