@@ -20,7 +20,7 @@ from sdfast.errors import SdfastError
 from things import THINGS, many
 
 CAT, DOG, APPLE = range(3)
-FEW = Lesson(3, places=True, scenes=True, groups=True)
+FEW = Lesson(3, places=True, scenes=True, groups=0.2)
 
 
 def in_threes(text):

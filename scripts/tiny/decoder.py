@@ -14,7 +14,7 @@ from runs import Curriculum, Pool, Published, Run, brisk
 LESSONS = Curriculum(
     (
         (0, Lesson(48)),
-        (1500, Lesson(112, places=True, scenes=True, groups=True)),
+        (1500, Lesson(112, places=True, scenes=True, groups=0.2)),
     )
 )
 ROUGHNESS = 0.06

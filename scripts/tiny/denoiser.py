@@ -10,15 +10,16 @@ from transformers import CLIPTokenizer
 
 from networks import SCHEDULE, text_encoder, unet
 from pictures import LATENT_SCALE, Lesson, Painter, imagine, sheet, thumbnails
-from runs import Curriculum, Pool, Published, Run
+from runs import Curriculum, Pool, Published, Run, brisk
 
 LESSONS = Curriculum(
     (
         (0, Lesson(32, wordings=False)),
         (1500, Lesson(48)),
         (3000, Lesson(64, places=True)),
-        (4500, Lesson(80, places=True, scenes=True, groups=True)),
-        (7000, Lesson(112, places=True, scenes=True, groups=True)),
+        (4500, Lesson(80, places=True, scenes=True, groups=0.2)),
+        (7000, Lesson(112, places=True, scenes=True, groups=0.2)),
+        (16000, Lesson(112, places=True, scenes=True, groups=0.4)),
     )
 )
 UNPROMPTED = 0.1
@@ -111,7 +112,8 @@ def train(
         g = torch.Generator(device).manual_seed(step)
         noise = torch.randn(z.shape, generator=g, device=device)
         t = torch.randint(0, 1000, (batch,), generator=g, device=device)
-        loss = net.errors(z, noise, t, captions).mean()
+        with brisk(device):
+            loss = net.errors(z, noise, t, captions).mean()
         run.descend(loss, steps)
         losses.append(loss.item())
         if run.step % 100 == 0:

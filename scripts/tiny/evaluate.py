@@ -240,7 +240,7 @@ def main() -> int:
 
     command = shlex.join(["scripts/tiny/evaluate", *sys.argv[1:]])
     about = {"command": command, "model": given.model, "steps": steps, "prompts": len(asked)}
-    about |= {"things": lesson.things, "scenes": lesson.scenes, "groups": lesson.groups}
+    about |= {"things": lesson.things, "scenes": lesson.scenes, "groups": lesson.groups > 0}
     legend = (LEGEND + DISTANCE * bool(target)).format(**vars(given))
     tables = [table(found), *([by(given.by, found)] if given.by else [])]
     print("\n\n".join(tables))

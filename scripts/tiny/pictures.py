@@ -107,11 +107,12 @@ class Lesson:
     things: int
     places: bool = False
     scenes: bool = False
-    groups: bool = False
+    groups: float = 0.0
+    """Share of pictures that hold two or three things."""
     wordings: bool = True
 
 
-EVERYTHING = Lesson(len(THINGS), places=True, scenes=True, groups=True)
+EVERYTHING = Lesson(len(THINGS), places=True, scenes=True, groups=0.2)
 
 
 def _near(colour: Colour, r: random.Random, by: int = 7) -> Colour:
@@ -317,7 +318,7 @@ def _single(r: random.Random, lesson: Lesson) -> tuple[str, tuple[Layer, ...]]:
 def imagine(r: random.Random, lesson: Lesson) -> Scene:
     """A scene that the lesson allows."""
     backdrop, where, background = _backdrop(r, lesson)
-    grouped = lesson.groups and r.random() < 0.2
+    grouped = lesson.groups and r.random() < lesson.groups
     what, layers = (_group if grouped else _single)(r, lesson)
     if not lesson.wordings:
         return Scene(what + where, backdrop, layers, background)
