@@ -49,7 +49,6 @@ TAKES: dict[Solver, frozenset[str]] = {
 _SOME = tuple(dict.fromkeys(key for keys in TAKES.values() for key in sorted(keys)))
 _MULTISTEP_ONLY = {
     "corrector": "a corrector needs",
-    "weights": "the `reference` weights need",
     "corrections": "corrections need",
 }
 
@@ -93,7 +92,8 @@ class Sampler(Value):
     tolerance: Annotated[float, Field(ge=1e-6, le=1)] | None = None
     """Relative error that an adaptive step may make (0.05 unless given)."""
     weights: Literal["exact", "reference"] = "exact"
-    """`reference` weighs and lowers as the authors' code and diffusers do; multistep only."""
+    """`reference` weighs and lowers as the authors' code and diffusers do; strides keep their order
+    whatever their length."""
     timesteps: Annotated[Times, Field(min_length=1, max_length=1000)] | None = None
     """Explicit times to ask at, noisiest first; fractions are allowed. Overrides `spacing`."""
     corrections: Annotated[tuple[Row, ...], Field(min_length=1, max_length=1000)] | None = None
@@ -155,6 +155,8 @@ class Sampler(Value):
         for key, needs in _MULTISTEP_ONLY.items():
             if getattr(self, key) != _BARE[key] and self.method != "multistep":
                 raise ValueError(f"{needs} the method multistep")
+        if self.method == "adaptive" and self.weights != "exact":
+            raise ValueError("an adaptive walk takes no `reference` weights")
         if self.method == "adaptive" and self.order == 1:
             raise ValueError("an adaptive walk must be of order 2 or 3")
         if self.method == "adaptive" and (self.timesteps or self.spacing != "uniform"):

@@ -37,6 +37,7 @@ _FIELD: dict[str, Record] = {
         "sampler": "dpm",
         "method": "fast",
         "order": 3,
+        "weights": "reference",
         "spacing": "logsnr",
         "final": "sigma_min",
     },

@@ -163,8 +163,8 @@ def test_a_key_like_no_other_brings_all_of_them():
     [
         ({"corrector": True, "method": "singlestep"}, "a corrector needs the method multistep"),
         (
-            {"weights": "reference", "method": "singlestep"},
-            "the `reference` weights need the method multistep",
+            {"weights": "reference", "method": "adaptive"},
+            "an adaptive walk takes no `reference` weights",
         ),
         ({"rho": 2, "spacing": "ays"}, "rho needs the spacing `rho` or `karras`, not `ays`"),
         ({"rho": 2, "spacing": "logsnr"}, "rho needs the spacing `rho` or `karras`, not `logsnr`"),
@@ -344,8 +344,11 @@ solvers = st.one_of(
         },
     ),
     st.fixed_dictionaries(
-        {"sampler": st.sampled_from(["dpm++", "dpm"]), "method": st.just("singlestep")},
-        optional={"order": st.integers(1, 3)},
+        {
+            "sampler": st.sampled_from(["dpm++", "dpm"]),
+            "method": st.sampled_from(["singlestep", "fast"]),
+        },
+        optional={"order": st.integers(1, 3), "weights": st.sampled_from(["exact", "reference"])},
     ),
 )
 others = st.fixed_dictionaries(

@@ -15,7 +15,7 @@ from diffusers import (
 
 from sdfast import NoiseSchedule, Sampler, solve
 from sdfast.solver import Prediction, Target
-from sdfast.solver.plans import _trusted, multistep, orders
+from sdfast.solver.plans import _trusted, _within, multistep, orders, singlestep
 from sdfast.solver.spacing import grid
 from sdfast.solver.step import mixture
 
@@ -165,7 +165,7 @@ def test_singlestep_of_second_order_follows_diffusers_at_odd_counts(steps):
     scheduler = DPMSolverSinglestepScheduler(
         **STABLE_DIFFUSION, solver_order=2, lower_order_final=True
     )
-    got = ours(method="singlestep", steps=steps, spacing="linspace")
+    got = ours(method="singlestep", steps=steps, spacing="linspace", weights="reference")
     assert_same(got, theirs(scheduler, steps))
 
 
@@ -349,6 +349,47 @@ def test_a_step_is_of_lower_order_where_it_is_long_and_nowhere_else(order):
 def test_an_order_fades_as_the_step_grows(ratio, shares):
     got = _trusted([1.0, 1.0, ratio], 3)
     assert got == {order: pytest.approx(share) for order, share in shares.items()}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shares"),
+    [
+        ([5.0], {1: 1.0}),
+        ([0.1, 0.1], {2: 1.0}),
+        ([0.5, 0.35], {2: 0.5, 1: 0.5}),
+        ([1.0, 0.5], {1: 1.0}),
+        ([0.1, 0.1, 0.05], {3: 1.0}),
+        ([0.55, 0.1, 0.1], {3: 0.5, 2: 0.5}),
+        ([0.75, 0.25, 0.25], {2: 0.769, 1: 0.231}),
+        ([1.0, 1.0, 1.0], {1: 1.0}),
+    ],
+)
+def test_an_order_fades_as_a_stride_grows(lengths, shares):
+    assert _within(lengths) == {n: pytest.approx(share, abs=1e-3) for n, share in shares.items()}
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("solver", ["dpm++", "dpm"])
+def test_strides_far_too_long_are_ddim(solver, order):
+    long = {"timesteps": (999, 600, 300, 120, 30, 4), "final": "sigma_min"}
+    got = ours(solver=solver, method="singlestep", order=order, steps=6, **long)
+    assert_same(got, ours(solver="ddim", order=1, steps=6, **long))
+
+
+def test_what_a_stride_leaves_to_a_lower_order_goes_on_from_the_newest_node():
+    nodes = tuple(SCHEDULE.at_lam(lam) for lam in (0.0, 0.55, 0.65, 0.75))
+    *_, before, row = singlestep(
+        nodes, Sampler(method="singlestep", order=3, steps=3), Target.IMAGE
+    )
+    x, said = 1.7, (0.3, -0.4, 0.9)
+
+    def led(step, anchor, known):
+        return step.carry * anchor + sum(w * e for w, e in zip(step.weights, known, strict=True))
+
+    third = led(mixture(nodes[0], nodes[:3], nodes[3], Target.IMAGE), x, said)
+    newest = led(before.go, x, said[:2])
+    second = led(mixture(nodes[2], nodes[1:3], nodes[3], Target.IMAGE), newest, said[1:])
+    assert led(row.go, x, said) == pytest.approx((third + second) / 2, rel=1e-9)
 
 
 def test_a_step_between_two_orders_is_the_mean_of_both():

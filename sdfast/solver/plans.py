@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from itertools import pairwise, zip_longest
+from itertools import accumulate, pairwise, zip_longest
 
 from sdfast.sampler import Sampler
 from sdfast.solver.predict import Target
@@ -21,8 +21,12 @@ code (below 10) and diffusers (below 15), only moves the jump in error to that c
 fades has no jump at all.
 """
 
-TOO_LONG = {1: 1.8, 2: 1.8, 3: 1.6}
-"""A stride of an order ends before a step so many times as long as the one before it."""
+REACH = {2: (0.2, 1.5), 3: (0.25, 1.25)}
+"""Inside a stride an order counts in full while it reaches so far in lam, and not at all beyond.
+
+One call more shifts all strides, and what guidance makes of a long one depends on where it begins.
+A stride that falls apart into first-order steps while it is long has nothing to shift.
+"""
 
 Shares = dict[int, float]
 """How much of a step is taken with each order; they add up to 1."""
@@ -43,12 +47,25 @@ def orders(nodes: Sequence[Node], sampler: Sampler) -> list[Shares]:
 
 def _trusted(lengths: Sequence[float], order: int) -> Shares:
     """As much of the highest orders up to `order` as the newest step's length allows."""
+    return _shared(order, lambda n: _fading(lengths[-1] / lengths[-2], *CAUTION[n]))
+
+
+def _within(lengths: Sequence[float]) -> Shares:
+    """As much of the highest orders as the lengths of a stride's steps so far allow."""
+    return _shared(len(lengths), lambda n: _fading(sum(lengths[-n:]), *REACH[n]))
+
+
+def _fading(value: float, full: float, none: float) -> float:
+    """From 1 at `full` to 0 at `none`."""
+    return min(1.0, max(0.0, (none - value) / (none - full)))
+
+
+def _shared(order: int, trust: Callable[[int], float]) -> Shares:
+    """Each order takes what it is trusted with of what those above it left; the first the rest."""
     shares: Shares = {}
     left = 1.0
     while order > 1 and left:
-        full, none = CAUTION[order]
-        trust = (none - lengths[-1] / lengths[-2]) / (none - full)
-        share = left * min(1.0, max(0.0, trust))
+        share = left * trust(order)
         if share:
             shares[order] = share
         left, order = left - share, order - 1
@@ -131,36 +148,41 @@ def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     """Strides of up to `order` calls; the nodes inside a stride supply the higher orders.
 
     After DPM-Solver-2 and -3 (arXiv 2206.00927, algorithms 1 and 2), with the grid's own nodes in
-    the inside and, at order 3, the exact quadratic through all of them.
+    the inside and, at order 3, the exact quadratic through all of them. What a long stride leaves
+    to a lower order goes on from the newest node.
     """
     plan: list[Row] = []
     for stride in _cut(grid, sampler):
-        here, *inside = stride[:-1]
-        asked = (here, *inside)
         lengths = strides(stride)
-        for i, (node, there) in enumerate(pairwise(stride)):
-            settle = None if i else HERE
-            known, shares = asked[: i + 1], _trusted(lengths[: i + 1], i + 1)
-            of_each = {order: mixture(here, known[-order:], there, target) for order in shares}
-            plan.append(Row(node, settle, _blended(of_each, shares)))
+        taken = Mixture(1.0, ())
+        for i, (here, there) in enumerate(pairwise(stride)):
+            known = stride[: i + 1]
+            published = sampler.weights == "reference"
+            shares = {i + 1: 1.0} if published else _within(lengths[: i + 1])
+            of_each = {
+                order: mixture(stride[0], known, there, target)
+                if order > i
+                else _onward(taken, mixture(here, known[-order:], there, target))
+                for order in shares
+            }
+            taken = _blended(of_each, shares)
+            plan.append(Row(here, None if i else HERE, taken))
     return tuple(plan)
 
 
+def _onward(taken: Mixture, step: Mixture) -> Mixture:
+    """Two steps on end as one; the second has one estimate more than the first."""
+    before = (*(step.carry * w for w in taken.weights), 0.0)
+    return Mixture(taken.carry * step.carry, _summed(before, step.weights))
+
+
 def _cut(grid: Grid, sampler: Sampler) -> list[Grid]:
-    """The grid in strides, cut before every step that is long beside the one before it."""
-    lengths = strides(grid)
-    last = len(lengths)
-    end = last - (last > 1 and _too_long(lengths, last - 1, sampler.order))
-    sizes = _SIZES[sampler.method](end, sampler.order) + [1] * (last - end)
-    edges = [0]
-    for size in sizes:
-        inside = range(edges[-1] + 1, edges[-1] + size)
-        edges += [*(i for i in inside if _too_long(lengths, i, sampler.order)), edges[-1] + size]
+    """The grid in strides; a step to no noise at all stands alone."""
+    steps = len(grid) - 1
+    alone = steps > 1 and grid[-1].lam == float("inf")
+    sizes = [*_SIZES[sampler.method](steps - alone, sampler.order), *[1] * alone]
+    edges = [0, *accumulate(sizes)]
     return [grid[a : b + 1] for a, b in pairwise(edges)]
-
-
-def _too_long(lengths: Sequence[float], i: int, order: int) -> bool:
-    return lengths[i] > TOO_LONG[order] * lengths[i - 1]
 
 
 def _rest_first(steps: int, order: int) -> list[int]:
