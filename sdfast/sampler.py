@@ -70,7 +70,8 @@ class Sampler(Value):
     equation, the first two in sigma / alpha, the last in time."""
     method: Method = "multistep"
     """`multistep` looks behind; `singlestep` looks ahead, in strides of `order` calls with the rest
-    in front; `fast` has the rest behind (DPM-Solver-fast); `adaptive` chooses its own steps."""
+    in front; `fast` has the rest behind (DPM-Solver-fast); `adaptive` chooses its own steps. Long
+    strides lose of their order."""
     order: Annotated[int, Field(ge=1, le=3)] = 2
     """Of the solver; adaptive walks compare it with the order below (12 or 23)."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
@@ -92,8 +93,8 @@ class Sampler(Value):
     tolerance: Annotated[float, Field(ge=1e-6, le=1)] | None = None
     """Relative error that an adaptive step may make (0.05 unless given)."""
     weights: Literal["exact", "reference"] = "exact"
-    """`reference` weighs and lowers as the authors' code and diffusers do; strides keep their order
-    whatever their length."""
+    """`reference` weighs and lowers a multistep walk as the authors' code and diffusers do, and
+    keeps the order of the other methods' strides whole."""
     timesteps: Annotated[Times, Field(min_length=1, max_length=1000)] | None = None
     """Explicit times to ask at, noisiest first; fractions are allowed. Overrides `spacing`."""
     corrections: Annotated[tuple[Row, ...], Field(min_length=1, max_length=1000)] | None = None

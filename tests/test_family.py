@@ -306,7 +306,7 @@ def test_a_walk_that_asks_at_its_very_end_can_be_taken_back_too():
 
 
 def test_what_draws_noise_cannot_be_walked_backwards():
-    with pytest.raises(ValueError, match="ddpm multistep cannot be walked backwards"):
+    with pytest.raises(ValueError, match=r"^ddpm cannot be walked backwards"):
         invert(bent, noise(1, 4), Sampler(solver="ddpm"), SCHEDULE)
 
 

@@ -54,8 +54,12 @@ AS_ELSEWHERE: dict[str, Keys] = {
     "dpm++2M-reference": {"solver": "dpm++", "order": 2, "weights": "reference"},
     "dpm++3M-reference": {"solver": "dpm++", "order": 3, "weights": "reference"},
     "dpm3M-reference": {"solver": "dpm", "order": 3, "weights": "reference"},
+    **{
+        f"{kind}-reference": KINDS[kind] | {"weights": "reference"}
+        for kind in ("dpm++2S", "dpm++3S", "dpm2S", "dpm3S")
+    },
 }
-"""Weighed and lowered as the authors' code and diffusers do, and spaced as there."""
+"""Weighed and lowered as the authors' code and diffusers do, and spaced as there; strides whole."""
 SPACINGS_ELSEWHERE: dict[str, Keys] = {
     spacing: {"spacing": spacing} for spacing in ("linspace", "karras", "logsnr")
 }

@@ -202,8 +202,10 @@ def invert(
     own part of the cleanest node is known, and the walk begins with that. Arguments are those of
     `solve`. Raises ValueError for samplers that draw noise or choose their own steps.
     """
-    if sampler.noisy or sampler.method == "adaptive" or sampler.solver == "rk45":
-        raise ValueError(f"{sampler.solver} {sampler.method} cannot be walked backwards")
+    adaptive = sampler.method == "adaptive"
+    if sampler.noisy or adaptive or sampler.solver == "rk45":
+        which = f"an adaptive {sampler.solver}" if adaptive else sampler.solver
+        raise ValueError(f"{which} cannot be walked backwards")
     asked = grid(schedule, sampler.model_copy(update={"final": "sigma_min"}))
     plain = sampler.model_copy(update={"corrections": None})
     nodes = tuple({node.t: node for node in reversed(asked)}.values())
