@@ -369,6 +369,15 @@ def test_a_classifier_moves_the_images_as_bayes_has_it(said):
     torch.testing.assert_close(got, moved, rtol=0, atol=2e-3)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_classifier_guides_where_no_gradients_are_kept(mode):
+    network = classifier(bent, lambda x, t: -x.square().sum(1), 2.0, SCHEDULE)
+    wanted = solve(network, noise(2, 8), Sampler(steps=5), SCHEDULE)
+    with mode():
+        got = solve(network, noise(2, 8), Sampler(steps=5), SCHEDULE)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
 def test_corrections_of_nothing_change_nothing():
     sampler = Sampler(steps=4)
     none = sampler.model_copy(update={"corrections": ((0.0,) * 2,) + ((0.0,) * 3,) * 3})

@@ -106,8 +106,8 @@ def classifier(
     share = _SHARES[Prediction(prediction)]
 
     def guided(x: Tensor, t: float) -> Tensor:
-        with torch.enable_grad():
-            seen = x.detach().requires_grad_()
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            seen = x.detach().clone().requires_grad_()
             (slope,) = torch.autograd.grad(log_probability(seen, t).sum(), seen)
         return network(x, t).add(slope, alpha=scale * share(schedule.at(t)))
 
