@@ -70,8 +70,8 @@ class Sampler(Value):
     equation, the first two in sigma / alpha, the last in time."""
     method: Method = "multistep"
     """`multistep` looks behind; `singlestep` looks ahead, in strides of `order` calls with the rest
-    in front; `fast` has the rest behind (DPM-Solver-fast); `adaptive` chooses its own steps. Long
-    strides lose of their order."""
+    in front; `fast` has the rest behind (DPM-Solver-fast); `adaptive` chooses its own steps.
+    Where a stride is long its order falls, unless `weights` is `reference`."""
     order: Annotated[int, Field(ge=1, le=3)] = 2
     """Of the solver; adaptive walks compare it with the order below (12 or 23)."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20

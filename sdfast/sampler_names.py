@@ -45,9 +45,9 @@ _FIELD: dict[str, Record] = {
     "DPM++ 2M SDE": {"sampler": "sde-dpm++", "order": 2, "spacing": "uniform"},
     "DPM++ 2M SDE Karras": {"sampler": "sde-dpm++", "order": 2, "spacing": "karras"},
 }
-"""Names the field knows, walked as their authors do, but that `DPM fast` shares its times out by
-calls and not by strides; the web UI walks otherwise by the same names (its UniPC is of order 3, and
-its DDIM leaves out the last call)."""
+"""Names the field knows, walked as their authors do; the web UI walks otherwise by the same names
+(its UniPC is of order 3, and its DDIM leaves out the last call). In `DPM fast` all calls go equally
+far in lam; its authors let all strides do so, however many calls they have."""
 
 
 def a1111_name(name: str, schedule: str) -> str:

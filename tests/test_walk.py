@@ -363,6 +363,7 @@ def test_an_order_fades_as_the_step_grows(ratio, shares):
         ([0.6, 0.2, 0.2], Target.IMAGE, {3: 0.5, 2: 0.5}),
         ([0.75, 0.25, 0.6], Target.NOISE, {2: 0.5, 1: 0.5}),
         ([0.75, 0.65, 0.6], Target.IMAGE, {2: 0.5, 1: 0.5}),
+        ([0.8, 0.3, 0.35], Target.IMAGE, {3: 0.05, 2: 0.855, 1: 0.095}),
         ([2.0, 2.0, 2.0], Target.IMAGE, {1: 1.0}),
     ],
 )
@@ -377,6 +378,18 @@ def test_strides_far_too_long_are_ddim(solver, order):
     long = {"timesteps": (999, 500, 180, 30), "final": "sigma_min"}
     got = ours(solver=solver, method="singlestep", order=order, steps=4, **long)
     assert_same(got, ours(solver="ddim", order=1, steps=4, **long))
+
+
+@pytest.mark.parametrize("method", ["singlestep", "fast"])
+def test_a_stride_of_the_reference_weights_keeps_its_order_however_long(method):
+    nodes = tuple(SCHEDULE.at_lam(lam) for lam in (-2.0, -0.5, 1.0, 2.5, 3.0))
+    plan = singlestep(
+        nodes, Sampler(method=method, order=3, steps=4, weights="reference"), Target.NOISE
+    )
+    began = 1 if method == "singlestep" else 0  # the rest in front or behind
+    known = nodes[began : began + 3]
+    wanted = mixture(known[0], known, nodes[began + 3], Target.NOISE)
+    assert plan[began + 2].go.weights == pytest.approx(wanted.weights)
 
 
 def test_what_a_stride_leaves_to_a_lower_order_goes_on_from_the_newest_node():

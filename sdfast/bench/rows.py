@@ -56,10 +56,11 @@ AS_ELSEWHERE: dict[str, Keys] = {
     "dpm3M-reference": {"solver": "dpm", "order": 3, "weights": "reference"},
     **{
         f"{kind}-reference": KINDS[kind] | {"weights": "reference"}
-        for kind in ("dpm++2S", "dpm++3S", "dpm2S", "dpm3S")
+        for kind in ("dpm++2S", "dpm++3S", "dpm2S", "dpm3S", "dpm3-fast")
     },
 }
-"""Weighed and lowered as the authors' code and diffusers do, and spaced as there; strides whole."""
+"""Multistep walks weighed and lowered as the authors' code and diffusers do, strides kept whole, and
+all spaced as there."""
 SPACINGS_ELSEWHERE: dict[str, Keys] = {
     spacing: {"spacing": spacing} for spacing in ("linspace", "karras", "logsnr")
 }

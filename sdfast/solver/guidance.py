@@ -107,7 +107,7 @@ def classifier(
 
     def guided(x: Tensor, t: float) -> Tensor:
         with torch.inference_mode(mode=False), torch.enable_grad():
-            seen = x.detach().clone().requires_grad_()
+            seen = x.detach().clone().requires_grad_()  # one made in inference mode could not
             (slope,) = torch.autograd.grad(log_probability(seen, t).sum(), seen)
         return network(x, t).add(slope, alpha=scale * share(schedule.at(t)))
 
