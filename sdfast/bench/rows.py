@@ -59,8 +59,8 @@ AS_ELSEWHERE: dict[str, Keys] = {
         for kind in ("dpm++2S", "dpm++3S", "dpm2S", "dpm3S", "dpm3-fast")
     },
 }
-"""Multistep walks weighed and lowered as the authors' code and diffusers do, strides kept whole, and
-all spaced as there."""
+"""Multistep walks weighed and lowered as the authors' code and diffusers do, whole strides, and all
+spaced as there."""
 SPACINGS_ELSEWHERE: dict[str, Keys] = {
     spacing: {"spacing": spacing} for spacing in ("linspace", "karras", "logsnr")
 }
