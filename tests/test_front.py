@@ -66,12 +66,18 @@ def soon(holds):
     return so
 
 
+@contextlib.contextmanager
 def begun(how, *words, **more):
     more = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": dict(os.environ)} | more
     # a shell lets what it runs in the background ignore SIGINT, and so would its children
     default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     command = [sys.executable, "-c", how, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=default, **more)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=default, **more) as process:
+        try:
+            yield process
+        except BaseException:  # a stopped one would be waited for without end
+            process.kill()
+            raise
 
 
 def ran(how, *words, said=b"", **more):
@@ -244,8 +250,7 @@ def test_ctrl_z_stops_the_call_until_it_is_woken(here):
         assert soon(waiting)
         (runner,) = children() - before
         process.send_signal(signal.SIGTSTP)
-        assert soon(lambda: state(process.pid) == "T")
-        assert state(runner) == "T"
+        assert soon(lambda: state(process.pid) == state(runner) == "T")
         process.send_signal(signal.SIGCONT)
         assert process.wait(60) == 0
     assert (here / "cat.png").exists()
@@ -344,9 +349,12 @@ def answers(path):
 
 
 def test_each_call_of_many_at_once_gets_its_own_picture():
-    calls = [
-        begun(HANDED, "gen", "a cat", "--steps", "2", "--seed", f"{seed}", "--json")
-        for seed in range(1, 7)
-    ]
-    said = [json.loads(call.communicate()[0]) for call in calls]
+    with contextlib.ExitStack() as stack:
+        calls = [
+            stack.enter_context(
+                begun(HANDED, "gen", "a cat", "--steps", "2", "--seed", f"{seed}", "--json")
+            )
+            for seed in range(1, 7)
+        ]
+        said = [json.loads(call.communicate()[0]) for call in calls]
     assert [one["seed"] for one in said] == [*range(1, 7)]
