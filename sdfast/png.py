@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from sdfast import elsewhere, infotext
 from sdfast.errors import JobError, MetadataError
+from sdfast.exif import is_photo, read_comments
 from sdfast.job import Job, Record, read_job
 from sdfast.naming import Exists, settle, unwritable
 from sdfast.png_texts import read_texts
@@ -138,12 +139,18 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """What made this PNG. Raises MetadataError if it does not tell, or not in good order."""
+    """What made this picture: PNG, JPEG or WebP.
+
+    Raises MetadataError if it does not tell, or not in good order.
+    """
     try:
         if not path.is_file():
             raise MetadataError("is not a file" if path.exists() else "does not exist")
         with path.open("rb") as file:
-            return _recipe(*read_texts(file, _OURS, _OTHERS))
+            photo = is_photo(file.read(12))
+            file.seek(0)
+            said = read_comments(file) if photo else read_texts(file, _OURS, _OTHERS)
+            return _recipe(*said)
     except MetadataError as error:
         raise MetadataError(f"`{path}` {error}", error.hint) from error
     except OSError as error:

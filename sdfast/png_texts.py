@@ -14,13 +14,6 @@ from typing import BinaryIO
 from sdfast.errors import MetadataError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_BEGINNINGS = {
-    _SIGNATURE: "",
-    b"\xff\xd8\xff": "is a JPEG, not a PNG",
-    b"RIFF": "is a WebP, not a PNG",
-    b"": "is not a PNG",
-}
-"""What is wrong with a file, by its first bytes."""
 _LIMIT = 2**20
 """Bytes of text; the longest prompts of our own stay far below."""
 _SIDE = 2**16
@@ -37,9 +30,9 @@ def read_texts(
     needed  names of texts that must be in order: else a MetadataError is raised
     others  names of texts that are empty where they are not, or need not be read at all
     """
-    start = file.read(8)
-    if wrong := next(words for magic, words in _BEGINNINGS.items() if start.startswith(magic)):
-        raise MetadataError(wrong if start else "is empty")
+    start = file.read(len(_SIGNATURE))
+    if start != _SIGNATURE:
+        raise MetadataError("is no PNG, JPEG or WebP" if start else "is empty")
     size, texts = (0, 0), dict[str, str]()
     for kind, content in _chunks(file):
         if kind == b"IHDR":

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
+from test_elsewhere import COMFY
 
 from sdfast import png
 from sdfast.errors import MetadataError, UsageError
@@ -288,6 +289,42 @@ def test_a_program_is_known_by_its_version(read, version, program):
     assert read(content).program == program
 
 
+def photo(comment, format="JPEG", **camera):
+    """A photo with this user comment, and with these tags of its camera."""
+    exif = Image.Exif()
+    if comment:
+        exif.get_ifd(0x8769)[0x9286] = comment
+    exif.update({{"make": 0x010F, "model": 0x0110}[tag]: text for tag, text in camera.items()})
+    file = io.BytesIO()
+    GREY.save(file, format, exif=exif)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        pytest.param(b"UNICODE\0" + A1111.encode("utf-16-be"), id="web UI"),
+        pytest.param(b"UNICODE\0" + A1111.encode("utf-16-le"), id="Civitai"),
+        pytest.param(b"UNICODE\0" + A1111.encode("utf-16"), id="byte order mark"),
+        pytest.param(b"ASCII\0\0\0" + A1111.encode(), id="ASCII"),
+        pytest.param(bytes(8) + A1111.encode(), id="undefined"),
+        pytest.param(A1111.encode() + b"\0", id="bare"),
+    ],
+)
+def test_a_photo_of_the_web_ui_says_what_its_png_does(read, comment, format):
+    assert read(photo(comment, format)) == read(
+        png_of(chunk(b"iTXt", b"parameters\0\0\0\0\0" + A1111.encode()))
+    )
+
+
+def test_a_photo_of_comfyui_is_read(read):
+    prompt = json.dumps(COMFY)
+    recipe = read(photo(None, "WEBP", make="Workflow:{}", model=f"Prompt:{prompt}"))
+    assert recipe == read(png_of(said("prompt", prompt)))
+    assert (recipe.program, recipe.record["seed"]) == ("ComfyUI", COMFY["3"]["inputs"]["seed"])
+
+
 # Files that are not what they should be
 
 
@@ -299,13 +336,18 @@ def bomb(kind):
 WHOLE = png.encode(GREY, CHUNKS)
 BROKEN = {
     "is empty": b"",
-    "is not a PNG": b"hello",
-    "is a JPEG, not a PNG": b"\xff\xd8\xff\xe0 and so on",
-    "is a WebP, not a PNG": b"RIFF and so on",
+    "is no PNG, JPEG or WebP": b"hello",
+    "is no PNG, JPEG or WebP ": b"RIFF and so on",
+    "is damaged ": b"\xff\xd8\xff\xe0 and so on",
+    "is damaged  ": b"RIFF1234WEBP and so on",
     "is cut short": WHOLE[:-20],
     "is cut short ": WHOLE[:40],
     "is damaged": WHOLE.replace(b"a cat", b"a dog"),
     "holds no recipe": png_of(),
+    "holds no recipe ": photo(None),
+    "holds no recipe  ": photo(None, make="Canon", model="R5: prompt"),
+    "was made by ComfyUI ": photo(None, "WEBP", make="workflow:{}"),
+    "has a recipe of more than 1 MiB   ": photo(b"a" * 2**21, "WEBP"),
     "was made by ComfyUI": png_of(said("workflow", "{}")),
     "was made by InvokeAI": png_of(said("invokeai_metadata", "{}")),
     "claims to be 2147483647 by 1 pixels": png_of(size=(2**31 - 1, 1)),
@@ -390,6 +432,19 @@ def test_no_wrong_byte_is_a_surprise(tmp_path_factory, changes):
     for place, value in changes:
         content[place] = value
     path = tmp_path_factory.getbasetemp() / "bytes.png"
+    path.write_bytes(content)
+    assert is_one_short_line(complaint(path))
+
+
+PHOTOS = [photo(b"UNICODE\0" + "a\nSteps: 2".encode("utf-16-be"), f) for f in ("JPEG", "WEBP")]
+
+
+@given(st.sampled_from(PHOTOS), st.data())
+def test_no_wrong_byte_of_a_photo_is_a_surprise(tmp_path_factory, whole, data):
+    content = bytearray(whole[: data.draw(st.integers(12, len(whole)))])
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "photo"
     path.write_bytes(content)
     assert is_one_short_line(complaint(path))
 

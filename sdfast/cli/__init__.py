@@ -27,7 +27,7 @@ _COMMANDS = {
     "warm": "A worker that keeps a model loaded for `gen`.",
     "presets": "Sampler recipes.",
     "models": "The models on this machine.",
-    "info": "Tell what made a PNG, ours or another program's.",
+    "info": "Tell what made a picture, ours or another program's.",
     "doctor": "Versions, device, memory, cache; paste it into a bug report.",
 }
 """The commands as help lists them. Each is a file beside this one."""

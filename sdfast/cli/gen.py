@@ -65,7 +65,7 @@ def gen(
     no_safety: flags.NoSafety = False,
     source: Annotated[
         str | None,
-        typer.Option("--from", metavar="IMAGE.png", help="Begin with that picture's recipe."),
+        typer.Option("--from", metavar="IMAGE", help="Begin with that picture's recipe."),
     ] = None,
     out: Annotated[
         str | None,

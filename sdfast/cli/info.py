@@ -1,4 +1,4 @@
-"""`sdfast info`: what made this PNG."""
+"""`sdfast info`: what made these pictures."""
 
 from pathlib import Path
 from typing import Annotated
