@@ -5,14 +5,17 @@
     scripts/gpu_report --only-compile   # and that alone, as MACHINE-compiled
 
 First the tests that hold CUDA's pictures against the CPU's, then each of BENCHES; what has to be
-compiled comes last. The report is written anew after each, so what has been measured is kept when
-the time runs out. `--limit` interrupts what takes longer, and so does SIGTERM: what that has
-printed by then goes into the report. The exit code is 1 if a test or a bench failed; the report
-says which.
+compiled comes last, and its test behind its benches. The report is written anew after each, so what
+has been measured is kept when the time runs out. `--limit` interrupts a test or bench that takes
+longer, `--within` all of it, and SIGTERM does so at once: what has been printed by then goes into
+the report. The exit code is 1 if a test or a bench failed or had no time; the report says which.
 """
 
 import argparse
+import contextlib
 import json
+import math
+import os
 import re
 import shlex
 import signal
@@ -20,11 +23,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 HOUSE = Path(__file__).parent.parent
+PATIENCE = 15.0
+"""Seconds from an interrupt to the end, where a program does not heed it."""
 
 
 class Bench(NamedTuple):
@@ -76,6 +84,7 @@ class Report:
     """What is known so far, and the two files that say it."""
 
     def __init__(self, name: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._stem = folder / name
         self.found: dict[str, Any] = {"machine": name, "tests": [], "benches": []}
         self._pages: list[str] = [f"# {name}\n"]
@@ -95,16 +104,54 @@ class Ended(NamedTuple):
     said: str
     stops: bool
     """Whether this program was interrupted meanwhile, and is to end, too."""
+    late: bool
+    """Whether its time was up."""
+
+    @property
+    def verdict(self) -> str:
+        """How it went, in a word or two."""
+        if self.late:
+            return "OUT OF TIME"
+        return "passed" if self.code == 0 else f"FAILED (exit {self.code})"
 
 
-def run(words: Sequence[str | Path], limit: float | None) -> Ended:
-    """Run a program, showing on stderr what it prints; interrupted after `limit` seconds."""
+@dataclass
+class Time:
+    """The seconds that each program may take, and all of them together."""
+
+    each: float
+    end: float
+
+    def left(self) -> float:
+        return max(1.0, min(self.each, self.end - time.monotonic()))
+
+
+def run(words: Sequence[str | Path], limit: float) -> Ended:
+    """Run a program, showing on stderr what it says; interrupted after `limit` seconds.
+
+    What has not ended some seconds later is killed, with all that it has begun.
+    """
     said: list[str] = []
-    stops = False
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as program:
-        ring = threading.Timer(limit or 0, program.send_signal, [signal.SIGINT])
-        if limit:
-            ring.start()
+    stops, late = False, threading.Event()
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as program:
+
+        def end() -> None:
+            late.set()
+            program.send_signal(signal.SIGINT)
+
+        def kill() -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+
+        timers = [threading.Timer(limit, end), threading.Timer(limit + PATIENCE, kill)]
+        for timer in timers if math.isfinite(limit) else ():
+            timer.start()
         try:
             for line in program.stdout or ():
                 said.append(line)
@@ -114,8 +161,9 @@ def run(words: Sequence[str | Path], limit: float | None) -> Ended:
             program.send_signal(signal.SIGINT)
             said += program.stdout or ()
         finally:
-            ring.cancel()
-    return Ended(program.returncode, "".join(said), stops)
+            for timer in timers:
+                timer.cancel()
+    return Ended(program.returncode, "".join(said), stops, late.is_set())
 
 
 def interrupted(*_: object) -> None:
@@ -123,27 +171,27 @@ def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def tests(report: Report, limit: float | None, *, compiled: bool) -> bool:
+def tests(report: Report, limit: float, *, compiled: bool) -> bool:
     """Run the tests that need a GPU: those that compile, or all others."""
     words = ["scripts/test-gpu", "-k", "compiled" if compiled else "not compiled"]
-    code, said, stops = run([HOUSE / words[0], *words[1:]], limit)
-    last = (said.strip().splitlines() or ["nothing"])[-1].strip("= ")
+    words += ["tests/test_gpu.py"] if compiled else []
+    ended = run([HOUSE / words[0], *words[1:]], limit)
+    last = (ended.said.strip().splitlines() or ["nothing"])[-1].strip("= ")
     command = shlex.join(words)
-    report.found["tests"].append({"command": command, "exit": code, "said": last})
-    verdict = "passed" if code == 0 else f"FAILED (exit {code})"
+    report.found["tests"].append({"command": command, "exit": ended.code, "said": last})
     what = (
         "what is compiled beside what is not"
         if compiled
         else "CUDA beside the CPU, every other fast path beside the plain one, and no waiting in "
         "the walk"
     )
-    report.add(f"## Pictures: {what}\n\n{verdict}: {last}\n\n    {command}\n")
-    if stops:
+    report.add(f"## Pictures: {what}\n\n{ended.verdict}: {last}\n\n    {command}\n")
+    if ended.stops:
         raise KeyboardInterrupt
-    return code == 0
+    return ended.code == 0
 
 
-def measured(bench: Bench, device: str, report: Report, limit: float | None) -> bool:
+def measured(bench: Bench, device: str, report: Report, limit: float) -> bool:
     """Run one bench, and put what it exported into the report."""
     words = [*bench.words.split(), "--device", device]
     command = " ".join(["sdfast bench", *words])
@@ -151,18 +199,20 @@ def measured(bench: Bench, device: str, report: Report, limit: float | None) -> 
     with tempfile.TemporaryDirectory() as folder:
         exports = Path(folder) / "bench.json", Path(folder) / "bench.md"
         asked = ["--export-json", str(exports[0]), "--export-markdown", str(exports[1])]
-        code, printed, stops = run([sys.executable, "-m", "sdfast", "bench", *words, *asked], limit)
-        if code == 0:
-            said = json.loads(exports[0].read_text(encoding="utf-8"))
+        ended = run([sys.executable, "-m", "sdfast", "--debug", "bench", *words, *asked], limit)
+        found: dict[str, Any] = {"title": bench.title, "command": command, "exit": ended.code}
+        if ended.code == 0:
+            found["said"] = json.loads(exports[0].read_text(encoding="utf-8"))
             page = re.sub("^#", "###", exports[1].read_text(encoding="utf-8"), flags=re.MULTILINE)
         else:
-            shown = "".join(f"    {line}\n" for line in printed.splitlines())
-            said, page = None, f"FAILED (exit {code}): `{command}`\n\n{shown}"
-    report.found["benches"].append({"title": bench.title, "command": command, "said": said})
+            found["printed"] = ended.said
+            shown = "".join(f"    {line}\n" for line in ended.said.splitlines())
+            page = f"{ended.verdict}: `{command}`\n\n{shown}"
+    report.found["benches"].append(found)
     report.add(f"## {bench.title}\n\n{page}")
-    if stops:
+    if ended.stops:
         raise KeyboardInterrupt
-    return code == 0
+    return ended.code == 0
 
 
 def machine(device: str) -> str:
@@ -178,31 +228,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--no-compile", action="store_true", help="leave out what is compiled")
-    parser.add_argument("--only-compile", action="store_true", help="leave out the rest")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--no-compile", action="store_true", help="leave out what is compiled")
+    part.add_argument("--only-compile", action="store_true", help="leave out the rest")
     parser.add_argument("--no-tests", action="store_true", help="leave out the tests")
-    parser.add_argument("--limit", type=float, metavar="SECONDS", help="for each test and bench")
+    seconds = {"type": float, "metavar": "SECONDS", "default": math.inf}
+    parser.add_argument("--limit", **seconds, help="for each test and bench")
+    parser.add_argument("--within", **seconds, help="for all of them together")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--bench", action="append", metavar="FLAGS", help="instead of BENCHES")
     parser.add_argument("--to", type=Path, default=HOUSE / "benchmarks", help="the folder")
     given = parser.parse_args()
     own = [Bench(flags, flags, compiles=False) for flags in given.bench or []]
     name = machine(given.device) + "-compiled" * given.only_compile
+    name += "-part" * bool(given.no_tests or own)  # which is not to stand in the whole's place
     report = Report(name, given.to)
     plain, compiled = not given.only_compile, not given.no_compile
     asked = not (given.no_tests or own)
     signal.signal(signal.SIGTERM, interrupted)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells ignore behind an &
-    fine = True
-    for compiles in [False] * plain + [True] * compiled:
-        if asked:
-            fine = tests(report, given.limit, compiled=compiles) and fine
-        for bench in () if own else BENCHES:
-            if bench.compiles == compiles:
-                fine = measured(bench, given.device, report, given.limit) and fine
-    for bench in own:
-        fine = measured(bench, given.device, report, given.limit) and fine
-    return 0 if fine else 1
+    clock = Time(given.limit, time.monotonic() + given.within)
+    todo = [bench for bench in own or BENCHES if own or (compiled if bench.compiles else plain)]
+    jobs = [partial(measured, bench, given.device) for bench in todo]
+    if asked and plain:
+        jobs.insert(0, partial(tests, compiled=False))
+    if asked and compiled:
+        jobs.append(partial(tests, compiled=True))
+    fine = [job(report=report, limit=clock.left()) for job in jobs]
+    return 0 if all(fine) else 1
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,12 +40,7 @@ def load_config() -> Config:
 
     Raises PresetError for a file that cannot be read.
     """
-    settled = _texts(config_file())
-    for key in settled:
-        if key not in CONFIG_KEYS:
-            raise PresetError(
-                f"{config_file()}: there is no key `{key}`", nearest(key, CONFIG_KEYS)
-            )
+    settled = _texts(config_file(), CONFIG_KEYS)
     environment = {"model": os.environ.get("SDFAST_MODEL"), "out": os.environ.get("SDFAST_OUTPUT")}
     settled |= {k: v for k, v in environment.items() if v}
     keep_warm = settled.pop("keep_warm", None)
@@ -68,7 +63,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds_of(text: str) -> float | None:
-    """The seconds of a `TIME`; None for what is none. It lasts from a second to some weeks."""
+    """The seconds of a `TIME`; None for what is none. It has five digits at most."""
     if not (said := re.fullmatch(r"([1-9]\d{0,4}) ?([smh])", text.strip(), re.ASCII)):
         return None
     return int(said[1]) * _SECONDS[said[2]]
@@ -86,12 +81,14 @@ def save_alias(name: str, target: str | None) -> None:
     write_text(aliases_file(), as_yaml(aliases))
 
 
-def _texts(path: Path) -> dict[str, str]:
-    """A YAML file of names and texts; empty if there is none."""
+def _texts(path: Path, keys: Sequence[str] = ()) -> dict[str, str]:
+    """A YAML file of names, these alone if any are given, and texts; empty if there is none."""
     if not path.exists():
         return {}
     found, lines = read_yaml(path, str(path))
     for key, value in found.items():
+        if keys and key not in keys:
+            raise PresetError(f"{path}:{lines[key]}: there is no key `{key}`", nearest(key, keys))
         if not isinstance(value, str):
             must = TIME if key == "keep_warm" else "text"
             raise PresetError(f"{path}:{lines[key]}: {key} must be {must}")

@@ -130,6 +130,10 @@ def read_comfy(text: str) -> Said:
     for key, usual in (("denoise", 1), ("start_at_step", 0), ("add_noise", "enable")):
         if key in inputs and (other := graph.value(inputs[key])) != usual:
             unknown[key] = _short(other)
+    if isinstance(end := graph.value(inputs.get("end_at_step")), int) and isinstance(
+        steps := said["steps"], int
+    ):
+        unknown |= {"end_at_step": str(end)} if end < steps else {}
     said |= _skipped(graph, inputs)
     return _taken(said, unknown | graph.rest())
 
@@ -147,6 +151,9 @@ def _text(graph: _Graph, path: list[str], unknown: dict[str, str]) -> str | None
     """The first text on the way from a sampler's input. Square brackets are plain letters there."""
     for name in path:
         inputs = graph.nodes[name]["inputs"]
+        if graph.kind(name) == "ConditioningZeroOut":  # as near to no words as can be
+            graph.see(name)
+            return None
         key = next((k for k in ("text", "text_g") if k in inputs), None)
         if key is None:
             continue
@@ -199,7 +206,8 @@ def read_old_invoke(text: str) -> Said:
         )
     prompt = str(parts)
     negative = ", ".join(re.findall(r"\[([^\[\]]*)\]", prompt))
-    said["positive_prompt"] = re.sub(r"\s*\[[^\[\]]*\]\s*", " ", prompt).strip()
+    positive = (part.strip() for part in re.split(r"\[[^\[\]]*\]", prompt))
+    said["positive_prompt"] = " ".join(part for part in positive if part)
     return _flat(said | {"negative_prompt": negative, "model": whole.get("model_weights")})
 
 
@@ -219,6 +227,9 @@ def _flat(found: Mapping[str, Any]) -> Said:
     }
     if said["sampler"] is None and named is not None:
         unknown["Sampler"] = _short(named)
+    texts = " ".join(str(said[key] or "") for key in ("prompt", "negative"))
+    if re.search(r"\)\d|[\w)](\+|-{2,})+(?!\w)", texts):
+        unknown["Prompt weights"] = "as InvokeAI writes them"
     return _taken(said, unknown)
 
 

@@ -22,7 +22,10 @@ def main() -> None:
 
 
 def open_streams() -> None:
-    """Nowhere in place of streams that the caller has closed: else the next file would be one."""
+    """Open the null device for streams that the caller has closed.
+
+    Else the next file to be opened would take their number.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)

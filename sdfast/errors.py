@@ -8,7 +8,8 @@
         RemoteError   5  pictures at a URL can be neither looked at nor written
         FullError     5  a disk or a quota is full
       ModelError      3  weights are unknown, unreachable, broken or unsafe
-      DeviceError     4  no such device, or too little memory on it
+      DeviceError     4  no such device
+        OutOfMemoryError  too little memory on it
 
 The command line prints these as one line and leaves with the number. Anything else is our bug,
 keeps its traceback and leaves with 1.
@@ -31,6 +32,11 @@ class SdfastError(Exception):
 def printable(text: str) -> str:
     """One line, a space for each character that would move a terminal's cursor or colour it."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def one_line(error: object, most: int = 160) -> str:
+    """What another library complains of, in one line of at most so many characters."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
 
 
 class UsageError(SdfastError):
@@ -74,6 +80,10 @@ class ModelError(SdfastError):
 
 
 class DeviceError(SdfastError):
-    """There is no such device, or too little memory on it."""
+    """There is no such device, or it cannot do what was asked."""
 
     exit_code = 4
+
+
+class OutOfMemoryError(DeviceError):
+    """Too little memory on the device."""

@@ -30,9 +30,12 @@ Size = Annotated[
 ]
 
 
+_SHARE = r"\s*([0-9.e-]{1,30})\s*"
+
+
 def _shares(value: Any) -> Any:
     match value:
-        case str() if found := re.fullmatch(r"\s*([0-9.]{1,8})\s*:\s*([0-9.]{1,8})\s*", value):
+        case str() if found := re.fullmatch(f"{_SHARE}:{_SHARE}", value):
             return found[1], found[2]
         case [int() | float(), int() | float()]:
             return cast("Any", value)
@@ -51,7 +54,7 @@ Interval = Annotated[
     tuple[float, float],
     BeforeValidator(_shares),
     AfterValidator(_rising),
-    PlainSerializer(lambda interval: "{:g}:{:g}".format(*interval)),
+    PlainSerializer(lambda interval: ":".join(repr(x).removesuffix(".0") for x in interval)),
 ]
 
 

@@ -19,7 +19,8 @@ from sdfast.sampler_names import A1111, ALIASES, Record, keys_of
 from sdfast.wording import in_our_words, nearest, quoted
 
 SEEDS = 2**64
-"""Seeds run from 0 to here, as torch's and ComfyUI's do."""
+"""Seeds run from 0 to here, as torch's and ComfyUI's do. Torch's generator on the processor, which
+draws the noise, knows their lowest 32 bits alone."""
 DRAWN_SEEDS = 2**32
 """Those that are drawn where none is given run to here: every other program reads them."""
 
@@ -170,7 +171,7 @@ def layered(*layers: Record) -> Record:
 
 
 def on_top(beneath: Record, given: Record) -> Record:
-    """Flags upon what was settled before them: the bare solver in force, said again, is no news."""
+    """Flags upon a settled record. To name the solver that is in force already changes nothing."""
     same = given.get("sampler") == beneath.get("sampler", DEFAULT.solver)
     return layered(beneath, {k: v for k, v in given.items() if k != "sampler"} if same else given)
 

@@ -87,7 +87,7 @@ def _whole(path: str) -> str:
     try:
         return os.path.abspath(Path(path).expanduser())  # noqa: PTH100
     except RuntimeError as error:
-        raise UsageError(f"{quoted(path)} begins in nobody's home") from error
+        raise UsageError(f"{quoted(path)} names no such user's home folder") from error
 
 
 def read_prompts(words: Iterable[str]) -> Iterator[str]:
@@ -102,11 +102,15 @@ def read_prompts(words: Iterable[str]) -> Iterator[str]:
 
 
 def _lines(stream: TextIO) -> Iterator[str]:
-    """Lines that say something and begin with no `#`, as in a batch's file."""
+    """The prompts of a stream; empty lines and those that begin with a `#` are none."""
     try:
-        yield from (line.strip() for line in stream if line.strip()[:1] not in ("", "#"))
+        yield from _telling(stream)
     except UnicodeDecodeError as error:
         raise UsageError("what came on stdin is not UTF-8 text") from error
+
+
+def _telling(lines: Iterable[str]) -> Iterator[str]:
+    return (line.strip() for line in lines if line.strip()[:1] not in ("", "#"))
 
 
 def _whole_file(path: Path) -> str:
@@ -122,7 +126,7 @@ def _whole_file(path: Path) -> str:
 
 def read_lines(path: Path) -> list[str]:
     """A file's prompts, one a line. Raises UsageError if there are none."""
-    lines = [line.strip() for line in _whole_file(path).splitlines() if line.strip()]
+    lines = [*_telling(_whole_file(path).splitlines())]
     if not lines:
         raise UsageError(f"`{path}` holds no prompt")
     return lines

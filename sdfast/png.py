@@ -87,10 +87,16 @@ def save(
 
 
 def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) -> Path | None:
-    """Write a whole file, as `save` does; `draft` is where it is written before it has its name."""
+    """Write a whole file, as `save` does.
+
+    `draft` is where it is written before it has its name, a place that nobody else writes to.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = draft or path.with_name(f".sdfast-{secrets.token_hex(8)}.tmp")
+        if draft is None:
+            draft = path.with_name(f".sdfast-{secrets.token_hex(8)}.tmp")
+        else:
+            draft.unlink(missing_ok=True)  # of a run that was killed
         try:
             with draft.open("xb") as file:
                 file.write(data)
@@ -196,6 +202,8 @@ def _recipe(size: tuple[int, int], texts: dict[str, str]) -> Recipe:
     said = infotext.read(texts["parameters"])
     version = said.pairs.get("Version", "")
     program = next((p for v, p in _BY_VERSION.items() if re.match(v, version)), "unknown")
+    if not said.pairs:
+        program = "unknown"
     if program == "stable-diffusion.cpp":
         said = infotext.read(_as_utf8(texts["parameters"]))
     record, names = infotext.to_record(said)

@@ -107,6 +107,9 @@ def save_preset(name: str, record: Record, about: str = "", *, replace: bool | N
     path = check_free(name, replace=replace)
     kept = {k: v for k, v in record.items() if k in PRESET_KEYS}
     _job(kept)
+    model = str(kept.get("model") or "")
+    if re.search(r"[/\\]", model) and Path(model).expanduser().exists():  # from any folder on
+        kept["model"] = str(Path(model).expanduser().absolute())
     write_text(path, as_yaml(({"about": about} if about else {}) | kept))
     path.with_suffix(".yml").unlink(missing_ok=True)
     return path
@@ -153,7 +156,12 @@ def schema() -> dict[str, Any]:
         "type": "string",
         "description": ", ".join(get_args(Solver)) + " or an A1111 name",
     }
-    known = {"about": {"type": "string"}, "size": {"type": "string", "pattern": r"^\d+x\d+$"}}
+    shares = {"type": "string", "pattern": r"^[0-9.e-]+:[0-9.e-]+$"}
+    known = {
+        "about": {"type": "string"},
+        "size": {"type": "string", "pattern": r"^\d+x\d+$"},
+        "guidance_interval": {"anyOf": [shares, job["guidance_interval"]]},
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sdfast preset",

@@ -34,7 +34,7 @@ class _Span(NamedTuple):
 _TOKEN = re.compile(
     r"\\[()\[\]\\]?|[()\[\]]|:\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)|[^\\()\[\]:]+|:"
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
 _FACTORS = {"(": 1.1, "[": 1 / 1.1}
 _CLOSES = {")": "(", "]": "["}
 _MOST = 1000.0
@@ -63,9 +63,10 @@ def read_prompt(prompt: str) -> list[list[Weighted]]:
             close(closes, float(number) if number else _FACTORS[closes])
         else:
             first, *more = _BREAK.split(token)
-            pieces.append(first)
-            for piece in more:
-                pieces += [None, piece]
+            pieces.append(first.rstrip() if more else first)
+            for count, piece in enumerate(more, 1):
+                piece = piece.lstrip()
+                pieces += [None, piece.rstrip() if count < len(more) else piece]
     for kind, begins in opened.items():
         while begins:
             close(kind, _FACTORS[kind])

@@ -56,7 +56,10 @@ FROM_PAST = 5
 """A correction weighs the anchor and at most so many estimates."""
 
 Times = tuple[Annotated[float, Field(ge=0)], ...]
-Weight = Annotated[float, Field(ge=-10, le=10)]
+MOST_CORRECTION = 10.0
+"""How far a correction may be from 0."""
+
+Weight = Annotated[float, Field(ge=-MOST_CORRECTION, le=MOST_CORRECTION)]
 Row = Annotated[tuple[Weight, ...], Field(min_length=2, max_length=FROM_PAST + 1)]
 
 

@@ -48,10 +48,10 @@ def watch(events: Iterable[Event], console: Console) -> Iterator[Event]:
             match event:
                 case Encoded(job):
                     begun = time.perf_counter()
-                    bar.update(task, description=f"seed {job.seed}", total=job.sampler.calls)
-                case Stepped(index):
+                    bar.update(task, description=f"seed {job.seed}")
+                case Stepped(index, total):
                     pace = 1000 * (time.perf_counter() - begun) / index
-                    bar.update(task, completed=index, pace=f"{pace:.1f} ms/step")
+                    bar.update(task, completed=index, total=total, pace=f"{pace:.1f} ms/step")
                 case Finished():
                     bar.update(task, description="painted")
                 case _:

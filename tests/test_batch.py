@@ -504,6 +504,20 @@ def test_a_picture_that_cannot_be_looked_at_is_not_one_that_is_not_there(
     assert sdfast(*words, manifest)[:2] == (0, "faulty://far/b.png\n")
 
 
+def test_a_name_that_was_skipped_is_painted_when_it_need_not_be_skipped_any_more(sdfast):
+    Path("p.txt").write_text("a\n")
+    Path("out").mkdir()
+    Path("out/x.png").write_bytes(b"a letter")
+    words = ("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "out/x.png", "--exists")
+    for _ in range(2):
+        assert sdfast(*words, "skip")[:2] == (0, "")
+    code, out, _ = sdfast(*words, "rename")
+    assert code == 0
+    assert out.strip() != "out/x.png"
+    assert Path("out/x.png").read_bytes() == b"a letter"
+    assert sdfast(*words, "rename")[:2] == (0, "")
+
+
 def test_another_picture_that_cannot_be_asked_about_is_not_painted_over(sdfast, faults):
     Path("p.txt").write_text("a\n")
     files = fsspec.filesystem("faulty")

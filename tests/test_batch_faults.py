@@ -26,7 +26,7 @@ from sdfast.batch.crew import Alone
 from sdfast.batch.store import look
 from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
 from sdfast.cli import run_command
-from sdfast.errors import DeviceError, ModelError
+from sdfast.errors import DeviceError, ModelError, OutOfMemoryError
 from sdfast.job import Job
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/", "--batch-size", "1")
@@ -428,7 +428,7 @@ def crowded(monkeypatch):
     def generate_together(model, jobs):
         asked.append(len(jobs))
         if len(jobs) > 3:
-            raise DeviceError("out of memory on cpu while painting")
+            raise OutOfMemoryError("out of memory on cpu while painting")
         if any(job.prompt == "p5" for job in jobs):
             raise ModelError("not finite")
         quick = [
@@ -462,7 +462,7 @@ def test_one_picture_too_large_for_memory_fails_alone(crowded, monkeypatch):
     from sdfast import engine
 
     def refuse(model, jobs):
-        raise DeviceError("out of memory on cpu while painting")
+        raise OutOfMemoryError("out of memory on cpu while painting")
 
     monkeypatch.setattr(engine, "generate_together", refuse)
     answer = Studio(Setting()).paint(orders(1))

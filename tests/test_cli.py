@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from sdfast.cli import run_command
+from sdfast.cli.output import summary
 from sdfast.config import lasting_name
+from sdfast.events import Times
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 
@@ -39,6 +41,19 @@ def sdfast(monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+def test_a_name_that_the_streams_cannot_spell_is_told_all_the_same(tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    words = ("gen", "a cat", "-n", "2", "-s", "1", "-m", "tiny", "-o", "\u017c\u00f3/")
+    ended = shell(*words, cwd=tmp_path, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert [line[:13] for line in ended.stdout.decode().splitlines()] == [r"\u017c\xf3/a-"] * 2
+    assert len([*(tmp_path / "\u017c\u00f3").iterdir()]) == 2
+
+
+def test_the_middle_of_two_steps_is_their_mean():
+    assert "(20.0 ms a step, 10.0 to 30.0)" in summary(Times(0.1, (0.03, 0.01), 0.1), 0.1)
 
 
 def shell(*words, **given):

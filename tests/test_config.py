@@ -41,7 +41,7 @@ def test_a_home_of_nobody_is_refused_in_one_line(monkeypatch):
 
 def test_an_unknown_key_is_named_with_its_file_and_the_nearest():
     config_file().write_text("modell: sd15")
-    with pytest.raises(PresetError, match=r"config\.yaml: there is no key `modell`") as caught:
+    with pytest.raises(PresetError, match=r"config\.yaml:1: there is no key `modell`") as caught:
         load_config()
     assert (caught.value.hint, caught.value.exit_code) == ("did you mean `model`?", 2)
 

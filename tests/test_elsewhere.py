@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from contextlib import suppress
 
 import pytest
@@ -222,6 +223,42 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=8,
 )
+
+
+def test_a_conditioning_of_zeros_is_no_negative_prompt():
+    nodes = comfy(negative=["9", 0])
+    nodes["9"] = {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}}
+    record, unknown = read(nodes)
+    assert record["prompt"] == r"a (red:1.2) \[fox\]"
+    assert record["negative"] == ""
+    assert "ConditioningZeroOut" not in unknown
+
+
+def test_a_walk_that_comfy_breaks_off_is_named():
+    assert read(comfy(end_at_step=12))[1]["end_at_step"] == "12"
+    assert "end_at_step" not in read(comfy(end_at_step=10000))[1]
+
+
+@pytest.mark.parametrize("prompt", ["a (red ball)1.3", "a dog++", "bad--, worse", "(a b)+"])
+def test_weights_as_invoke_writes_them_are_named(prompt):
+    _, unknown = elsewhere.read_invoke(json.dumps(INVOKE | {"positive_prompt": prompt}))
+    assert "Prompt weights" in unknown
+
+
+@pytest.mark.parametrize("prompt", ["a well-made 3-d cat", "C++ code", "a (red:1.3) cat, 2+2"])
+def test_a_dash_or_a_plus_within_words_is_no_weight(prompt):
+    _, unknown = elsewhere.read_invoke(json.dumps(INVOKE | {"positive_prompt": prompt}))
+    assert ("Prompt weights" in unknown) == (prompt == "C++ code")  # which reads as one there, too
+
+
+@pytest.mark.parametrize("filler", [" ", "[", "[a]", "] "])
+def test_a_long_prompt_takes_no_longer_than_its_length(filler):
+    image = {"prompt": "a" + filler * (2**19 // len(filler)) + "b", "seed": 1}
+    begun = time.process_time()
+    elsewhere.read_old_invoke(json.dumps({"image": image}))
+    assert time.process_time() - begun < 5
+
+
 links = st.tuples(st.sampled_from("3456789"), st.integers(0, 2)).map(list)
 
 

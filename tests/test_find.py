@@ -267,6 +267,7 @@ def test_a_models_own_guidance_is_checked_as_a_jobs_is(broken, guidance):
         ("unet/config.json", {"block_out_channels": "none"}),
         ("unet/config.json", {"down_block_types": ["../../evil"]}),
         ("vae/config.json", {"block_out_channels": [8, 8]}),
+        ("vae/config.json", {"out_channels": 1}),
         ("text_encoder/config.json", {"num_attention_heads": 0}),
         ("text_encoder/config.json", {"hidden_size": "16"}),
         ("text_encoder/config.json", {"max_position_embeddings": 12}),

@@ -1,5 +1,7 @@
 """CUDA beside the CPU, and each fast path beside the plain one."""
 
+import gc
+
 import pytest
 import torch
 from waiting import no_waiting
@@ -60,6 +62,7 @@ def test_graphs_match_plain_calls_in_the_true_shapes(plain):
         assert cosine(paint(recorded, asked).latents, paint(plain, asked).latents) > 0.999
 
 
+@pytest.mark.filterwarnings("default")  # the compiler's own
 def test_compiled_calls_match_plain_ones_in_the_true_shapes(plain):
     asked = jobs(**SD)
     made = load_model("random:sd15", device="cuda", compiled=True)
@@ -89,6 +92,7 @@ def test_a_picture_too_large_for_what_the_walk_left_is_decoded_in_tiles():
     x = torch.randn(1, 4, 128, 128, device="cuda")
     whole = model.decode(x)
     assert whole.tiles == 1
+    gc.collect()
     torch.cuda.empty_cache()
     room = torch.cuda.memory_allocated() + 600_000_000
     torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])

@@ -19,7 +19,14 @@ from sdfast.engine import generate, guided
 from sdfast.errors import DeviceError, ModelError, UsageError
 from sdfast.job import Job, Sampler
 from sdfast.models import load_model
-from sdfast.models.device import Clock, cpu_has_bfloat16, memory_errors, pick_device, pick_dtype
+from sdfast.models.device import (
+    Clock,
+    cpu_has_bfloat16,
+    is_memory,
+    memory_errors,
+    pick_device,
+    pick_dtype,
+)
 from sdfast.models.networks import UNet
 from sdfast.solver.walk import trajectory
 
@@ -275,6 +282,12 @@ def test_too_little_memory_is_an_error_of_the_device():
 def test_numpy_is_short_of_memory_in_the_same_words():
     with pytest.raises(DeviceError, match="out of memory"), memory_errors(CPU, "decoding"):
         np.empty(2**60, np.uint8)
+
+
+def test_an_operation_that_onednn_cannot_do_is_no_lack_of_memory():
+    said = "could not create a primitive descriptor for the convolution forward propagation"
+    assert not is_memory(RuntimeError(said))
+    assert is_memory(RuntimeError("could not create a primitive"))
 
 
 def test_another_fault_of_the_networks_stays_what_it_is():

@@ -130,6 +130,14 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+def test_a_draft_that_a_killed_run_has_left_is_written_anew(tmp_path):
+    draft = tmp_path / "draft"
+    draft.write_bytes(b"half a pict")
+    path = png.keep(b"whole", tmp_path / "a.png", exists=Exists.SKIP, draft=draft)
+    assert path.read_bytes() == b"whole"
+    assert not draft.exists()
+
+
 @pytest.mark.parametrize("moment", ["os.fsync", "pathlib.Path.hardlink_to"])
 def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch, moment):
     def interrupted(*_):

@@ -13,15 +13,18 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file, save_file
 from small import write_checked_model
 
 from sdfast.cli import run_command
+from sdfast.errors import ModelError
 from sdfast.models.cache import size_of
 from sdfast.models.download import pull as fetched
 from sdfast.models.folder import check_files, open_folder
+from sdfast.models.hub import _remotes as hub_files
 
 REPO = "some/model"
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
@@ -600,3 +603,10 @@ def test_a_bar_is_drawn_on_a_terminal(hub, start):
     assert "━".encode() in drawn
     assert b"B/s" in drawn
     assert b" %, " not in drawn
+
+
+@pytest.mark.parametrize("path", ["tokenizer/../../rc", "/etc/rc", "unet//x", "a\\..\\b", "./x"])
+def test_a_hub_that_names_places_outside_of_a_model_is_not_believed(path):
+    file = SimpleNamespace(rfilename=path, lfs=None, blob_id="0" * 40, size=1)
+    with pytest.raises(ModelError, match="cannot be read"):
+        list(hub_files("some/model", [file]))

@@ -19,7 +19,7 @@ from diffusers import (
 )
 from original import FAMILIES, true_shapes, write_both
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from sdfast import Job, Sampler, generate
 from sdfast.cli import run_command
@@ -28,6 +28,7 @@ from sdfast.engine import guided
 from sdfast.errors import ModelError
 from sdfast.models import load_model
 from sdfast.models.find import find
+from sdfast.models.headers import read_header
 from sdfast.models.parts import check_parts
 from sdfast.models.single import SHAPES
 from sdfast.solver import Prediction
@@ -336,6 +337,16 @@ def test_a_truncated_file_is_told_with_both_lengths(file, missing):
     with file.open("r+b") as opened:
         opened.truncate(size - missing)
     assert f"{size - missing} bytes where {size} belong" in refused(file, find)
+
+
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_as_long_as_a_pickle_begins_is_a_header(tmp_path, length):
+    empty = {"a": torch.zeros(2)}
+    path = tmp_path / "a.safetensors"
+    bare = len(save(empty, {"x": ""})) - 8 - 8
+    path.write_bytes(save(empty, {"x": "y" * (length - bare)}))
+    assert path.read_bytes()[:2] == length.to_bytes(2, "little")
+    assert read_header(path, "it").shapes == {"a": (2,)}
 
 
 @pytest.mark.parametrize("ending", [".ckpt", ".pt", ".bin", ".CKPT"])

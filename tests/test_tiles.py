@@ -1,6 +1,7 @@
 """Pictures through the autoencoder in tiles: what fades must not show."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -134,6 +135,6 @@ def test_tiles_are_told_with_the_picture(tmp_path, monkeypatch, capsys):
         assert image.size == (320, 64)
 
 
-def test_a_processor_tells_its_free_memory_where_there_is_proc():
-    free = tiles.free_memory(torch.device("cpu"))
-    assert free is None or 2**20 < free < 2**50
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="nothing tells it here")
+def test_a_processor_tells_its_free_memory():
+    assert 2**20 < tiles.free_memory(torch.device("cpu")) < 2**50

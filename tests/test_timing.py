@@ -7,7 +7,7 @@ import math
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -143,7 +143,7 @@ def test_ratios_are_taken_round_by_round():
     ("effort", "said"),
     [
         (Effort((1.0,) * 5, 10.0, 0.0, 2, 2), []),
-        (Effort((1.0, 1.0), 4.0, 0.0, 2, 2), ["nothing of the spread"]),
+        (Effort((1.0, 1.0), 4.0, 0.0, 2, 2), ["too few to show the spread"]),
         (Effort((1.0, 1.1, 1.2, 1.3, 1.4), 12.0, 0.0, 2, 2), ["17% of the median"]),
         (Effort((1.0,) * 5, 5.0, 5.0, 2, 2), ["other programs held 50%"]),
         (Effort((1.0,) * 5, 5.0, None, 2, 2), ["2 threads got 1.00 s of processor a second"]),
@@ -403,7 +403,7 @@ def test_what_was_timed_before_an_interrupt_is_printed(monkeypatch, capsys, tmp_
         (("--vs", "comfy"), "--vs cannot be `comfy`\nhint: known is `diffusers`"),
         (("--vs", "diffusers:bf17"), "--vs knows no `bf17`\nhint: did you mean `bf16`?"),
         (("--batch-size", "0"), "--batch-size takes numbers from 1 to 1024, not `0`"),
-        (("--batch-size", "2", "--cold"), "--batch-size goes without --cold"),
+        (("--batch-size", "2", "--cold"), "--batch-size cannot be combined with --cold"),
         (("--vs", "diffusers", "--sweep", "method=adaptive"), "diffusers cannot match"),
         (("--calls", "5"), "--calls goes with --accuracy"),
         (("--accuracy", "--sweep", "steps=5"), "--sweep goes without --accuracy"),
@@ -422,7 +422,10 @@ def test_others_are_what_everyone_spent_beyond_us():
     assert laps.others(before, after, 2.0) == 3
     assert laps.others(before, after._replace(everyone=None), 2.0) is None
     seen = [laps.everyone() for _ in range(2)]
-    assert None in seen or all(a <= b for a, b in pairwise(seen))
+    if Path("/proc/stat").exists():
+        assert 0 < seen[0] <= seen[1]
+    else:
+        assert seen == [None, None]
 
 
 @pytest.mark.parametrize(

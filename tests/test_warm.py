@@ -41,7 +41,7 @@ QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 ONE_COLOUR = """
 import sys, time
 from PIL import Image
-from sdfast.errors import DeviceError
+from sdfast.errors import OutOfMemoryError
 from sdfast.events import Encoded, Finished, Stepped, Times
 from sdfast.models.find import find
 from sdfast.warm.greeting import holding, stamp
@@ -58,7 +58,7 @@ def paint(job):
     begun = time.monotonic()
     yield Encoded(job)
     if job.prompt == "too much":
-        raise DeviceError("out of memory on cpu while painting", "--size asks for fewer pixels")
+        raise OutOfMemoryError("out of memory on cpu while painting", "--size asks for less")
     if job.prompt == "a bug":
         raise ZeroDivisionError
     for i in range(job.sampler.steps):
@@ -326,7 +326,7 @@ def test_a_workers_error_is_the_same_error(sdfast, worker):
     assert (code, out) == (4, "")
     assert err.splitlines()[-2:] == [
         "error: out of memory on cpu while painting",
-        "hint: --size asks for fewer pixels",
+        "hint: --size asks for less",
     ]
     assert sdfast(*QUICK)[0] == 0
 

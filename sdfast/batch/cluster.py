@@ -14,7 +14,7 @@ from typing import Any
 
 from sdfast.batch.crew import Lost, Starts
 from sdfast.batch.studio import Answer, Order, Setting, Studio
-from sdfast.errors import SdfastError, UsageError
+from sdfast.errors import SdfastError, UsageError, one_line
 
 _PATIENCE = 10.0
 """Seconds in which a cluster's head has to answer."""
@@ -75,7 +75,7 @@ class Cluster:
             raise cause if isinstance(cause, SdfastError) else SdfastError(str(cause)) from error
         except self._ray.exceptions.RayError as error:
             if coming:
-                self._starts.failed(_first_line(error))
+                self._starts.failed(one_line(error))
             self._hire(hand)
             return Lost("a worker of the cluster was lost")
         self._starts.came_up()
@@ -114,7 +114,7 @@ def _joined(ray: Any, address: str) -> bool:
         _knock(address)
         ray.init(**named, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     except Exception as error:  # whatever its parts raise, the cluster is not there
-        why = _first_line(error)
+        why = one_line(error)
         raise UsageError(f"no Ray cluster at `{address}`: {why}", _OTHERWISE) from error
     return True
 
@@ -139,7 +139,3 @@ def _room(ray: Any, cpus: float) -> tuple[dict[str, float], int]:
         f"no node of the cluster has {cpus:g} processors for a worker",
         f"--cpus-per-worker {most:g} is the most",
     )
-
-
-def _first_line(error: object) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

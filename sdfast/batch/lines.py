@@ -134,9 +134,9 @@ def broken(number: int, raw: bytes, problem: str, hint: str = "") -> Broken:
 
 
 def _guessed(first: str) -> Form:
-    if first.lstrip().startswith("{"):
+    if first.lstrip().startswith(("{", "[")):
         return Form.JSONL
-    names = {name.strip().lower() for name in first.split(_delimiter(first))}
+    names = {name.strip().strip('"').lower() for name in first.split(_delimiter(first))}
     return Form.CSV if "prompt" in names and names <= {*RECORD_KEYS} else Form.TXT
 
 

@@ -109,10 +109,11 @@ class Known(NamedTuple):
     """Where a job's picture was written, as recorded, that is not there or not whole any more."""
 
 
-def known(folder: Path, store: Store, *, black: bool = True) -> Known:
+def known(folder: Path, store: Store, *, black: bool = True, others: bool = True) -> Known:
     """What has been done so far, as the manifests in a folder have it. Looks at each picture.
 
-    `black` is whether one that a safety checker has made black is done.
+    `black` is whether a job is done whose picture a safety checker has made black, `others` whether
+    one is whose name somebody else's picture had.
     """
     done, failed, cut = set[bytes](), set[bytes](), dict[bytes, str]()
     for manifest in _manifests(folder):
@@ -126,7 +127,8 @@ def known(folder: Path, store: Store, *, black: bool = True) -> Known:
                         continue
                     failed.discard(named)  # it was tried again
                     seen = None if kept else store.look(place)
-                    if store.taken(place) if kept else seen and seen.of(black=black) == named:
+                    own = seen is not None and seen.of(black=black) == named
+                    if own or (kept and others and store.taken(place)):
                         done.add(named)
                     elif not kept:
                         cut[named] = path
@@ -229,7 +231,7 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
                 "wait for it, or share the work with --shard 1/2 and --shard 2/2",
             )
         size = os.fstat(file).st_size
-        torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        torn = size > 0 and _last_byte(file) != b"\n"
         begun = _begun(path)
         since = begun or datetime.now().replace(microsecond=0)
         manifest = Manifest(path, file, since, [shard.tag, *others.values()])
@@ -245,6 +247,11 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
             raise unwritable(path, error) from error
         raise
     return manifest
+
+
+def _last_byte(file: int) -> bytes:
+    os.lseek(file, -1, os.SEEK_END)
+    return os.read(file, 1)
 
 
 def _now() -> str:
@@ -267,9 +274,9 @@ def _begun(path: Path) -> datetime | None:
 
 
 def _lock(file: int, *, shared: bool = False) -> bool:
-    """Whether the file is ours alone now, or nobody's. Without locks in the system, it always is.
+    """Try to lock the file: True if that went well, or where the system has no locks.
 
-    Those who only look whether somebody has it do not see each other.
+    Several may look at once whether somebody holds it (`shared`).
     """
     try:
         import fcntl

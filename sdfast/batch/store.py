@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from sdfast.batch.events import GOES_ON
-from sdfast.errors import RemoteError, UsageError
+from sdfast.errors import RemoteError, UsageError, one_line
 from sdfast.naming import FULL, Exists, unwritable
 from sdfast.png import keep
 from sdfast.wording import quoted
@@ -227,11 +227,7 @@ class Remote:
 
 
 def _unreachable(what: str, url: str, error: Exception) -> RemoteError:
-    return RemoteError(f"cannot {what} {quoted(url)}: {_first_line(error)}", GOES_ON)
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return RemoteError(f"cannot {what} {quoted(url)}: {one_line(error)}", GOES_ON)
 
 
 def open_store(out: str | None) -> tuple[Store, str | None]:
@@ -246,7 +242,7 @@ def open_store(out: str | None) -> tuple[Store, str | None]:
 
         files, base = cast("Any", fsspec).core.url_to_fs(url)
     except Exception as error:  # an unknown protocol, or one whose package is not installed
-        raise UsageError(f"cannot write {quoted(out)}: {_first_line(error)}") from error
+        raise UsageError(f"cannot write {quoted(out)}: {one_line(error)}") from error
     return Remote(url, files, str(base).rstrip("/")), template or None
 
 

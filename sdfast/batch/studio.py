@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from sdfast import __version__, png
 from sdfast.batch.pictures import texts
 from sdfast.config import lasting_name
-from sdfast.errors import DeviceError, ModelError, SdfastError
+from sdfast.errors import ModelError, OutOfMemoryError, SdfastError
 from sdfast.events import Finished, Times
 from sdfast.job import Job
 from sdfast.models import load_model
@@ -112,11 +112,7 @@ class Studio:
         if self._held is None or self._held.weights != job.weights:
             try:
                 load = self._load(job)
-            except ModelError as error:
-                return Answer([_bare(error) for _ in orders], self._most)
-            except DeviceError as error:
-                if not is_memory(error):
-                    raise
+            except (ModelError, OutOfMemoryError) as error:
                 return Answer([_bare(error) for _ in orders], self._most)
         assert self._held is not None
         outcomes = self._painted(self._held.model, orders)
@@ -173,7 +169,7 @@ class Studio:
         if len(orders) == 1:  # which says nothing of others, that may be smaller
             return [problem]
         half = len(orders) // 2
-        if is_memory(problem):
+        if isinstance(problem, OutOfMemoryError):
             self._most = half
         return self._painted(model, orders[:half]) + self._painted(model, orders[half:])
 
@@ -240,11 +236,6 @@ def _attempt(
 
     with ThreadPoolExecutor(min(len(orders), os.cpu_count() or 1)) as pool:  # zlib needs no GIL
         yield from pool.map(picture, zip(orders, finished, strict=True))
-
-
-def is_memory(error: SdfastError) -> bool:
-    """Whether it was memory that did not suffice."""
-    return isinstance(error, DeviceError) and str(error).startswith("out of memory")
 
 
 def _bare(error: SdfastError) -> SdfastError:

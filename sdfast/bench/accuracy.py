@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sdfast.bench.problems import Answer, errors
+from sdfast.errors import one_line
 from sdfast.solver import NoiseSchedule
 from sdfast.solver.walk import Network
 
@@ -120,7 +121,7 @@ def measured(row: Row, posed: Posed, budget: int) -> Measured:
             scores.append(score)
             calls = max(calls, made)
     except Exception as error:  # a peer raises whatever it likes
-        failure = " ".join(str(error).split())[:160] or type(error).__name__
+        failure = one_line(error)
         scores = [None, None]
     test, training = scores
     return Measured(
@@ -149,7 +150,7 @@ def score(missed: Tensor, astray: Tensor) -> Score:
     """The errors and strayings of samples in four numbers."""
     rms = missed.square().mean().sqrt()
     robust = missed.pow(1.5).mean().pow(2 / 3)
-    strayed = astray.double().mean()
+    strayed = astray.cpu().double().mean()
     return Score(float(rms), float(missed.median()), float(strayed), float(robust))
 
 

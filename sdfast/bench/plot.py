@@ -40,7 +40,7 @@ def check_plot(place: str) -> None:
     if not place.lower().endswith(".png"):
         raise UsageError(f"a plot is a PNG, and `{place}` does not end in .png")
     if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib", 'pip install "sdfast[plot]"')
+        raise UsageError("--plot needs matplotlib", "pip install matplotlib")
 
 
 def plot(found: Sequence[Measured]) -> bytes:

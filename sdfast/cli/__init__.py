@@ -85,8 +85,11 @@ def main() -> None:
         # torch's threads wait for each other in a loop, on cores that other programs want, too:
         # cut short, it costs 3 % alone and saves a third beside one busy program
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "replace")):
-        if isinstance(stream, io.TextIOWrapper):  # a path is printed as the bytes it is
+    # a path is printed as the bytes it is, and where letters cannot be written, as their numbers
+    spells = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+    out = "surrogateescape" if spells else "backslashreplace"
+    for stream, errors in ((sys.stdout, out), (sys.stderr, "replace")):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
     warnings.showwarning = _note
     # what is imported stays until the end, a quarter of a million objects with torch: they are
@@ -98,7 +101,7 @@ def main() -> None:
 
 
 def _note(message: Warning | str, *_: object) -> None:
-    """A warning, as what else is worth knowing: in a line, and not to who wants no words."""
+    """Print a warning as a note of one line, unless -q is given."""
     if not {"-q", "--quiet"} & set(sys.argv):
         print("note:", f"{message}".strip().partition("\n")[0], file=sys.stderr)
 

@@ -106,7 +106,7 @@ def batch(
         bool, typer.Option("--no-metadata", help="Write no recipe into the PNGs.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON line per job on stdout.")
+        bool, typer.Option("--json", help="One JSON line on stdout for each job done.")
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,

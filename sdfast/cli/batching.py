@@ -42,7 +42,7 @@ def list_missing(
     from sdfast.batch.window import Ready
 
     failed = False
-    knows = known(home, naming.store, black=naming.black)
+    knows = known(home, naming.store, black=naming.black, others=naming.exists == "skip")
     pictures = naming.pictures(datetime.now(), knows.cut)
     events = missing(tasks, knows, pictures, sources, rules)
     left = rules.limit
@@ -77,7 +77,7 @@ def paint_missing(
         manifest = stack.enter_context(closing(open_manifest(home, rules.shard)))
         for tag in manifest.tags:
             naming.store.clear(f".{tag}{mark_of(home, naming.store)}+*.tmp")
-        knows = known(home, naming.store, black=naming.black)
+        knows = known(home, naming.store, black=naming.black, others=naming.exists == "skip")
         books = Books(manifest, knows, naming.pictures(manifest.begun, knows.cut), sources)
         stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
         telling.begin(manifest.path, books.known, sources, rules.shard.share(naming.count))

@@ -38,7 +38,7 @@ Steps = Annotated[
         "--steps",
         parser=number,
         metavar="N",
-        help="Network calls, 10 to 25 as a rule. [20]",
+        help="Solver steps, 10 to 25 as a rule; a network call each. [20]",
     ),
 ]
 Guidance = Annotated[

@@ -166,7 +166,8 @@ def policy(name: str) -> Exists:
 def summary(times: Times, write: float) -> str:
     """Where a picture's time went, in one line; seconds unless it says ms."""
     steps = sorted(1000 * step for step in times.steps)
-    least, middle, most = steps[0], steps[len(steps) // 2], steps[-1]
+    least, most = steps[0], steps[-1]
+    middle = (steps[(len(steps) - 1) // 2] + steps[len(steps) // 2]) / 2
     walk = f"{len(times.steps)} steps {sum(times.steps):.2f}"
     pace = f"({middle:.1f} ms a step, {least:.1f} to {most:.1f})"
     whole = times.total + write

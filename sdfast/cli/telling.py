@@ -53,8 +53,8 @@ class Telling:
         self._manifest, self._sources, self._total = manifest, sources, total
         before = len(known.done)
         if before:
-            pictures = "1 picture is" if before == 1 else f"{before} pictures are"
-            self.say(f"{manifest} is gone on with: {pictures} there already")
+            pictures = "1 picture" if before == 1 else f"{before} pictures"
+            self.say(f"resuming {manifest}: {pictures} already done")
 
     def tell(self, event: BatchEvent) -> None:
         """What has happened to a job."""

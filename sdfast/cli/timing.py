@@ -113,7 +113,7 @@ def _rows(asked: Question) -> list[Row]:
     rows: list[Row] = []
     batches = whole_numbers(asked.batches, "--batch-size", 1024)
     if asked.cold and batches != [1]:
-        raise UsageError("--batch-size goes without --cold")
+        raise UsageError("--batch-size cannot be combined with --cold")
     for preset, swept, batch in product(presets, combined, batches):
         precision = swept.get("dtype", asked.dtype)
         check_precision(precision)

@@ -24,7 +24,9 @@ def tune(
     model: flags.ModelName = None,
     steps: Annotated[
         Any,
-        typer.Option("-s", "--steps", parser=flags.number, metavar="N", help="Network calls."),
+        typer.Option(
+            "-s", "--steps", parser=flags.number, metavar="N", help="Steps, one network call each."
+        ),
     ] = 10,
     guidance: flags.Guidance = None,
     prompts: Annotated[

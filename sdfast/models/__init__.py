@@ -36,15 +36,15 @@ def load_model(
     vram     how CUDA's memory is used: `auto`, `full`, `offload` (one network at a time is there),
              `min` (of the UNet one layer)
     compiled the UNet through torch.compile, CUDA only: minutes for the first call with a shape
-
-    lora     files of low-rank changes, each `PATH` or `PATH:SCALE`; a job must name the same
-    embedding files that teach words, each `PATH` or `PATH:TOKEN`; likewise
-    vae      a folder or file whose autoencoder takes the place of the model's; likewise
+    lora     files of low-rank changes, each `PATH` or `PATH:SCALE`
+    embedding files that teach words, each `PATH` or `PATH:TOKEN`
+    vae      a folder or file whose autoencoder takes the place of the model's
     safety   whether a model's own safety checker, if it has one, blackens pictures; one that was
              not fetched with the model is fetched
 
-    Raises ModelError if it is not to be had, DeviceError if the device is not, and UsageError for
-    an unknown name and for what is for CUDA only.
+    A job must name the same lora, embedding and vae. Raises ModelError if the model is not to be
+    had, DeviceError if the device is not, and UsageError for an unknown name and for what is for
+    CUDA only.
     """
     from sdfast.models.stable_diffusion import StableDiffusion
 

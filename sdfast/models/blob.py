@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from sdfast.errors import ModelError
+from sdfast.errors import ModelError, one_line
 from sdfast.models.cache import PARTLY, cache_folder, size_of
 from sdfast.models.hub import Remote, stream
-from sdfast.models.hub_errors import CutShortError, is_passing, said
+from sdfast.models.hub_errors import CutShortError, is_passing
 
 _TRIES = 6
 """How often in a row a connection may break without a byte having come."""
@@ -99,7 +99,7 @@ class Blob:
                 if breaks == _TRIES or not is_passing(error):
                     raise
                 seconds = 0.25 * 2**breaks
-                yield Lost(said(error), seconds)
+                yield Lost(one_line(error), seconds)
                 time.sleep(seconds)
 
     def _answer(self, file: BinaryIO) -> Iterator[int]:

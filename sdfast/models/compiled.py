@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from sdfast.errors import DeviceError, UsageError
+from sdfast.errors import DeviceError, UsageError, one_line
 from sdfast.models.device import is_memory
 from sdfast.models.networks import Told, UNet
 
@@ -35,6 +35,7 @@ def compile_unet(unet: UNet) -> Callable[[Tensor, Tensor, Told], Tensor]:
 
     kept = user_cache_path("sdfast") / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
+    hush()
     program = compiled(unet, mode="max-autotune-no-cudagraphs")
 
     def asked(x: Tensor, time: Tensor, told: Told) -> Tensor:
@@ -43,12 +44,18 @@ def compile_unet(unet: UNet) -> Callable[[Tensor, Tensor, Told], Tensor]:
         except Exception as error:
             if is_memory(error) or not _is_compilers(error):
                 raise
-            said = f"{error}".strip().partition("\n")[0]
+            said = one_line(error, 300)
             raise DeviceError(
                 f"the UNet was not compiled: {said}", "leave out --compile"
             ) from error
 
     return asked
+
+
+def hush() -> None:
+    """Have torch's compiler print nothing of its trials, several lines for each shape."""
+    os.environ.setdefault("TORCHINDUCTOR_AUTOTUNE_NUM_CHOICES_DISPLAYED", "0")
+    os.environ.setdefault("TORCHINDUCTOR_MAX_AUTOTUNE_REPORT_CHOICES_STATS", "0")
 
 
 def compiled(unet: UNet, **how: Any) -> Callable[[Tensor, Tensor, Told], Tensor]:

@@ -1,6 +1,7 @@
 """Where the networks run, in which precision, and how long it took there."""
 
 import os
+import re
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sdfast.errors import DeviceError, UsageError
+from sdfast.errors import DeviceError, OutOfMemoryError, UsageError
 from sdfast.wording import nearest
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -78,9 +79,9 @@ def use_cores() -> None:
         torch.set_num_threads(len(cores))
 
 
-_NO_MEMORY = (
-    *("out of memory", "can't allocate memory", "not enough memory"),
-    *("could not create a primitive", "ALLOC_FAILED"),
+_NO_MEMORY = re.compile(
+    "out of memory|can't allocate memory|not enough memory|ALLOC_FAILED"
+    "|could not create a primitive(?! descriptor)"
 )
 """How CUDA, MPS, the CPU's allocator on Linux and Windows, oneDNN, and cuBLAS and cuDNN say it."""
 
@@ -88,18 +89,18 @@ _NO_MEMORY = (
 def is_memory(error: Exception) -> bool:
     """Whether it was memory that did not suffice."""
     named = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return named or any(said in str(error) for said in _NO_MEMORY)
+    return named or bool(_NO_MEMORY.search(str(error)))
 
 
 @contextmanager
 def memory_errors(device: torch.device, doing: str) -> Generator[None]:
-    """In here, running out of memory is a DeviceError that says while doing what."""
+    """In here, running out of memory is an OutOfMemoryError that says while doing what."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_memory(error):
             raise
-        raise DeviceError(
+        raise OutOfMemoryError(
             f"out of memory on {device} while {doing}", "--size asks for fewer pixels"
         ) from error
 

@@ -82,7 +82,7 @@ def _opened(name: str, folder: Path, variant: str | None, *, random: bool = Fals
     try:
         things, words = len(own.get("things", ())), frozenset(map(str, own.get("words", ())))
     except TypeError as error:
-        raise ModelError(f"`{name}`: `sdfast.json` lists no things: {error}") from error
+        raise ModelError(f"`{name}`: `sdfast.json` must have a list `things`: {error}") from error
     return Source(
         name=name,
         path=folder,

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -41,14 +42,14 @@ class Album:
         self.record = record
         self.cramped = False
         """A plain call has needed their memory: nothing more is recorded."""
-        self._networks: list[Graphs] = []
+        self._networks: WeakSet[Graphs] = WeakSet()
 
     def graphs(self, network: Callable[..., Any], *, after: int = 0) -> "Graphs":
         """A network to be recorded here, from the call `after` so many of a shape on.
 
         Recording takes four calls, and pays where more than those come.
         """
-        self._networks.append(made := Graphs(network, self, after))
+        self._networks.add(made := Graphs(network, self, after))
         return made
 
     def clear(self) -> bool:

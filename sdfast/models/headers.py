@@ -45,13 +45,13 @@ def read_header(path: Path, shown: str) -> Header:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            begin = file.read(8)
-            if begin.startswith(_PICKLED):
+            begin, brace = file.read(8), file.read(1)
+            if begin.startswith(_PICKLED) and brace != b"{":  # a length may look like one
                 raise pickled(shown)
             (length,) = struct.unpack("<Q", begin)
             if not 2 <= length <= min(size - 8, _LONGEST):
                 raise ValueError
-            found = cast("dict[str, Any]", json.loads(file.read(length)))
+            found = cast("dict[str, Any]", json.loads(brace + file.read(length - 1)))
         about = found.pop("__metadata__", {})
         shapes = {name: _shape(said) for name, said in found.items()}
         ends = [int(said["data_offsets"][1]) for said in found.values()]

@@ -130,7 +130,10 @@ def _remotes(repo: str, siblings: Iterable[Any] | None) -> Generator[Remote]:
             raise _unreadable(repo)
         if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", str(blob)):
             raise _unreadable(repo)
-        yield Remote(str(file.rfilename), size, str(blob))
+        path = str(file.rfilename)
+        if "\\" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):  # leads elsewhere
+            raise _unreadable(repo)
+        yield Remote(path, size, str(blob))
 
 
 def _unreadable(repo: str) -> ModelError:

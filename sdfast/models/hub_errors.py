@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from sdfast.errors import ModelError
+from sdfast.errors import ModelError, one_line
 from sdfast.models.cache import cache_folder
 
 MOVED = {
@@ -88,12 +88,13 @@ def _in_our_words(repo: str, error: Exception) -> ModelError:
             return ModelError(f"{path}: {error.strerror}", f"then: {again}")
         case _ if is_passing(error):
             return ModelError(
-                f"the Hub cannot be reached at {host}: {said(error)}",
+                f"the Hub cannot be reached at {host}: {one_line(error)}",
                 f"what has come is kept; with a network: {again}",
             )
         case _:
             return ModelError(
-                f"`{repo}` could not be fetched: {said(error)}", f"once that is put right: {again}"
+                f"`{repo}` could not be fetched: {one_line(error)}",
+                f"once that is put right: {again}",
             )
 
 
@@ -118,11 +119,6 @@ def is_passing(error: Exception) -> bool:
         return _status(error) in (408, 429, 500, 502, 503, 504)
     of_httpx = cast("type[Exception]", cast("Any", theirs).HTTPError)  # or of httpx's heir
     return isinstance(error, (of_httpx, CutShortError))
-
-
-def said(error: Exception) -> str:
-    """A library's complaint as one line."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _status(error: Exception) -> int:

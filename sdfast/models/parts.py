@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from sdfast.errors import DeviceError, ModelError
+from sdfast.errors import DeviceError, ModelError, one_line
 from sdfast.models.chunks import Chunk, read_chunks, room_of
 from sdfast.models.device import memory_errors
 from sdfast.models.learned import Learned
@@ -239,7 +239,7 @@ def _tokenizer(source: Source, words: Vocabulary, known: int) -> ClipTokenizer:
         tokenizer.read("a")
     except Exception as error:  # a broken vocabulary raises whatever its parser raises
         raise ModelError(
-            f"`{source.name}`: the tokenizer cannot be read: {_said(error)}"
+            f"`{source.name}`: the tokenizer cannot be read: {one_line(error)}"
         ) from error
     if "a</w>" not in tokenizer.vocabulary or max(tokenizer.vocabulary.values()) >= known:
         raise ModelError(f"`{source.name}`: the tokenizer does not fit the text encoder")
@@ -247,9 +247,4 @@ def _tokenizer(source: Source, words: Vocabulary, known: int) -> ClipTokenizer:
 
 
 def _unloadable(source: Source, part: str, error: Exception) -> ModelError:
-    return ModelError(f"`{source.name}`: {part} cannot be loaded: {_said(error)}")
-
-
-def _said(error: Exception) -> str:
-    """The first line of a library's complaint."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    return ModelError(f"`{source.name}`: {part} cannot be loaded: {one_line(error)}")

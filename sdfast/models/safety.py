@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from sdfast.errors import DeviceError, ModelError
+from sdfast.errors import DeviceError, ModelError, one_line
 from sdfast.models.device import memory_errors
 from sdfast.models.folder import WEIGHTS, check_weights, open_part, read_json
 from sdfast.models.headers import read_header
@@ -40,8 +40,7 @@ class SafetyChecker:
         except ModelError as error:
             raise ModelError(str(error), _WITHOUT) from error
         except Exception as error:  # whatever a hostile file raises, it is bad
-            said = " ".join(str(error).split())[:160] or type(error).__name__
-            raise _unloadable(source, f"cannot be loaded: {said}") from error
+            raise _unloadable(source, f"cannot be loaded: {one_line(error)}") from error
         if not all(bool(weight.isfinite().all()) for weight in self._network.parameters()):
             raise _unloadable(source, "holds numbers that are not finite")
 

@@ -71,7 +71,7 @@ class Sight:
             if dtype != torch.float32 and not bool(latents.isfinite().all()):
                 latents = self._seen(encoder(self._source, Place(device, torch.float32)), pixels)
         if not bool(latents.isfinite().all()):
-            raise ModelError(f"`{name}` sees numbers in the picture that are not finite")
+            raise ModelError(f"`{name}` turned the picture into numbers that are not finite")
         return latents.contiguous()
 
     def _seen(self, network: Encoder, pixels: Tensor) -> Tensor:

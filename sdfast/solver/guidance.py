@@ -66,11 +66,11 @@ def classifier_free(
 ) -> Network:
     """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond.
 
-    `network(x, t, condition)` is asked for both in one batch, unless their words are very many and
-    of numbers that do not go together; at scale 1, or without `plain`, for
-    `prompted` alone. Conditions have one row a picture. `during` names the first and the last time
-    at which to guide at all (arXiv 2404.07724). A network that `repeats` is given x once, with a
-    condition of twice its rows.
+    `network(x, t, condition)` is asked for both in one batch, unless their lengths have too large a
+    common multiple to be repeated to; at scale 1, or without `plain`, for `prompted` alone.
+    Conditions have one row a picture. `during` names the first and the last time at which to guide
+    at all (arXiv 2404.07724). A network that `repeats` is given x once, with a condition of twice
+    its rows.
     """
     if plain is None or scale == 1:
         return lambda x, t: network(x, t, prompted)

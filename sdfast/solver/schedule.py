@@ -96,6 +96,8 @@ class NoiseSchedule:
         log_alpha = 0.5 * np.log1p(-betas).cumsum()
         if config.get("rescale_betas_zero_snr"):
             log_alpha = _zero_terminal_snr(log_alpha)
+        if log_alpha[-1] < _LEAST_LOG_ALPHA:
+            raise ValueError("a scheduler config's betas must leave some signal at the end")
         return _discrete(log_alpha)
 
     @classmethod
@@ -149,6 +151,10 @@ class NoiseSchedule:
         return self.at(self.last)
 
 
+_LEAST_LOG_ALPHA = -300.0
+"""Below it the square of a signal's share is no number any more."""
+
+
 def _discrete(log_alpha: Array) -> NoiseSchedule:
     clock = np.arange(len(log_alpha), dtype=np.float64)
     return NoiseSchedule(
@@ -162,12 +168,18 @@ def _discrete(log_alpha: Array) -> NoiseSchedule:
 
 def _betas(config: Mapping[str, Any]) -> Array:
     if config.get("trained_betas") is not None:
-        return np.asarray(config["trained_betas"], np.float64)
+        try:
+            return np.asarray(config["trained_betas"], np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError("trained_betas must be a list of numbers") from error
     steps = config.get("num_train_timesteps", 1000)
     if not (isinstance(steps, int) and 2 <= steps <= 1_000_000):
         raise ValueError(f"num_train_timesteps must be from 2 to 1000000, not `{steps}`")
-    start = float(config.get("beta_start", 0.0001))
-    end = float(config.get("beta_end", 0.02))
+    try:
+        start = float(config.get("beta_start", 0.0001))
+        end = float(config.get("beta_end", 0.02))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError("betas must be numbers between 0 and 1") from error
     if not (0 < start < 1 and 0 < end < 1):
         raise ValueError(f"betas must lie between 0 and 1, not from `{start}` to `{end}`")
     match config.get("beta_schedule", "linear"):

@@ -140,9 +140,9 @@ def solve(
     network     asked as `network(x, t)`: x in variance-preserving scale, of the shape and dtype of
                 `noise`; t a float on the schedule's clock ([0, 999] for Stable Diffusion),
                 fractions allowed. It is called exactly `sampler.calls` times, and less often where
-                the walk begins in the middle. An adaptive sampler
-                asks as often as each picture needs, and for one picture at a time: a network that
-                has a condition for each of a batch must be asked for one picture a `solve`
+                the walk begins in the middle. An adaptive sampler asks as often as each picture
+                needs, and for one picture at a time: a network that has a condition for each of a
+                batch must be asked for one picture a `solve`
     noise       unit Gaussian, float32 or float64, any shape, any device; both are kept. The first
                 dimension counts pictures
     prediction  what the network says: "epsilon", "v_prediction", "sample" or "score"
@@ -184,7 +184,7 @@ def _last(
 
 
 def noised(image: Tensor, noise: Tensor, node: Node) -> Tensor:
-    """The image under as much noise as the node has."""
+    """The image under as much noise as the node has: alpha image + sigma noise, of one shape."""
     return node.alpha * image + node.sigma * noise
 
 
@@ -209,6 +209,8 @@ def invert(
     asked = grid(schedule, sampler.model_copy(update={"final": "sigma_min"}))
     plain = sampler.model_copy(update={"corrections": None})
     nodes = tuple({node.t: node for node in reversed(asked)}.values())
+    if len(nodes) < 2:
+        raise ValueError("a walk backwards needs two times at least")
     rows = written(nodes, plain)
     predict = _reader(network, sampler, prediction)
     start = image if sampler.final == "sigma_min" else schedule.end.alpha * image

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sdfast.sampler import FROM_PAST, Sampler
+from sdfast.sampler import FROM_PAST, MOST_CORRECTION, Sampler
 from sdfast.solver.predict import Prediction, Target, read
 from sdfast.solver.schedule import Node, NoiseSchedule
 from sdfast.solver.spacing import Grid, grid
@@ -69,10 +69,15 @@ def weighed(plain: Sampler, weights: Sequence[Sequence[float]], schedule: NoiseS
     """The sampler with weights written as corrections of its theory."""
     rows = plan(plain, schedule)
     corrections = tuple(
-        tuple(round(w - t, 6) for w, t in zip(mine, _theory(row.go, len(mine)), strict=True))
+        tuple(_bounded(w - t) for w, t in zip(mine, _theory(row.go, len(mine)), strict=True))
         for mine, row in zip(weights, rows, strict=True)
     )
     return Sampler.model_validate(plain.model_dump() | {"corrections": corrections})
+
+
+def _bounded(correction: float) -> float:
+    """To six places, and no larger than a preset may have it."""
+    return round(min(max(correction, -MOST_CORRECTION), MOST_CORRECTION), 6)
 
 
 def _theory(go: Mixture, length: int) -> list[float]:
@@ -135,7 +140,7 @@ def fit(
             stages.append(_asked(truths, places, stages[-1:], row.node, said))
         stage = stages[i]
         grams = [
-            _gram([x, *known, t.at(nodes[i + 1])]).cpu()
+            _gram([x, *known, t.at(nodes[i + 1])])
             for t, x, known in zip(truths, *stage, strict=True)
         ]
         theory = torch.tensor(_theory(row.go, min(i + 1, FROM_PAST) + 1), dtype=torch.float64)
@@ -167,7 +172,7 @@ def _asked(
 
 def _gram(parts: Sequence[Tensor]) -> Tensor:
     """Each picture's mean products of all the parts, [pictures, parts, parts], in float64."""
-    flat = torch.stack([part.flatten(1) for part in parts], 1).double()
+    flat = torch.stack([part.flatten(1) for part in parts], 1).cpu().double()
     return flat @ flat.mT / flat.shape[-1]
 
 

@@ -2,8 +2,8 @@
 
 A call is its words, its environment, its folder, its umask and its three streams. The front runs it
 in a process of its own (`sdfast.cli.front`) and says how it ended; until then ctrl-C and ctrl-Z are
-passed on, and to leave is to end it. What cannot be handed over in a way that nobody notices is
-not: then the call runs by itself. Wakes little: this is all that a call of a shell's loop imports.
+passed on, and to leave is to end it. A call that cannot be handed over unnoticed runs by itself.
+Wakes little: this is all that a call of a shell's loop imports.
 
     ready    `r`, from the process that would run the call: a front that hangs is given nothing
     call     length of what follows, 8 bytes, beside stdin, stdout, stderr and the folder

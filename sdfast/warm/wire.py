@@ -26,6 +26,7 @@ from sdfast.errors import (
     JobError,
     MetadataError,
     ModelError,
+    OutOfMemoryError,
     PresetError,
     SdfastError,
     UsageError,
@@ -53,6 +54,7 @@ _ERRORS = {
         MetadataError,
         ModelError,
         DeviceError,
+        OutOfMemoryError,
     )
 }
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 import signal
+import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from sdfast.bench.timing.entries import Entry
 from sdfast.bench.timing.laps import Lap, lap
 from sdfast.bench.timing.painted import Painted
-from sdfast.errors import DeviceError, SdfastError
+from sdfast.errors import DeviceError, SdfastError, one_line
 
 _LEAVES_WITHIN = 3.0
 """Seconds that a process may take to notice that nobody asks any more."""
@@ -71,6 +72,7 @@ def _serve(line: "Connection[Any, tuple[Entry, Path]]", entry: Entry, device: st
     except SdfastError as error:
         line.send_bytes(pickle.dumps(error))
     except Exception as error:  # what a pipeline of somebody else's may raise
-        said = f"{error}".strip().partition("\n")[0]
+        said = one_line(error, 300)
         problem = RuntimeError(f"{entry.label}: {type(error).__name__}: {said}")
+        problem.add_note(traceback.format_exc())  # which --debug shows
         line.send_bytes(pickle.dumps(problem))

@@ -15,10 +15,11 @@ from torch import Tensor
 from sdfast.bench.timing.entries import Settings
 from sdfast.bench.timing.painted import Painted, Side
 from sdfast.bench.timing.quiet import quiet
-from sdfast.errors import ModelError
+from sdfast.errors import ModelError, one_line
 from sdfast.events import Times
 from sdfast.interop import SdfastScheduler
 from sdfast.job import Job, sampler_record
+from sdfast.models.compiled import hush
 from sdfast.models.device import DTYPES, Clock, memory_errors, pick_device
 from sdfast.models.source import Source
 
@@ -52,8 +53,7 @@ def _from_pretrained(source: Source, dtype: torch.dtype) -> Any:
             **({"add_watermarker": False} if source.xl else more),
         )
     except (OSError, ValueError) as error:
-        said = " ".join(str(error).split())[:160]
-        raise ModelError(f"diffusers cannot load `{source.name}`: {said}") from error
+        raise ModelError(f"diffusers cannot load `{source.name}`: {one_line(error)}") from error
 
 
 def _channels_last(pipe: Any) -> None:
@@ -62,6 +62,7 @@ def _channels_last(pipe: Any) -> None:
 
 
 def _compile(pipe: Any) -> None:
+    hush()
     for owner, name in ((pipe, "unet"), (pipe.vae, "decode")):
         compiled = cast("Any", torch).compile(
             getattr(owner, name), mode="max-autotune", fullgraph=True

@@ -61,7 +61,7 @@ def doubts(effort: Effort) -> list[str]:
     """Why not to believe the timings; empty if there is no reason."""
     whole, said = sum(effort.walls), list[str]()
     if len(effort.walls) < _FEW:
-        said.append(f"{len(effort.walls)} of a kind tell nothing of the spread; -r 5 would")
+        said.append(f"{len(effort.walls)} runs are too few to show the spread; -r 5 would")
     seen = spread(effort.walls)
     if seen.iqr > WIDE * seen.median:
         said.append(f"the middle half lies {seen.iqr / seen.median:.0%} of the median apart")

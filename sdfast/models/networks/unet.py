@@ -254,14 +254,16 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor, told: Told) -> Tensor:
         """What it says of latents [n, c, h, w] at time t, float32 [1] on their device.
 
-        One row for each that is told; of n latents that are fewer, the first go with the first n.
+        One row for each that is told. Where the latents are fewer, they are repeated: row i is of
+        latent i mod n.
         """
         time = self.time_embedding(_waves(t, self._width, self._flip, self._shift).to(x.dtype))
         time = silu(time if told.more is None else time + told.more)
         shifts, keys = iter(self._shifts(time)), iter(told.keys)
         seen = [self.conv_in(x)]
         for block in self.down_blocks:
-            seen += cast("_Down", block)(seen[-1], shifts, keys)
+            # torch 2.11 does not compile a += here
+            seen.extend(cast("_Down", block)(seen[-1], shifts, keys))
         x = self.mid_block(seen[-1], shifts, keys) if hasattr(self, "mid_block") else seen[-1]
         for block in self.up_blocks:
             x = block(x, seen, shifts, keys)

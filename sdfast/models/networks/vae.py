@@ -13,7 +13,10 @@ from sdfast.models.networks.layers import Conv, GroupNorm, Linear, as_pixels, as
 
 _EPS = 1e-6
 
+_COLOURS = 3
 _ONLY: dict[str, tuple[object, ...]] = {
+    "in_channels": (_COLOURS,),
+    "out_channels": (_COLOURS,),
     "act_fn": ("silu", "swish"),
     "latents_mean": (),
     "latents_std": (),
@@ -111,10 +114,10 @@ class _Shape:
 
 
 class _Encoding(nn.Module):
-    def __init__(self, shape: _Shape, pixels: int) -> None:
+    def __init__(self, shape: _Shape) -> None:
         super().__init__()
         widths, groups = shape.widths, shape.groups
-        self.conv_in = Conv(pixels, widths[0])
+        self.conv_in = Conv(_COLOURS, widths[0])
         self.down_blocks = nn.ModuleList(
             _Down(inside, width, groups, shape.layers, last=i == len(widths) - 1)
             for i, (inside, width) in enumerate(zip([widths[0], *widths], widths, strict=False))
@@ -131,7 +134,7 @@ class _Encoding(nn.Module):
 
 
 class _Decoding(nn.Module):
-    def __init__(self, shape: _Shape, pixels: int) -> None:
+    def __init__(self, shape: _Shape) -> None:
         super().__init__()
         top, groups = shape.widths[::-1], shape.groups
         self.conv_in = Conv(shape.channels, top[0])
@@ -141,7 +144,7 @@ class _Decoding(nn.Module):
             for i, (inside, width) in enumerate(zip([top[0], *top], top, strict=False))
         )
         self.conv_norm_out = GroupNorm(groups, top[-1], _EPS)
-        self.conv_out = Conv(top[-1], pixels)
+        self.conv_out = Conv(top[-1], _COLOURS)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mid_block(self.conv_in(x))
@@ -156,8 +159,7 @@ class Encoder(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self._shape = shape = _Shape(config, "Down")
-        pixels = config.count("in_channels", 3)
-        self.encoder = _Encoding(shape, pixels)
+        self.encoder = _Encoding(shape)
         if config.flag("use_quant_conv", True):
             self.quant_conv = Linear(2 * shape.channels, 2 * shape.channels)
 
@@ -183,7 +185,7 @@ class Decoder(nn.Module):
         self.channels, self.factor = shape.channels, shape.factor
         if config.flag("use_post_quant_conv", True):
             self.post_quant_conv = Linear(self.channels, self.channels)
-        self.decoder = _Decoding(shape, config.count("out_channels", 3))
+        self.decoder = _Decoding(shape)
 
     @property
     def heft(self) -> float:
