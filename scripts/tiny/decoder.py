@@ -1,10 +1,16 @@
-"""Trains the VAE: an encoder that sees the thumbnail, a decoder that paints the picture from it."""
+"""Trains the VAE: an encoder that sees the thumbnail, a decoder that paints the picture from it.
 
+First by the error alone; then the encoder is done, and the decoder goes on before a critic.
+"""
+
+import math
 import random
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from critic import LISTENED_AFTER, LOUDNESS, Critic, pulls
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from networks import vae
@@ -15,10 +21,13 @@ LESSONS = Curriculum(
     (
         (0, Lesson(48)),
         (1500, Lesson(112, places=True, scenes=True, groups=0.2)),
+        (8400, Lesson(112, places=True, scenes=True, groups=0.4)),
     )
 )
-ROUGHNESS = 0.06
-"""Noise on the latents in training: what the denoiser paints is never quite a thumbnail."""
+CRITICISED_FROM = 8400
+"""The step from which on the critic looks on."""
+ROUGHNESS = 0.1
+"""Most noise on the latents in training: what the denoiser paints is never quite a thumbnail."""
 
 
 def _edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,34 +50,46 @@ def train(
 ) -> None:
     torch.manual_seed(0)
     device = painter.device
-    net = vae().to(device, memory_format=torch.channels_last)
-    run = Run(folder, {"vae": net}, peak=1e-3, published=published)
+    net, critic = vae().to(device), Critic().to(device)
+    run = Run(folder, {"vae": net, "critic": critic}, peak=6e-4, published=published)
     pool = Pool(painter, size=512, seed=1)
-    losses: list[tuple[float, float]] = []
+    kept: list[dict[str, float]] = []
     for step in run.until(steps):
         pool.renew(batch // 2, LESSONS.at(step), step)
         pictures, _ = pool.draw(batch, random.Random(step))
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
         target = thumbnails(pictures)
         g = torch.Generator(device).manual_seed(step)
-        rough = target + ROUGHNESS * torch.randn(target.shape, generator=g, device=device)
+        noise = torch.randn(target.shape, generator=g, device=device)
+        rough = target + ROUGHNESS * noise * torch.rand(batch, 1, 1, 1, generator=g, device=device)
         with brisk(device):
             painted = net.decode(rough, return_dict=False)[0].float()
-        painting = painting_error(painted, pictures)
-        few = slice(0, max(1, batch // 4))
-        seeing = torch.zeros((), device=device)
-        if step % 2 == 0:
-            seen = net.encode(pictures[few]).latent_dist
-            wide = (seen.logvar + 10).square().mean()
-            seeing = F.mse_loss(seen.mean, target[few]) + 0.01 * wide
-        run.descend(painting + seeing, steps)
-        losses.append((F.mse_loss(painted.detach(), pictures).item(), seeing.item()))
+        error = painting_error(painted, pictures)
+        losses = {"squared": F.mse_loss(painted.detach(), pictures)}
+        if step < CRITICISED_FROM:
+            few = slice(0, max(1, batch // 4))
+            losses["seeing"] = _seeing_error(net, pictures[few], target[few])
+            loss = error + losses["seeing"]
+        else:
+            heard = (step - max(CRITICISED_FROM, run.begun)) / LISTENED_AFTER
+            with brisk(device):
+                losses["mistakes"] = critic.mistakes(painted, pictures, target)
+                complaints = critic.complaints(painted, pictures, target)
+            loss = losses["mistakes"] + pulls(painted, error, complaints, LOUDNESS * min(1, heard))
+        run.descend(loss, steps)
+        kept.append({name: value.item() for name, value in losses.items()})
         if run.step % 50 == 0:
-            squared = sum(a for a, _ in losses[-50:]) / 50
-            decibels = -10 * torch.log10(torch.tensor(squared / 4)).item()
-            run.log(psnr=round(decibels, 2), seeing=round(sum(b for _, b in losses[-50:]) / 25, 4))
+            last = [x for x in kept[-50:] if x.keys() == kept[-1].keys()]
+            mean = {k: sum(x[k] for x in last) / len(last) for k in kept[-1]}
+            psnr = -10 * math.log10(mean.pop("squared") / 4)
+            run.log(psnr=round(psnr, 2), **{k: round(v, 4) for k, v in mean.items()})
         if run.step % 500 == 0:
             with run.averaged(), torch.no_grad():
                 shown = net.decode(target, return_dict=False)[0]
             both = torch.cat([shown[:8], pictures[:8]])
             sheet(both, 8).save(run.folder / f"sheet-{run.step}.png")
+
+
+def _seeing_error(net: AutoencoderKL, pictures: Tensor, target: Tensor) -> Tensor:
+    """How far the encoder is from the thumbnails, and its spread from next to nothing."""
+    seen = net.encode(pictures).latent_dist
+    return F.mse_loss(seen.mean, target) + 0.01 * (seen.logvar + 10).square().mean()

@@ -95,9 +95,9 @@ class Run:
             self._parameters(), lr=self.peak, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
         if self.published and not self._checkpoint.exists():
-            for name, network in self.networks.items():
-                known = self.published.networks[name].float().state_dict()
-                network.load_state_dict(known)
+            known = self.published.networks
+            for name in self.networks.keys() & known.keys():
+                self.networks[name].load_state_dict(known[name].float().state_dict())
             self.step = self.begun = max(self.published.steps.get(n, 0) for n in self.networks)
         self.average = {k: v.detach().clone() for k, v in self._named()}
         if self._checkpoint.exists():
