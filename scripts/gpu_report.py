@@ -123,7 +123,8 @@ class Time:
     end: float
 
     def left(self) -> float:
-        return max(1.0, min(self.each, self.end - time.monotonic()))
+        """What the next may take and still end in time; not above 0 if there is no time."""
+        return min(self.each, self.end - time.monotonic() - PATIENCE)
 
 
 def run(words: Sequence[str | Path], limit: float) -> Ended:
@@ -158,8 +159,13 @@ def run(words: Sequence[str | Path], limit: float) -> Ended:
                 print(line, end="", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             stops = True
+            timers.append(threading.Timer(PATIENCE, kill))
+            timers[-1].start()
             program.send_signal(signal.SIGINT)
-            said += program.stdout or ()
+            try:
+                said += program.stdout or ()
+            except KeyboardInterrupt:  # who asks twice
+                kill()
         finally:
             for timer in timers:
                 timer.cancel()
@@ -254,7 +260,10 @@ def main() -> int:
         jobs.insert(0, partial(tests, compiled=False))
     if asked and compiled:
         jobs.append(partial(tests, compiled=True))
-    fine = [job(report=report, limit=clock.left()) for job in jobs]
+    fine: list[bool] = []
+    for job in jobs:
+        left = clock.left()
+        fine.append(left > 0 and job(report=report, limit=left))
     return 0 if all(fine) else 1
 
 

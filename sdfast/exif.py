@@ -6,6 +6,7 @@ no pixel is decoded.
 """
 
 import warnings
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from typing import BinaryIO
 
 from sdfast.errors import MetadataError
@@ -40,20 +41,23 @@ def read_comments(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
         raise MetadataError("is damaged") from error
     said = (text.strip("\0").partition(":") for text in camera)
     texts = {name.lower(): text for name, _, text in said if name.lower() in _IN_COMFY}
-    if comment:
-        texts["parameters"] = _text(comment)
+    parameters = _text(comment).strip("\0 \n")
+    if "Steps: " in parameters or not texts:  # a camera's own comment is no recipe
+        texts["parameters"] = parameters
     if any(len(text) > _LIMIT for text in texts.values()):
         raise MetadataError(f"has a recipe of more than {_LIMIT // 2**20} MiB")
-    return size, texts
+    return size, {name: text for name, text in texts.items() if text}
 
 
 def _text(comment: object) -> str:
     """A user comment's text: eight bytes name its encoding, but not the order of the bytes."""
     if not isinstance(comment, bytes):
-        return str(comment)
+        return str(comment or "")
     code, text = comment[:8], comment[8:]
     if code == b"UNICODE\0":
+        if text.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            return text.decode("utf-16", "replace")
         low = text[1::2].count(0) > text[::2].count(0)  # of Latin letters the high byte is 0
-        return text.decode("utf-16-le" if low else "utf-16-be", "replace").lstrip("\ufeff")
+        return text.decode("utf-16-le" if low else "utf-16-be", "replace")
     known = code in (b"ASCII\0\0\0", bytes(8))
-    return (text if known else comment).decode(errors="replace").strip("\0")
+    return (text if known else comment).decode(errors="replace")

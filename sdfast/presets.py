@@ -107,9 +107,6 @@ def save_preset(name: str, record: Record, about: str = "", *, replace: bool | N
     path = check_free(name, replace=replace)
     kept = {k: v for k, v in record.items() if k in PRESET_KEYS}
     _job(kept)
-    model = str(kept.get("model") or "")
-    if re.search(r"[/\\]", model) and Path(model).expanduser().exists():  # from any folder on
-        kept["model"] = str(Path(model).expanduser().absolute())
     write_text(path, as_yaml(({"about": about} if about else {}) | kept))
     path.with_suffix(".yml").unlink(missing_ok=True)
     return path

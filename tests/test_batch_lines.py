@@ -91,6 +91,8 @@ def test_a_header_is_known_with_quotes_and_capitals(text):
 def test_a_list_in_json_is_no_prompt():
     (found,) = lines('[{"prompt": "a dog"}]')
     assert isinstance(found, Broken)
+    (found,) = lines("[less] dog")
+    assert found.record == {"prompt": "[less] dog"}
 
 
 def test_a_format_is_named_or_shown_by_the_ending():

@@ -43,6 +43,23 @@ def sdfast(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.parametrize("name", ["my", "./my", "~/my"])
+def test_a_saved_preset_finds_its_model_from_every_folder(sdfast, tmp_path, monkeypatch, name):
+    (tmp_path / "my").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sdfast("presets", "save", "here", "-m", name)[0] == 0
+    assert f"model: {json.dumps(str(tmp_path / 'my'))}" in sdfast("presets", "show", "here")[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["some/model", "sd15", "tiny", "~nobody-of-that-name/x", "a" * 300]
+)
+def test_a_saved_preset_keeps_a_models_name(sdfast, name):
+    assert sdfast("presets", "save", "there", "-m", name)[0] == 0
+    assert f'model: "{name}"' in sdfast("presets", "show", "there")[1]
+
+
 def test_a_name_that_the_streams_cannot_spell_is_told_all_the_same(tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     words = ("gen", "a cat", "-n", "2", "-s", "1", "-m", "tiny", "-o", "\u017c\u00f3/")

@@ -315,6 +315,7 @@ def photo(comment, format="JPEG", **camera):
         pytest.param(b"UNICODE\0" + A1111.encode("utf-16-be"), id="web UI"),
         pytest.param(b"UNICODE\0" + A1111.encode("utf-16-le"), id="Civitai"),
         pytest.param(b"UNICODE\0" + A1111.encode("utf-16"), id="byte order mark"),
+        pytest.param(b"UNICODE\0\xfe\xff" + A1111.encode("utf-16-be"), id="the other one"),
         pytest.param(b"ASCII\0\0\0" + A1111.encode(), id="ASCII"),
         pytest.param(bytes(8) + A1111.encode(), id="undefined"),
         pytest.param(A1111.encode() + b"\0", id="bare"),
@@ -328,7 +329,7 @@ def test_a_photo_of_the_web_ui_says_what_its_png_does(read, comment, format):
 
 def test_a_photo_of_comfyui_is_read(read):
     prompt = json.dumps(COMFY)
-    recipe = read(photo(None, "WEBP", make="Workflow:{}", model=f"Prompt:{prompt}"))
+    recipe = read(photo(b"ASCII\0\0\0 \0", "WEBP", make="Workflow:{}", model=f"Prompt:{prompt}"))
     assert recipe == read(png_of(said("prompt", prompt)))
     assert (recipe.program, recipe.record["seed"]) == ("ComfyUI", COMFY["3"]["inputs"]["seed"])
 
@@ -353,6 +354,8 @@ BROKEN = {
     "is damaged": WHOLE.replace(b"a cat", b"a dog"),
     "holds no recipe": png_of(),
     "holds no recipe ": photo(None),
+    "holds no recipe   ": photo(b"ASCII\0\0\0" + b" \0" * 20),
+    "holds no recipe    ": photo(b"UNICODE\0" + b"\0" * 40),
     "holds no recipe  ": photo(None, make="Canon", model="R5: prompt"),
     "was made by ComfyUI ": photo(None, "WEBP", make="workflow:{}"),
     "has a recipe of more than 1 MiB   ": photo(b"a" * 2**21, "WEBP"),

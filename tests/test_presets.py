@@ -225,15 +225,6 @@ def test_a_saved_preset_comes_back_as_it_was(own):
     assert (preset.name, preset.about, preset.record) == ("mine", "my own", record)
 
 
-def test_a_saved_preset_finds_its_model_from_every_folder(own, tmp_path, monkeypatch):
-    (tmp_path / "my").mkdir()
-    monkeypatch.chdir(tmp_path)
-    save_preset("here", {"model": "./my", "steps": 12})
-    assert load_preset("here").record["model"] == str(tmp_path / "my")
-    save_preset("hub", {"model": "some/model", "steps": 12})
-    assert load_preset("hub").record["model"] == "some/model"
-
-
 def test_the_schema_takes_what_is_saved(own):
     record = read_job({"prompt": "a", "guidance_interval": "0.2:0.8"}).record
     shares = schema()["properties"]["guidance_interval"]["anyOf"][0]["pattern"]

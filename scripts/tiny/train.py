@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--font", type=Path, default=FONT, help="NotoColorEmoji.ttf")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--unet-steps", type=int, default=60000)
-    parser.add_argument("--vae-steps", type=int, default=12000)
+    parser.add_argument("--vae-steps", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--published", type=Path, help="an exported model to go on from")
     given = parser.parse_args()

@@ -8,6 +8,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def broken(number: int, raw: bytes, problem: str, hint: str = "") -> Broken:
 
 
 def _guessed(first: str) -> Form:
-    if first.lstrip().startswith(("{", "[")):
+    if re.match(r"\s*(\{|\[\s*[{\"\]])", first):  # `[less] of this` is a prompt
         return Form.JSONL
     names = {name.strip().strip('"').lower() for name in first.split(_delimiter(first))}
     return Form.CSV if "prompt" in names and names <= {*RECORD_KEYS} else Form.TXT

@@ -4,6 +4,7 @@ Each command is a file of its own and imports what it needs when it is called, s
 help wakes neither torch nor the terminal's colours.
 """
 
+import codecs
 import contextlib
 import gc
 import io
@@ -85,10 +86,8 @@ def main() -> None:
         # torch's threads wait for each other in a loop, on cores that other programs want, too:
         # cut short, it costs 3 % alone and saves a third beside one busy program
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    # a path is printed as the bytes it is, and where letters cannot be written, as their numbers
-    spells = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
-    out = "surrogateescape" if spells else "backslashreplace"
-    for stream, errors in ((sys.stdout, out), (sys.stderr, "replace")):
+    codecs.register_error("sdfast", _spelled)
+    for stream, errors in ((sys.stdout, "sdfast"), (sys.stderr, "replace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
     warnings.showwarning = _note
@@ -98,6 +97,14 @@ def main() -> None:
     code = run_command()
     gc.freeze()
     sys.exit(code)
+
+
+def _spelled(error: UnicodeError) -> tuple[bytes | str, int]:
+    """A path as the bytes it is, and letters that cannot be written as their numbers."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 def _note(message: Warning | str, *_: object) -> None:

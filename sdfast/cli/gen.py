@@ -170,7 +170,12 @@ def gen(
     elif save is not None:
         fitted = "corrections" in asked.record  # to its model
         others = () if fitted or model is not None else ("model",)
-        save_preset(save, {k: v for k, v in asked.record.items() if k not in others})
+        from sdfast.models.find import from_anywhere
+
+        kept = {k: v for k, v in asked.record.items() if k not in others}
+        if kept.get("model") is not None:
+            kept["model"] = from_anywhere(kept["model"], config.aliases)
+        save_preset(save, kept)
     if found is not None:
         found = dressed(found, jobs[0])
     if dry_run:

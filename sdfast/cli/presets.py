@@ -66,7 +66,9 @@ def save(
     negative: flags.Negative = None,
     model: flags.ModelName = None,
 ) -> None:
+    from sdfast.config import load_config
     from sdfast.job import layered, on_top
+    from sdfast.models.find import from_anywhere
     from sdfast.presets import load_preset, save_preset
 
     given = {
@@ -78,7 +80,7 @@ def save(
         "spacing": spacing,
         "size": size,
         "negative": negative,
-        "model": model,
+        "model": None if model is None else from_anywhere(model, load_config().aliases),
     }
     record = on_top(layered(load_preset(preset or "default").record), given)
     print(save_preset(name, record, about, replace=force))

@@ -128,6 +128,13 @@ def lasting_target(name: str, aliases: Mapping[str, str] | None = None) -> str:
     raise ModelError(f"{quoted(target)} is neither a Hub id nor a path", _near(name, aliases))
 
 
+def from_anywhere(name: str, aliases: Mapping[str, str] | None = None) -> str:
+    """The name, of a folder or a file as a whole path, which means the same in every folder."""
+    own = name != "tiny" and target_of(name, aliases) == name
+    path = _on_disk(name) if own else None
+    return name if path is None else str(path.absolute())
+
+
 def _near(name: str, aliases: Mapping[str, str] | None) -> str:
     """What may have been meant instead."""
     return nearest(name, list(RANDOM) if name.startswith("random:") else short_names(aliases))
