@@ -161,6 +161,8 @@ def layered(*layers: Record) -> Record:
                 continue
             if key == "method" and merged.get(key, DEFAULT.method) == value:
                 continue
+            if key == "init" and "mask" in merged and merged.get("strength") == 1:
+                del merged["strength"]  # that of the mask, which goes
             for stale in _STARTS_AFRESH.get(key, ()):
                 merged.pop(stale, None)
         if given.get("method") == "adaptive":  # it chooses its own steps

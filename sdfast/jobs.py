@@ -62,9 +62,9 @@ def _beside(picture: Path, record: Record) -> Record:
 
 
 def _in_words(name: str, value: str) -> str:
-    """What is not followed; of the web UI's embeddings with their names."""
-    if name == "RNG":
-        return f"RNG ({printable(value)})"
+    """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
+    if name in ("RNG", "Sampler") and value:
+        return f"{name} ({printable(value)})"
     found = re.findall(r"([^:,]+):", value) if name == "TI hashes" else ()
     return f"{name} ({printable(', '.join(map(str.strip, found)))})" if found else name
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sdfast.cli import run_command
 from sdfast.cli.output import summary
@@ -67,6 +68,24 @@ def test_a_name_that_the_streams_cannot_spell_is_told_all_the_same(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert [line[:13] for line in ended.stdout.decode().splitlines()] == [r"\u017c\xf3/a-"] * 2
     assert len([*(tmp_path / "\u017c\u00f3").iterdir()]) == 2
+
+
+def test_steps_that_an_adaptive_walk_does_not_take_are_told(sdfast):
+    said = "note: an adaptive walk takes as many steps as it needs; --steps does not count"
+    words = ("gen", "a cat", "-m", "tiny", "--method", "adaptive", "--size", "64x64")
+    assert said in sdfast(*words, "-s", "8")[2]
+    assert said not in sdfast(*words)[2]
+
+
+def test_a_dry_run_tells_what_it_does_not_follow_of_a_picture(sdfast, tmp_path):
+    info = PngInfo()
+    info.add_text("parameters", "a cat\nSteps: 20, Sampler: Euler a, Seed: 1, Version: v1.10.1")
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png", pnginfo=info)
+    words = ("gen", "--from", str(tmp_path / "a.png"), "--dry-run", "-m", "tiny")
+    code, out, err = sdfast(*words)
+    assert (code, json.loads(out)["seed"]) == (0, 1)
+    assert "not followed: Sampler (Euler a)" in err
+    assert sdfast(*words, "-q")[2] == ""
 
 
 def test_the_middle_of_two_steps_is_their_mean():

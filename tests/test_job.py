@@ -629,3 +629,10 @@ def test_a_guidance_interval_comes_back_from_its_record(begin, end):
 def test_what_is_no_guidance_interval_is_refused(said):
     with pytest.raises(JobError, match="guidance_interval must"):
         read_job({"prompt": "a", "guidance_interval": said})
+
+
+def test_another_picture_than_the_masked_one_is_not_repainted_whole():
+    masked = {"init": "a.png", "mask": "m.png", "strength": 1.0}
+    assert layered(masked, {"init": "b.png"}) == {"init": "b.png"}
+    assert layered(masked | {"strength": 0.6}, {"init": "b.png"})["strength"] == 0.6
+    assert layered(masked, {"init": "b.png", "strength": 1.0})["strength"] == 1

@@ -148,9 +148,9 @@ def gen(
         aliases=config.aliases,
     )
     output.check(jobs[0])
-    if asked.not_followed:
-        output.say(f"note: of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
-    _remark_on_steps(jobs[0].sampler, output.say)
+    if asked.not_followed and not quiet:
+        _note(f"note: of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
+    _remark_on_steps(jobs[0].sampler, steps, output.say)
     name = jobs[0].model
     if asked.model_from_picture and name is not None:
         found = _find_as_painted(name, config)
@@ -194,8 +194,12 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _remark_on_steps(sampler: Sampler, say: Callable[[str], None]) -> None:
-    if sampler.solver not in ("dpm++", "dpm") or sampler.method == "adaptive":
+def _remark_on_steps(sampler: Sampler, given: int | None, say: Callable[[str], None]) -> None:
+    if sampler.solver not in ("dpm++", "dpm"):
+        return
+    if sampler.method == "adaptive":
+        if given is not None:
+            say("note: an adaptive walk takes as many steps as it needs; --steps does not count")
         return
     if sampler.steps < 10:
         say(f"note: {sampler.steps} steps is few; DPM-Solver wants 10 to 25")
