@@ -110,9 +110,9 @@ class Ended(NamedTuple):
     @property
     def verdict(self) -> str:
         """How it went, in a word or two."""
-        if self.late:
-            return "OUT OF TIME"
-        return "passed" if self.code == 0 else f"FAILED (exit {self.code})"
+        if self.code == 0:
+            return "passed"
+        return "OUT OF TIME" if self.late else f"FAILED (exit {self.code})"
 
 
 @dataclass
@@ -261,9 +261,11 @@ def main() -> int:
     if asked and compiled:
         jobs.append(partial(tests, compiled=True))
     fine: list[bool] = []
-    for job in jobs:
-        left = clock.left()
-        fine.append(left > 0 and job(report=report, limit=left))
+    for begun, job in enumerate(jobs):
+        if (left := clock.left()) <= 0:
+            report.add(f"OUT OF TIME: {len(jobs) - begun} of {len(jobs)} were not begun.\n")
+            return 1
+        fine.append(job(report=report, limit=left))
     return 0 if all(fine) else 1
 
 

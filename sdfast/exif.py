@@ -42,11 +42,11 @@ def read_comments(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
     said = (text.strip("\0").partition(":") for text in camera)
     texts = {name.lower(): text for name, _, text in said if name.lower() in _IN_COMFY}
     parameters = _text(comment).strip("\0 \n")
-    if "Steps: " in parameters or not texts:  # a camera's own comment is no recipe
+    if "Steps: " in parameters:  # else it is what somebody wrote about a photo
         texts["parameters"] = parameters
     if any(len(text) > _LIMIT for text in texts.values()):
         raise MetadataError(f"has a recipe of more than {_LIMIT // 2**20} MiB")
-    return size, {name: text for name, text in texts.items() if text}
+    return size, texts
 
 
 def _text(comment: object) -> str:

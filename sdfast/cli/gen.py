@@ -168,10 +168,10 @@ def gen(
     if save is not None and dry_run:
         check_free(save)
     elif save is not None:
-        fitted = "corrections" in asked.record  # to its model
-        others = () if fitted or model is not None else ("model",)
         from sdfast.models.find import from_anywhere
 
+        fitted = "corrections" in asked.record  # to its model
+        others = () if fitted or model is not None else ("model",)
         kept = {k: v for k, v in asked.record.items() if k not in others}
         if kept.get("model") is not None:
             kept["model"] = from_anywhere(kept["model"], config.aliases)
