@@ -59,6 +59,7 @@ class Shop:
 
     greeting: Greeting
     line: Queue[Visitor] = field(default_factory=lambda: Queue(_MOST_WAITING))
+    door: threading.Lock = field(default_factory=threading.Lock)
     painted: int = 0
     rested: float = field(default_factory=time.monotonic)
     """When the last picture was done."""
@@ -209,8 +210,9 @@ def _welcome(connection: socket.socket, shop: Shop, room: threading.BoundedSemap
         connection.sendall(shop.greet())
         job = read_job(wire.receive(connection, _PATIENCE).record["job"])
         connection.settimeout(_DEAF)
-        connection.sendall(wire.packed({"is": "queued", "ahead": shop.line.unfinished_tasks}))
-        shop.line.put_nowait(Visitor(connection, job))
+        with shop.door:  # so that whoever asks once this one has been told counts it
+            connection.sendall(wire.packed({"is": "queued", "ahead": shop.line.unfinished_tasks}))
+            shop.line.put_nowait(Visitor(connection, job))
     except SdfastError as error:
         _dismiss(connection, wire.told_error(error))
     except Exception:  # hung up, silent, too late or talking nonsense: nobody to paint for
