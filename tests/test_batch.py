@@ -337,6 +337,34 @@ def test_a_picture_to_begin_from_is_found_wherever_it_is_painted(sdfast):
     assert sdfast("batch", *words)[:2] == (0, "")
 
 
+def test_files_given_as_flags_are_for_every_line_that_names_none(sdfast):
+    Path("p.jsonl").write_text('{"prompt": "a cat", "seed": 5}\n')
+    sdfast("batch", "p.jsonl", *QUICK)
+    shutil.copy("out/a-cat-5.png", "b.png")
+    lines = ('{"prompt": "a dog", "seed": 5}', '{"prompt": "a fox", "seed": 5, "init": "b.png"}')
+    Path("q.jsonl").write_text("\n".join(lines))
+    words = ("q.jsonl", "-s", "4", "-m", "tiny", "-o", "over/", "--strength", "0.5", "--json")
+    code, out, _ = sdfast("batch", *words, "--init", "out/a-cat-5.png")
+    assert code == 0
+    said = {one["prompt"]: one for one in map(json.loads, out.splitlines())}
+    assert said["a dog"]["init"] == str(Path("out/a-cat-5.png").absolute())
+    assert said["a fox"]["init"] == str(Path("b.png").absolute())
+    assert [one["strength"] for one in said.values()] == [0.5, 0.5]
+    dog = ("gen", "a dog", "--seed", "5", "-s", "4", "-m", "tiny", "--init", "b.png")
+    assert sdfast(*dog, "--strength", "0.5", "-o", "g.png")[0] == 0
+    assert (pixels("over/a-dog-5.png") == pixels("g.png")).all()
+
+
+def test_a_lora_that_is_not_there_is_found_before_anything_is_painted(sdfast):
+    Path("p.jsonl").write_text('{"prompt": "a cat", "lora": "mine.safetensors"}\n')
+    assert sdfast("batch", "p.jsonl", *QUICK, "--lora", "all.safetensors")[0] == 3
+    assert not Path("out").exists()
+    for words in (("--dry-run",), ()):
+        code, out, err = sdfast("batch", "p.jsonl", *QUICK, *words)
+        assert (code, out) == (5, "")
+        assert f"{Path('mine.safetensors').absolute()}` is not there" in err
+
+
 def test_each_kind_of_remark_is_made_once_a_run(sdfast):
     Path("p.txt").write_text("a cat\na zyx [a|b]\na wuv <lora:x:1>\n")
     _, _, err = sdfast("batch", "p.txt", *QUICK)

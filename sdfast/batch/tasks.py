@@ -68,7 +68,7 @@ def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[
     asked = first.record
     del asked["seed"]
     content = json.dumps(asked, sort_keys=True)
-    files = placed({key: asked[key] for key in _FILES if key in asked})
+    files = placed({key: asked[key] for key in FILES if key in asked})
     first = first.model_copy(update=files)
     seeds = chain.from_iterable(_seeds(record, beneath))
     if record.get("seed", beneath.seed) is None:
@@ -82,7 +82,7 @@ def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[
         yield key, first.model_copy(update={"seed": one})
 
 
-_FILES = ("init", "mask", "lora", "embedding", "vae")
+FILES = ("init", "mask", "lora", "embedding", "vae")
 """Keys that name files; a job's key is of their names as they are written."""
 
 

@@ -51,7 +51,13 @@ def batch(
         ),
     ] = None,
     size: flags.Size = None,
+    init: flags.Init = None,
+    mask: flags.Mask = None,
+    strength: flags.Strength = None,
     model: flags.ModelName = None,
+    lora: flags.Lora = None,
+    embedding: flags.Embedding = None,
+    vae: flags.Vae = None,
     out: Annotated[
         str | None,
         typer.Option("-o", "--out", metavar="FOLDER/|TEMPLATE|URL", help="[{slug}-{seed}.png]"),
@@ -127,11 +133,12 @@ def batch(
     from sdfast.batch.sources import Sources
     from sdfast.batch.store import open_store
     from sdfast.batch.studio import Setting
-    from sdfast.batch.tasks import Beneath, count_pictures, read_tasks
+    from sdfast.batch.tasks import FILES, Beneath, count_pictures, read_tasks
     from sdfast.config import load_config
     from sdfast.errors import UsageError
     from sdfast.job import read_job
     from sdfast.jobs import resolve
+    from sdfast.models.dressed import dressed
 
     if gpus is not None and ray is not None:
         raise UsageError("`--gpus` is for one machine and `--ray` for many", "give one of them")
@@ -148,12 +155,19 @@ def batch(
         "method": method,
         "spacing": spacing,
         "size": size,
+        "init": init,
+        "mask": mask,
+        "strength": strength,
         "model": model,
+        "lora": tuple(lora) if lora else None,
+        "embedding": tuple(embedding) if embedding else None,
+        "vae": vae,
     }
     say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
     config = load_config()
     record = resolve(given, preset, None, config).record
-    read_job({"prompt": "any", **record})
+    record |= {key: given[key] for key in FILES if given[key] is not None}
+    first = read_job({"prompt": "any", **record})
     rules = Rules(read_shard(shard), limit, fail_fast=fail_fast, retry_failed=retry_failed)
     found = find_model(
         record.get("model"),
@@ -165,6 +179,8 @@ def batch(
         draw=not quiet,
         colour=not no_color,
     )
+    if found is not None:
+        dressed(found, first).complete(first)
     store, template = open_store(out or config.out)
     home = manifest_folder(manifest, store)
     stop = threading.Event()

@@ -81,9 +81,7 @@ class Telling:
 
     def _remark(self, done: Painted) -> None:
         """What is worth knowing of a picture; of each kind the first in a run."""
-        source = None
-        if self._sources and not done.job.embedding:  # which teaches words of its own
-            source = self._sources.source(done.job)
+        source = self._sources.source(done.job) if self._sources else None
         told = {
             "words": "" if source is None else remarks.strange_words(source, [done.job]),
             "syntax": remarks.not_followed([done.job]),
