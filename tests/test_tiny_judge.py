@@ -13,8 +13,10 @@ sys.path.append(str(Path(__file__).parents[1] / "scripts" / "tiny"))
 
 import evaluate
 from asking import Asked, ask
+from backdrops import COLOURS
 from judge import NAMES, WEIGHTS, Said, load_judge, right, truth
-from pictures import COLOURS, EVERYTHING, FONT, Lesson, Painter, imagine
+from pictures import FONT, Painter
+from scenes import EVERYTHING, Lesson, imagine
 from sdfast import load_preset
 from sdfast.errors import SdfastError
 from things import THINGS, many
@@ -36,6 +38,15 @@ def test_every_held_out_prompt_has_three_words_in_a_row_that_no_caption_has():
     r = random.Random(0)
     said = set().union(*(in_threes(imagine(r, FEW).caption) for _ in range(20_000)))
     assert [a.prompt for a in ask(2000, FEW, 0) if in_threes(a.prompt) <= said] == []
+
+
+def test_no_caption_has_the_words_that_held_out_prompts_say_how_many_with():
+    r = random.Random(0)
+    asked = ["beside", "together", "both", "single", "couple", "another", "group", "them", "one"]
+    said = {w for _ in range(20_000) for w in imagine(r, FEW).caption.lower().split()}
+    assert set(asked) & said == set()
+    prompts = " ".join(a.prompt for a in ask(2000, FEW, 0)).split()
+    assert set(asked) <= {word.strip(",") for word in prompts}
 
 
 def test_each_thing_is_asked_for_as_often_as_the_others():

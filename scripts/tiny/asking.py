@@ -9,7 +9,9 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pictures import COLOURS, SCENES, Lesson
+from backdrops import COLOURS
+from captions import PLACES
+from scenes import Lesson
 from things import PAIRS, THINGS, UNCOUNTED, many, one
 
 COLOURED = (
@@ -70,8 +72,8 @@ def _backdrop(r: random.Random, lesson: Lesson) -> tuple[str, str, str]:
         colour = r.choice(list(COLOURS))
         return r.choice(COLOURED), colour, colour
     if luck < 0.8 and lesson.scenes:
-        scene = r.choice(list(SCENES))
-        return r.choice(IN_SCENES), r.choice(SCENES[scene][1]), scene
+        scene = r.choice(list(PLACES))
+        return r.choice(IN_SCENES), r.choice(PLACES[scene]), scene
     return r.choice(OPEN), "", ""
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from critic import LISTENED_AFTER, LOUDNESS, Critic, pulls
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from critic import LISTENED_AFTER, LOUDNESS, Critic, pulls
 from networks import vae
-from pictures import Lesson, Painter, sheet, thumbnails
+from pictures import Painter, sheet, thumbnails
 from runs import Curriculum, Pool, Published, Run, brisk
+from scenes import Lesson
 
 LESSONS = Curriculum(
     (

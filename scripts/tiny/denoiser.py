@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from networks import SCHEDULE, text_encoder, unet
-from pictures import LATENT_SCALE, Lesson, Painter, imagine, sheet, thumbnails
+from pictures import LATENT_SCALE, Painter, sheet, thumbnails
 from runs import Curriculum, Pool, Published, Run, brisk
+from scenes import Lesson, imagine
 
 LESSONS = Curriculum(
     (
@@ -20,6 +21,7 @@ LESSONS = Curriculum(
         (4500, Lesson(80, places=True, scenes=True, groups=0.2)),
         (7000, Lesson(112, places=True, scenes=True, groups=0.2)),
         (16000, Lesson(112, places=True, scenes=True, groups=0.4)),
+        (23000, Lesson(112, places=True, scenes=True, groups=0.5)),
     )
 )
 UNPROMPTED = 0.1

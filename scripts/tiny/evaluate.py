@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from asking import Asked, ask
+from backdrops import COLOURS, SCENES
 from judge import NAMES, WEIGHTS, Judge, Said, load_judge
-from pictures import COLOURS, SCENES
 from sdfast import load_model, load_preset
 from sdfast.errors import PresetError, SdfastError
 from sdfast.job import DEFAULT, Record, Sampler, layered, read_sampler, sampler_record

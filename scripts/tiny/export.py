@@ -15,8 +15,8 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 import denoiser
+from captions import phrases
 from networks import SCHEDULE, text_encoder, unet, vae
-from pictures import vocabulary
 from runs import Published
 from things import THINGS
 
@@ -51,9 +51,9 @@ def main() -> None:
     given = parser.parse_args()
 
     to: Path = given.to
-    published = Published.read(given.published) if given.published else None
     words = given.run / "tokenizer"
     tokenizer = CLIPTokenizer.from_pretrained(words)
+    published = Published.read(given.published, tokenizer) if given.published else None
     painters, painted = averaged(
         given.run / "unet", {"unet": unet(), "text": text_encoder(len(tokenizer))}, published
     )
@@ -96,11 +96,12 @@ def main() -> None:
         "requires_safety_checker": False,
     }
     lesson = denoiser.LESSONS.at(painted)
+    said = phrases(lesson.things, scenes=lesson.scenes)
     hints = {
         "guidance": GUIDANCE,
         "steps": {"unet": painted, "vae": seen},
         "things": [names[0] for names in THINGS.values()][: lesson.things],
-        "words": sorted({w for p in vocabulary(lesson) for w in re.findall("[a-z]+", p.lower())}),
+        "words": sorted({w for p in said for w in re.findall("[a-z]+", p.lower())}),
     }
     for file, values in {
         "scheduler/scheduler_config.json": scheduler,

@@ -22,8 +22,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pictures import COLOURS, EVERYTHING, FONT, SCENES, Lesson, Painter, Scene, imagine
+from backdrops import COLOURS, SCENES
+from pictures import FONT, Painter
 from runs import Pool, Run
+from scenes import EVERYTHING, Lesson, Scene, imagine
 from things import THINGS
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")

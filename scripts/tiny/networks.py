@@ -3,7 +3,8 @@
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pictures import LATENT_SCALE, SIDE
+from backdrops import SIDE
+from pictures import LATENT_SCALE
 from words import LENGTH
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

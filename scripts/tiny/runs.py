@@ -18,9 +18,11 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from pictures import Lesson, Painter, Scene, imagine
+from networks import text_encoder
+from pictures import Painter
+from scenes import Lesson, Scene, imagine
 from sdfast.models.device import cpu_has_bfloat16
 
 
@@ -61,15 +63,31 @@ class Published:
     steps: dict[str, int]
 
     @classmethod
-    def read(cls, folder: Path) -> "Published":
+    def read(cls, folder: Path, tokenizer: CLIPTokenizer) -> "Published":
+        """The model, reading with another tokenizer than its own if that knows more words."""
+        text = CLIPTextModel.from_pretrained(folder / "text_encoder").float()
+        own = CLIPTokenizer.from_pretrained(folder / "tokenizer")
         return cls(
             {
                 "unet": UNet2DConditionModel.from_pretrained(folder / "unet"),
-                "text": CLIPTextModel.from_pretrained(folder / "text_encoder"),
+                "text": _respelled(text, own.get_vocab(), tokenizer.get_vocab()),
                 "vae": AutoencoderKL.from_pretrained(folder / "vae"),
             },
             json.loads((folder / "sdfast.json").read_text())["steps"],
         )
+
+
+def _respelled(text: CLIPTextModel, own: dict[str, int], other: dict[str, int]) -> CLIPTextModel:
+    """The text encoder with a row for each piece of another vocabulary; new ones know nothing."""
+    table = text.get_input_embeddings().weight
+    torch.manual_seed(0)
+    respelled = text_encoder(len(other))
+    rows = respelled.get_input_embeddings().weight.detach().clone()
+    for piece in own.keys() & other.keys():
+        rows[other[piece]] = table[own[piece]]
+    text.set_input_embeddings(nn.Embedding.from_pretrained(rows, freeze=False))
+    respelled.load_state_dict(text.state_dict())
+    return respelled
 
 
 @dataclass

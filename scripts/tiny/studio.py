@@ -13,7 +13,7 @@ from torch import Tensor
 import denoiser
 from asking import Asked
 from judge import NAMES
-from pictures import Lesson
+from scenes import Lesson
 from sdfast import solve
 from sdfast.engine import guided
 from sdfast.job import Job, Sampler

@@ -11,8 +11,10 @@ from transformers import CLIPTokenizer
 
 import decoder
 import denoiser
-from pictures import FONT, Painter, vocabulary
+from captions import phrases
+from pictures import FONT, Painter
 from runs import Published
+from scenes import EVERYTHING
 from words import write_tokenizer
 
 
@@ -30,11 +32,12 @@ def main() -> None:
 
     if not given.font.is_file():
         parser.error(f"no font at {given.font}; Debian's is fonts-noto-color-emoji, or give --font")
-    published = Published.read(given.published) if given.published else None
     device = torch.device(given.device)
     painter = Painter(device, given.font)
-    write_tokenizer(given.run / "tokenizer", vocabulary())
-    tokenizer = CLIPTokenizer.from_pretrained(given.run / "tokenizer")
+    words = given.run / "tokenizer"
+    write_tokenizer(words, phrases(EVERYTHING.things, scenes=EVERYTHING.scenes))
+    tokenizer = CLIPTokenizer.from_pretrained(words)
+    published = Published.read(given.published, tokenizer) if given.published else None
     if given.part != "unet":
         decoder.train(given.run / "vae", painter, given.vae_steps, given.batch // 4, published)
     if given.part != "vae":
