@@ -1,7 +1,5 @@
 """`python -m sdfast`."""
 
-from sdfast.cli import main
-from sdfast.entry import open_streams
+from sdfast.entry import alone
 
-open_streams()
-main()
+alone()

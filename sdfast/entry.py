@@ -9,19 +9,32 @@ import sys
 
 def main() -> None:
     """Run the command line, here or in the front, and leave with its exit code."""
-    open_streams()
-    if sys.argv[1:2] == ["gen"] and sys.platform != "win32":
-        from sdfast.warm.handover import hand_over
-
-        code = hand_over(sys.argv)
-        if code is not None:
-            sys.exit(code)
-    from sdfast.cli import main as run
-
-    run()
+    _run(in_front=sys.argv[1:2] == ["gen"] and sys.platform != "win32")
 
 
-def open_streams() -> None:
+def alone() -> None:
+    """Run the command line here, and leave with its exit code."""
+    _run(in_front=False)
+
+
+def _run(*, in_front: bool) -> None:
+    try:
+        _open_streams()
+        if in_front:
+            from sdfast.warm.handover import hand_over
+
+            code = hand_over(sys.argv)
+            if code is not None:
+                sys.exit(code)
+        from sdfast.cli import main as run
+
+        run()
+    except KeyboardInterrupt:  # before the command could hear it
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _open_streams() -> None:
     """Open the null device for streams that the caller has closed.
 
     Else the next file to be opened would take their number.

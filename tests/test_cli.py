@@ -348,6 +348,21 @@ def test_streams_that_are_closed_are_nowhere(here, program, closed):
     assert pixels("a-cat-1.png")
 
 
+@pytest.mark.parametrize("module", ["sdfast.warm.handover", "typer"])
+def test_an_interrupt_while_it_still_wakes_is_one_word(here, module):
+    wakes = f"""import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from sdfast.entry import main
+main()"""
+    words = [sys.executable, "-c", wakes, *QUICK]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
+
+
 def test_a_picture_of_an_alias_is_painted_again_from_itself(sdfast, here, small):
     sdfast("models", "alias", "mine", str(small))
     _, place, _ = sdfast("gen", "a cat", "-m", "mine", "-s", "2", "--size", "64x64")
