@@ -128,6 +128,18 @@ def test_what_does_not_fit_beside_each_other_is_not_recorded_for_ever():
     assert album.record.made == 1
 
 
+def test_what_found_no_memory_is_recorded_when_there_is_some_again():
+    album = Album(Small(0))
+    graphs, words, t, x = album.graphs(network), told(1), torch.ones(1), torch.randn(1, 4, 2, 2)
+    graphs(x, t, words)
+    album.record.room = 1
+    calls = 0
+    while not album.record.made and calls < 1000:
+        assert graphs(x, t, words).equal(network(x, t, words))
+        calls += 1
+    assert 50 < calls < 500  # to try costs four calls
+
+
 def test_a_plain_call_takes_the_memory_of_recordings_where_there_is_no_more(recorder):
     album = Album(recorder)
     kept, x, t, words = album.graphs(network), torch.ones(1), torch.ones(1), told(1)

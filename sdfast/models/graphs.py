@@ -23,6 +23,8 @@ Record = Callable[[Callable[[], Any]], tuple[Play, Any]]
 
 _MOST = 4
 """Recordings kept; the longest unused goes. Guided and unguided calls of two sizes find room."""
+_AGAIN = 200
+"""Plain calls after which a recording that found no memory is tried again."""
 
 
 @dataclass(slots=True)
@@ -119,10 +121,12 @@ class Graphs:
         try:
             return self._recorded(asked)
         except RuntimeError as error:
-            if not (short := is_memory(error)):
+            if not is_memory(error):
                 warnings.warn(f"no CUDA graph could be recorded: {error}", stacklevel=3)
-        self._refused.add(key)
-        if short and not self._after and self._album.clear():  # what the others took may do
+                self._refused.add(key)
+                return None
+        self._plain[key] = self._after - _AGAIN
+        if not self._after and self._album.clear():  # what the others took may do
             with contextlib.suppress(RuntimeError):
                 return self._recorded(asked)
         return None

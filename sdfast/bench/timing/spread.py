@@ -64,7 +64,7 @@ def doubts(effort: Effort) -> list[str]:
         said.append(f"{len(effort.walls)} runs are too few to show the spread; -r 5 would")
     seen = spread(effort.walls)
     if seen.iqr > WIDE * seen.median:
-        said.append(f"the middle half lies {seen.iqr / seen.median:.0%} of the median apart")
+        said.append(f"the IQR is {seen.iqr / seen.median:.0%} of the median")
     if effort.others is not None and effort.others > _BUSY * effort.cores * whole:
         share = effort.others / (effort.cores * whole)
         said.append(f"other programs held {share:.0%} of the processors meanwhile")
