@@ -57,6 +57,10 @@ def in_our_words(
             )
         case "greater_than_equal" | "less_than_equal" | "less_than" | "too_short" | "too_long":
             problem = f"{key} must be {_RANGES[key]}, not {came}"
+        case "string_too_short":
+            problem = f"{key} must not be empty"
+        case "string_unicode":
+            problem = f"{key} is not UTF-8: {came}"
         case "string_too_long":
             problem = f"{key} is longer than {context['max_length']} characters"
         case "value_error" if not key:

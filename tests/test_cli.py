@@ -443,6 +443,8 @@ _BAD = [
     (["gen"], 2, "no prompt"),
     (["gen", ""], 2, "prompt must not be empty"),
     (["gen", "  "], 2, "prompt must not be empty"),
+    (["gen", "a", "-m", ""], 2, "model must not be empty"),
+    (["gen", "caf\udce9"], 2, "prompt is not UTF-8"),
     (["gen", "a", "--steps", "0"], 2, "steps must be from 1 to 1000"),
     (["gen", "a", "--steps", "many"], 2, "many"),
     (["gen", "a", "--order", "4"], 2, "order must be 1, 2 or 3"),

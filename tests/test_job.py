@@ -87,7 +87,6 @@ def said(record):
         ("seed", 1.5, "a whole number"),
         ("prompt", 5, "text"),
         ("negative", 5, "text"),
-        ("model", "", "text"),
         ("corrector", "maybe", "true or false"),
         ("timesteps", "abc", "a list"),
         ("timesteps", [9, "x"], "a number"),
@@ -102,6 +101,12 @@ def test_a_value_out_of_place_is_named_with_its_key_and_what_it_may_be(key, valu
     assert error.key == key
     assert str(error).startswith(f"{key} must be {wanted}")
     assert str(error).endswith(f"not {shown}")
+
+
+@pytest.mark.parametrize("key", ["prompt", "model", "vae"])
+def test_a_text_that_is_empty_or_no_text_is_called_so(key):
+    assert str(refused(**{key: ""})) == f"{key} must not be empty"
+    assert str(refused(**{key: "caf\udce9"})).startswith(f"{key} is not UTF-8: `caf")
 
 
 @pytest.mark.parametrize("value", [True, False])

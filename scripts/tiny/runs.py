@@ -119,14 +119,21 @@ class Run:
             self.step = self.begun = max(self.published.steps.get(n, 0) for n in self.networks)
         self.average = {k: v.detach().clone() for k, v in self._named()}
         if self._checkpoint.exists():
-            found = torch.load(self._checkpoint, weights_only=True, map_location="cpu")
+            self._take_up(torch.load(self._checkpoint, weights_only=True, map_location="cpu"))
+
+    def _take_up(self, found: dict[str, Any]) -> None:
+        try:
             for name, network in self.networks.items():
                 network.load_state_dict(found["networks"][name])
             self.optimizer.load_state_dict(found["optimizer"])
-            self.step, self.seconds = found["step"], found["seconds"]
-            self.begun = found["begun"]
-            for k, v in self.average.items():
-                v.copy_(found["average"][k])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise SystemExit(
+                f"error: {self._checkpoint} is of other networks than these: {error}\n"
+                "hint: move it away and go on from an exported model, with --published"
+            ) from error
+        self.step, self.seconds, self.begun = (found[k] for k in ("step", "seconds", "begun"))
+        for k, v in self.average.items():
+            v.copy_(found["average"][k])
 
     @property
     def _checkpoint(self) -> Path:
