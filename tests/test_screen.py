@@ -1,0 +1,44 @@
+"""The bar on a terminal: it counts what goes by, changes nothing of it, and leaves no trace."""
+
+import io
+import re
+import time
+
+from PIL import Image
+from rich.console import Console
+
+from sdfast import Job
+from sdfast.events import Encoded, Finished, Stepped, Times
+from sdfast.screen import watch
+
+JOB = Job(prompt="a cat", seed=7)
+DONE = Finished(JOB, Image.new("RGB", (8, 8)), Times(0.1, (0.2, 0.2), 0.1), decoded_again=False)
+
+
+def drawn(events):
+    """What `watch` passes on, and each state of the line that it draws."""
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80, legacy_windows=False)
+
+    def slowly():
+        for event in events:
+            yield event
+            time.sleep(0.12)  # the bar is drawn ten times a second
+
+    passed = list(watch(slowly(), console))
+    frames = re.split(r"\r|\n|\x1b\[2K", written.getvalue())
+    return passed, [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", frame).strip() for frame in frames]
+
+
+def test_each_event_is_passed_on_and_counted():
+    events = [Encoded(JOB), Stepped(1, 2), Stepped(2, 2), DONE]
+    passed, frames = drawn(events)
+    assert passed == events
+    assert any(frame.startswith("seed 7") and " 1/2 " in frame for frame in frames)
+    assert any(" 2/2 " in frame and "ms/step" in frame for frame in frames)
+    assert frames[-1] == ""
+
+
+def test_a_walk_of_unknown_length_has_no_end_on_the_bar():
+    _, frames = drawn([Encoded(JOB), Stepped(1, None), Stepped(2, None), DONE])
+    assert any(" 2/? " in frame for frame in frames)
