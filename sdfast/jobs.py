@@ -71,14 +71,14 @@ def _in_words(name: str, value: str) -> str:
 
 def placed(record: Record) -> Record:
     """The record, its files by their whole paths: who paints may stand in another folder."""
-    paths = {k: record[k] for k in ("init", "mask", "vae") if isinstance(record.get(k), str)}
+    paths = {k: v for k in ("init", "mask", "vae") if isinstance(v := record.get(k), str) and v}
     whole: Record = {k: _whole(v) for k, v in paths.items()}
     for key in ("lora", "embedding"):
         given: Any = record.get(key)
         given = (given,) if isinstance(given, str) else given
         if isinstance(given, (list, tuple)):
             whole[key] = tuple(
-                _whole(v) if isinstance(v, str) else v for v in cast("list[object]", given)
+                _whole(v) if isinstance(v, str) and v else v for v in cast("list[object]", given)
             )
     return record | whole
 

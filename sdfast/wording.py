@@ -60,7 +60,8 @@ def in_our_words(
         case "string_too_short":
             problem = f"{key} must not be empty"
         case "string_unicode":
-            problem = f"{key} is not UTF-8: {came}"
+            shown = quoted(ascii(values.get(field))[1:-1])
+            problem = f"{key} must be text, and {shown} holds bytes or halves that are none"
         case "string_too_long":
             problem = f"{key} is longer than {context['max_length']} characters"
         case "value_error" if not key:

@@ -355,6 +355,21 @@ def test_files_given_as_flags_are_for_every_line_that_names_none(sdfast):
     assert (pixels("over/a-dog-5.png") == pixels("g.png")).all()
 
 
+def test_a_flag_is_judged_with_the_line_that_it_is_for(sdfast):
+    Path("p.jsonl").write_text('{"prompt": "a cat", "seed": 5}\n')
+    sdfast("batch", "p.jsonl", *QUICK)
+    own = {"prompt": "a dog", "init": "out/a-cat-5.png", "steps": 100, "lora": []}
+    Path("own.jsonl").write_text(json.dumps(own))
+    Path("style.yaml").write_text("lora: [nowhere.safetensors]\n")
+    words = ("batch", "own.jsonl", "-p", "style.yaml", "-m", "tiny", "-o", "over/", "--dry-run")
+    code, out, _ = sdfast(*words, "--strength", "0.02", "--mask", "out/a-cat-5.png")
+    said = json.loads(out)
+    assert (code, said["strength"], "lora" in said) == (0, 0.02, False)
+    assert said["mask"] == said["init"] == str(Path("out/a-cat-5.png").absolute())
+    code, _, err = sdfast(*words, "--strength", "2")
+    assert (code, err) == (2, "error: strength must be from 0 to 1, not `2`\n")
+
+
 def test_a_lora_that_is_not_there_is_found_before_anything_is_painted(sdfast):
     Path("p.jsonl").write_text('{"prompt": "a cat", "lora": "mine.safetensors"}\n')
     assert sdfast("batch", "p.jsonl", *QUICK, "--lora", "all.safetensors")[0] == 3

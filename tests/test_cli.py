@@ -348,16 +348,19 @@ def test_streams_that_are_closed_are_nowhere(here, program, closed):
     assert pixels("a-cat-1.png")
 
 
-@pytest.mark.parametrize("module", ["sdfast.warm.handover", "typer"])
-def test_an_interrupt_while_it_still_wakes_is_one_word(here, module):
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [("main", "sdfast.warm.handover"), ("main", "typer"), ("alone", "typer")],
+)
+def test_an_interrupt_while_it_still_wakes_is_one_word(here, program, module):
     wakes = f"""import os, signal, sys
 class Finder:
     def find_spec(self, name, *_):
         if name == {module!r}:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
-from sdfast.entry import main
-main()"""
+from sdfast import entry
+entry.{program}()"""
     words = [sys.executable, "-c", wakes, *QUICK]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
@@ -444,7 +447,9 @@ _BAD = [
     (["gen", ""], 2, "prompt must not be empty"),
     (["gen", "  "], 2, "prompt must not be empty"),
     (["gen", "a", "-m", ""], 2, "model must not be empty"),
-    (["gen", "caf\udce9"], 2, "prompt is not UTF-8"),
+    (["gen", "caf\udce9"], 2, r"prompt must be text, and `caf\udce9` holds"),
+    (["gen", "a", "--lora", ""], 2, "lora must not be empty"),
+    (["gen", "a", "--init", ""], 2, "init must not be empty"),
     (["gen", "a", "--steps", "0"], 2, "steps must be from 1 to 1000"),
     (["gen", "a", "--steps", "many"], 2, "many"),
     (["gen", "a", "--order", "4"], 2, "order must be 1, 2 or 3"),

@@ -128,6 +128,17 @@ def test_what_does_not_fit_beside_each_other_is_not_recorded_for_ever():
     assert album.record.made == 1
 
 
+def test_two_that_have_room_for_one_do_not_push_each_other_out_for_ever():
+    album = Album(Small(1))
+    graphs, words, t = album.graphs(network), told(1), torch.ones(1)
+    one, other = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 3, 3)
+    for _ in range(40):
+        for x in (one, other):
+            for _ in range(20):
+                assert graphs(x, t, words).equal(network(x, t, words))
+    assert album.record.made == 3
+
+
 def test_what_found_no_memory_is_recorded_when_there_is_some_again():
     album = Album(Small(0))
     graphs, words, t, x = album.graphs(network), told(1), torch.ones(1), torch.randn(1, 4, 2, 2)

@@ -106,7 +106,7 @@ def test_a_value_out_of_place_is_named_with_its_key_and_what_it_may_be(key, valu
 @pytest.mark.parametrize("key", ["prompt", "model", "vae"])
 def test_a_text_that_is_empty_or_no_text_is_called_so(key):
     assert str(refused(**{key: ""})) == f"{key} must not be empty"
-    assert str(refused(**{key: "caf\udce9"})).startswith(f"{key} is not UTF-8: `caf")
+    assert str(refused(**{key: "caf\udce9"})).startswith(rf"{key} must be text, and `caf\udce9`")
 
 
 @pytest.mark.parametrize("value", [True, False])

@@ -407,7 +407,7 @@ JOB = {"prompt": "a cat", "seed": 7}
         ('{"schema": 1, "job": []}', "without a job"),
         ('{"schema": 2, "job": {}}', "schema 2; this sdfast knows 1"),
         (json.dumps({"schema": 1, "job": {**JOB, "steps": 0}}), "steps must be from 1 to 1000"),
-        (json.dumps({"schema": 1, "job": {**JOB, "prompt": "\ud800"}}), "prompt is not UTF-8"),
+        (json.dumps({"schema": 1, "job": {**JOB, "prompt": "\ud800"}}), "prompt must be text"),
         (json.dumps({"schema": 1, "job": {**JOB, "colour": 1}}), "no key `colour`"),
         (json.dumps({"schema": 1, "job": {**JOB, "guidance": float("nan")}}), "finite"),
     ],

@@ -64,6 +64,8 @@ def read_tasks(
 
 def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[tuple[bytes, Job]]:
     line = {key: value for key, value in record.items() if key not in ("seed", "n")}
+    if "init" in line:  # the flags' mask and strength are meant for each line's picture
+        line = {k: v for k, v in beneath.record.items() if k in ("mask", "strength")} | line
     first = read_job({"model": beneath.model, **on_top(beneath.record, line), "seed": 0})
     asked = first.record
     del asked["seed"]

@@ -136,9 +136,7 @@ def batch(
     from sdfast.batch.tasks import FILES, Beneath, count_pictures, read_tasks
     from sdfast.config import load_config
     from sdfast.errors import UsageError
-    from sdfast.job import read_job
     from sdfast.jobs import resolve
-    from sdfast.models.dressed import dressed
 
     if gpus is not None and ray is not None:
         raise UsageError("`--gpus` is for one machine and `--ray` for many", "give one of them")
@@ -167,7 +165,7 @@ def batch(
     config = load_config()
     record = resolve(given, preset, None, config).record
     record |= {key: given[key] for key in FILES if given[key] is not None}
-    first = read_job({"prompt": "any", **record})
+    _check(given, record)
     rules = Rules(read_shard(shard), limit, fail_fast=fail_fast, retry_failed=retry_failed)
     found = find_model(
         record.get("model"),
@@ -179,8 +177,6 @@ def batch(
         draw=not quiet,
         colour=not no_color,
     )
-    if found is not None:
-        dressed(found, first).complete(first)
     store, template = open_store(out or config.out)
     home = manifest_folder(manifest, store)
     stop = threading.Event()
@@ -221,6 +217,25 @@ def batch(
         hire = partial(hired, setting, gpus, ray, cpus_per_worker)
         telling = Telling(file, as_json, quiet, no_color)
         return paint_missing(tasks, home, naming, sources, rules, stop, hire, telling)
+
+
+def _check(given: dict[str, Any], record: dict[str, Any]) -> None:
+    """Refuse what is wrong for every line: a value out of place, a file that is not there.
+
+    What values are together is each line's own: it may name another model, or a picture.
+    """
+    from sdfast.canvas import file_size
+    from sdfast.job import read_job
+    from sdfast.models.dressed import Weights, check_there
+
+    drawn = {key: record[key] for key in record.keys() - {"init", "mask", "strength"}}
+    read_job({"prompt": "any", **drawn})
+    if given["strength"] is not None:
+        read_job({"prompt": "any", "init": "any", "strength": given["strength"], "steps": 1000})
+    for key in ("init", "mask"):
+        if given[key] is not None:
+            file_size(given[key])
+    check_there(Weights(given["lora"] or (), given["embedding"] or (), given["vae"]))
 
 
 def _note(text: str) -> None:

@@ -48,6 +48,16 @@ def dressed(source: Source, job: Wanted) -> Source:
     return replace(source, loras=loras, embeddings=taught) if loras or taught else source
 
 
+def check_there(job: Wanted) -> None:
+    """Whether the files are there that decide the weights. Raises ModelError."""
+    for text in job.lora:
+        _check_file(_whole(scaled(text).path))
+    for text in job.embedding:
+        _check_file(_whole(named(text).path))
+    if job.vae is not None and not (path := _whole(job.vae)).is_dir():
+        _check_file(path)
+
+
 def wears(source: Source, job: Wanted) -> bool:
     """Whether a model is dressed as the job wants it."""
     loras = tuple(Lora(_whole(scaled(text).path), scaled(text).scale) for text in job.lora)

@@ -88,6 +88,8 @@ class Graphs:
         self._plain: dict[object, int] = {}
         self._kept: dict[object, _Recording] = {}
         self._refused: set[object] = set()
+        self._short: set[object] = set()
+        """Shapes that have once found no memory."""
 
     def __call__(self, *asked: Any) -> Any:
         """As the network."""
@@ -125,8 +127,10 @@ class Graphs:
                 warnings.warn(f"no CUDA graph could be recorded: {error}", stacklevel=3)
                 self._refused.add(key)
                 return None
+        first = key not in self._short
+        self._short.add(key)
         self._plain[key] = self._after - _AGAIN
-        if not self._after and self._album.clear():  # what the others took may do
+        if first and not self._after and self._album.clear():  # what the others took may do
             with contextlib.suppress(RuntimeError):
                 return self._recorded(asked)
         return None
