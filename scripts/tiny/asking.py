@@ -1,8 +1,8 @@
 """Held-out wordings: what a person might type that no training caption ever said.
 
 They ask for the things a model was taught, by their plain names, in another grammar: the background
-comes first, verbs ask for the picture, numbers follow what they count. Some of the words are new to
-the model, too.
+comes first, verbs ask for the picture, and no caption has the words that link two things here or
+count them.
 """
 
 import random
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from backdrops import COLOURS
-from captions import PLACES
 from scenes import Lesson
 from things import PAIRS, THINGS, UNCOUNTED, many, one
 
@@ -39,6 +38,16 @@ OPEN = (
     "{what}, please",
     "{what} alone",
 )
+PLACES: dict[str, tuple[str, ...]] = {
+    "meadow": ("in a meadow", "on the grass", "in a green field"),
+    "beach": ("on the beach", "at the beach", "on a sandy beach"),
+    "night": ("at night", "under the stars", "in the night"),
+    "snow": ("in the snow", "in winter"),
+    "desert": ("in the desert",),
+    "sunset": ("at sunset", "in the sunset"),
+    "space": ("in space", "in outer space"),
+    "underwater": ("underwater", "under the sea", "under water"),
+}
 WHAT: dict[str, tuple[str, ...]] = {
     "": ("{one}",),
     "one": ("one {name}", "a single {name}"),

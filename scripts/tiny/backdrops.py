@@ -59,11 +59,13 @@ class Backdrop:
 
 
 def near(colour: Colour, r: random.Random, by: int = 7) -> Colour:
+    """Nearly that colour."""
     red, green, blue = (min(255.0, max(0.0, c + r.randint(-by, by))) for c in colour)
     return red, green, blue
 
 
 def pastel(r: random.Random) -> Backdrop:
+    """From one pale shade to another that has no name."""
     hue = r.random()
 
     def shade(hue: float, low: float, high: float) -> Colour:

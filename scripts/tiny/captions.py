@@ -7,6 +7,7 @@ few of them mean nothing at all: whatever stands between two things, they are tw
 import random
 import re
 from collections.abc import Sequence
+from functools import cache
 
 from backdrops import COLOURS
 from things import PAIRS, THINGS, UNCOUNTED, many, one
@@ -25,7 +26,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "snow": ("in the snow", "in winter", "on a snowy day", "in a snowy field", "in falling snow"),
     "desert": ("in the desert", "in a sandy desert", "in the dunes", "on a sand dune"),
     "sunset": ("at sunset", "in the sunset", "at dusk", "in the evening", "in the evening sun"),
-    "space": ("in space", "in outer space", "floating in space", "in the galaxy"),
+    "space": ("in space", "in outer space", "in the galaxy"),
     "underwater": ("underwater", "under the sea", "under water", "deep in the ocean"),
 }
 """Scenes, and how people ask for them."""
@@ -39,7 +40,7 @@ _ON = (
     " against a {} background",
     " in front of a {} wall",
     " with a {} background",
-    ", plain {} background",
+    ", simple {} background",
     " on a solid {} background",
     ", {} backdrop",
 )
@@ -55,10 +56,8 @@ _BEFORE = (
     "a cartoon of ",
     "a sketch of ",
     "an icon of ",
-    "a close-up of ",
-    "a portrait of ",
-    "there is ",
 )
+_OF_ONE = ("a close-up of ", "a portrait of ")
 _AFTER = (
     ", digital art",
     ", high quality",
@@ -158,8 +157,21 @@ _PAIRED = (
 
 def _nothing(r: random.Random) -> str:
     """A word that means nothing."""
-    pairs = (r.choice("bcdfghjklmnprstvwyz") + r.choice("aeiou") for _ in range(r.choice((1, 2))))
-    return "".join(pairs) + r.choice(("", "n", "s", "t", "r"))
+    while True:
+        pairs = "".join(r.choice(_CONSONANTS) + r.choice("aeiou") for _ in range(r.choice((1, 2))))
+        word = pairs + r.choice(("", "n", "s", "t", "r"))
+        if word not in _meaning():
+            return word
+
+
+_CONSONANTS = "bcdfghjklmnprstvwyz"
+
+
+@cache
+def _meaning() -> frozenset[str]:
+    """Words that mean something."""
+    every = phrases(len(THINGS), scenes=True)
+    return frozenset(word for text in every for word in re.findall("[a-z]+", text.lower()))
 
 
 def called(thing: int, r: random.Random) -> str:
@@ -168,7 +180,7 @@ def called(thing: int, r: random.Random) -> str:
     return r.choice(names) if r.random() < 0.4 else names[0]
 
 
-def with_adjective(adjective: str, name: str) -> str:
+def _with_adjective(adjective: str, name: str) -> str:
     if name in PAIRS or name in UNCOUNTED:
         return f"{adjective} {name}"
     return f"{'an' if adjective[0] in 'aeiou' else 'a'} {adjective} {name}"
@@ -176,7 +188,7 @@ def with_adjective(adjective: str, name: str) -> str:
 
 def _one(name: str, r: random.Random) -> str:
     """One of it, now and then with a word of praise."""
-    return with_adjective(r.choice(_ADJECTIVES), name) if r.random() < 0.1 else one(name)
+    return _with_adjective(r.choice(_ADJECTIVES), name) if r.random() < 0.1 else one(name)
 
 
 def _many(name: str, r: random.Random) -> str:
@@ -184,13 +196,14 @@ def _many(name: str, r: random.Random) -> str:
 
 
 def alone(name: str, r: random.Random) -> str:
+    """One of it and nothing besides."""
     words = r.choice((_one(name, r),) * 5 + (name, f"the {name}"))
     return words.replace("the the", "the")
 
 
 def sized(name: str, size: str, r: random.Random) -> str:
     """A `small` or a `big` one."""
-    return with_adjective(r.choice(_SIZES[size]), name)
+    return _with_adjective(r.choice(_SIZES[size]), name)
 
 
 def at_side(name: str, side: str, r: random.Random) -> str:
@@ -201,7 +214,10 @@ def at_side(name: str, side: str, r: random.Random) -> str:
 def counted(name: str, count: int, r: random.Random) -> str:
     """Two or three of it."""
     words = {"many": _many(name, r), "one": _one(name, r), "name": name}
-    return r.choice(_COUNTED[count]).format(**words)
+    forms = _COUNTED[count]
+    if name in PAIRS or name in UNCOUNTED:  # there is no second bread
+        forms = tuple(form for form in forms if "{one}" not in form and "{name}" not in form)
+    return r.choice(forms).format(**words)
 
 
 def paired(left: str, right: str, r: random.Random) -> str:
@@ -221,12 +237,16 @@ def _shade(name: str, r: random.Random) -> str:
 
 
 def in_place(scene: str, r: random.Random) -> str:
+    """In one of the scenes."""
     return " " + r.choice(PLACES[scene])
 
 
-def sentence(what: str, where: str, r: random.Random) -> str:
-    """What and where in one prompt, with what people say before, after and in between."""
-    before = r.choice(_BEFORE) if r.random() < 0.45 else ""
+def sentence(what: str, where: str, r: random.Random, *, filling: bool) -> str:
+    """What and where in one prompt, with what people say before, after and in between.
+
+    `filling`: it is one thing, and neither small nor aside.
+    """
+    before = r.choice(_BEFORE + _OF_ONE * filling) if r.random() < 0.45 else ""
     luck = r.random()
     if where and luck < 0.15:
         said = f"{where.strip(' ,')}, {before}{what}"
@@ -263,6 +283,6 @@ def phrases(things: int, *, scenes: bool) -> list[str]:
     sizes = [word for words in _SIZES.values() for word in words]
     return [
         *(names + places + frames + rest + sizes),
-        *(*_BEFORE, *_AFTER, *_ADJECTIVES, *_DOING),
+        *(*_BEFORE, *_OF_ONE, *_AFTER, *_ADJECTIVES, *_DOING),
         *("left", "right", "the", "an orange"),
     ]

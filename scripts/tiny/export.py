@@ -6,7 +6,6 @@ python scripts/tiny/export.py --run runs/tiny --to sdfast/models/tiny
 import argparse
 import json
 import re
-import shutil
 from pathlib import Path
 
 import diffusers
@@ -51,9 +50,10 @@ def main() -> None:
     given = parser.parse_args()
 
     to: Path = given.to
-    words = given.run / "tokenizer"
+    published = Published.read(given.published) if given.published else None
+    reads_anew = not published or (given.run / "unet" / "checkpoint.pt").exists()
+    words = (given.run if reads_anew else given.published) / "tokenizer"
     tokenizer = CLIPTokenizer.from_pretrained(words)
-    published = Published.read(given.published, tokenizer) if given.published else None
     painters, painted = averaged(
         given.run / "unet", {"unet": unet(), "text": text_encoder(len(tokenizer))}, published
     )
@@ -72,7 +72,7 @@ def main() -> None:
         config.write_text(json.dumps(told, indent=2) + "\n")
     (to / "tokenizer").mkdir(parents=True, exist_ok=True)
     for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
-        shutil.copyfile(words / file, to / "tokenizer" / file)
+        (to / "tokenizer" / file).write_bytes((words / file).read_bytes())
 
     scheduler = {
         "_class_name": "DPMSolverMultistepScheduler",
@@ -96,12 +96,13 @@ def main() -> None:
         "requires_safety_checker": False,
     }
     lesson = denoiser.LESSONS.at(painted)
-    said = phrases(lesson.things, scenes=lesson.scenes)
+    said = " ".join(phrases(lesson.things, scenes=lesson.scenes)).lower()
+    pieces = tokenizer.get_vocab()
     hints = {
         "guidance": GUIDANCE,
         "steps": {"unet": painted, "vae": seen},
         "things": [names[0] for names in THINGS.values()][: lesson.things],
-        "words": sorted({w for p in said for w in re.findall("[a-z]+", p.lower())}),
+        "words": sorted(w for w in {*re.findall("[a-z]+", said)} if f"{w}</w>" in pieces),
     }
     for file, values in {
         "scheduler/scheduler_config.json": scheduler,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -23,6 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from networks import text_encoder
 from pictures import Painter
 from scenes import Lesson, Scene, imagine
+from sdfast.errors import one_line
 from sdfast.models.device import cpu_has_bfloat16
 
 
@@ -61,33 +62,34 @@ class Published:
 
     networks: dict[str, nn.Module]
     steps: dict[str, int]
+    vocabulary: dict[str, int]
+    """The row of each piece of a word."""
 
     @classmethod
-    def read(cls, folder: Path, tokenizer: CLIPTokenizer) -> "Published":
-        """The model, reading with another tokenizer than its own if that knows more words."""
-        text = CLIPTextModel.from_pretrained(folder / "text_encoder").float()
-        own = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    def read(cls, folder: Path) -> "Published":
         return cls(
             {
                 "unet": UNet2DConditionModel.from_pretrained(folder / "unet"),
-                "text": _respelled(text, own.get_vocab(), tokenizer.get_vocab()),
+                "text": CLIPTextModel.from_pretrained(folder / "text_encoder"),
                 "vae": AutoencoderKL.from_pretrained(folder / "vae"),
             },
             json.loads((folder / "sdfast.json").read_text())["steps"],
+            CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab(),
         )
 
-
-def _respelled(text: CLIPTextModel, own: dict[str, int], other: dict[str, int]) -> CLIPTextModel:
-    """The text encoder with a row for each piece of another vocabulary; new ones know nothing."""
-    table = text.get_input_embeddings().weight
-    torch.manual_seed(0)
-    respelled = text_encoder(len(other))
-    rows = respelled.get_input_embeddings().weight.detach().clone()
-    for piece in own.keys() & other.keys():
-        rows[other[piece]] = table[own[piece]]
-    text.set_input_embeddings(nn.Embedding.from_pretrained(rows, freeze=False))
-    respelled.load_state_dict(text.state_dict())
-    return respelled
+    def respelled(self, tokenizer: CLIPTokenizer) -> "Published":
+        """The same, reading with another tokenizer; of the pieces that are new it knows nothing."""
+        vocabulary = tokenizer.get_vocab()
+        before = cast("CLIPTextModel", self.networks["text"]).float()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            after = text_encoder(len(vocabulary))
+        rows = after.get_input_embeddings().weight.detach().clone()
+        for piece in self.vocabulary.keys() & vocabulary.keys():
+            rows[vocabulary[piece]] = before.get_input_embeddings().weight[self.vocabulary[piece]]
+        before.set_input_embeddings(nn.Embedding.from_pretrained(rows))
+        after.load_state_dict(before.state_dict())
+        return Published(self.networks | {"text": after}, self.steps, vocabulary)
 
 
 @dataclass
@@ -128,8 +130,8 @@ class Run:
             self.optimizer.load_state_dict(found["optimizer"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise SystemExit(
-                f"error: {self._checkpoint} is of other networks than these: {error}\n"
-                "hint: move it away and go on from an exported model, with --published"
+                f"error: {self._checkpoint} is of other networks than these: {one_line(error)}\n"
+                "hint: move it away; with --published, train.py goes on from an exported model"
             ) from error
         self.step, self.seconds, self.begun = (found[k] for k in ("step", "seconds", "begun"))
         for k, v in self.average.items():

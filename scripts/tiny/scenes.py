@@ -49,6 +49,8 @@ class Lesson:
 EVERYTHING = Lesson(len(THINGS), places=True, scenes=True, groups=0.2)
 
 
+_ASIDE = 72
+"""Things of at most as many pixels are called small, or stand to a side."""
 _SPOTS = {
     2: (((34, 64), (94, 64)),),
     3: (((25, 64), (64, 64), (103, 64)), ((64, 33), (34, 92), (94, 92))),
@@ -116,5 +118,6 @@ def imagine(r: random.Random, lesson: Lesson) -> Scene:
     backdrop, where, background = _backdrop(r, lesson)
     grouped = lesson.groups and r.random() < lesson.groups
     what, layers = (_group if grouped else _single)(r, lesson)
-    caption = sentence(what, where, r) if lesson.wordings else what + where
+    filling = len(layers) == 1 and layers[0].size > _ASIDE
+    caption = sentence(what, where, r, filling=filling) if lesson.wordings else what + where
     return Scene(caption, backdrop, layers, background)

@@ -34,13 +34,16 @@ def main() -> None:
         parser.error(f"no font at {given.font}; Debian's is fonts-noto-color-emoji, or give --font")
     device = torch.device(given.device)
     painter = Painter(device, given.font)
-    words = given.run / "tokenizer"
-    write_tokenizer(words, phrases(EVERYTHING.things, scenes=EVERYTHING.scenes))
-    tokenizer = CLIPTokenizer.from_pretrained(words)
-    published = Published.read(given.published, tokenizer) if given.published else None
+    published = Published.read(given.published) if given.published else None
     if given.part != "unet":
         decoder.train(given.run / "vae", painter, given.vae_steps, given.batch // 4, published)
     if given.part != "vae":
+        words = given.run / "tokenizer"
+        if not words.exists():  # else a checkpoint counts on it
+            write_tokenizer(words, phrases(EVERYTHING.things, scenes=EVERYTHING.scenes))
+        tokenizer = CLIPTokenizer.from_pretrained(words)
+        if published:
+            published = published.respelled(tokenizer)
         denoiser.train(
             given.run / "unet", tokenizer, painter, given.unet_steps, given.batch, published
         )

@@ -1,4 +1,4 @@
-"""The tokenizer: CLIP's byte-pair format with a vocabulary of a thousand pieces.
+"""The tokenizer: CLIP's byte-pair format with a vocabulary of fifteen hundred pieces.
 
 Every word of the captions becomes one piece, so the text encoder need not learn to spell; words it
 has never met still fall apart into letters and get through.
