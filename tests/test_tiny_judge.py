@@ -12,17 +12,24 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts" / "tiny"))
 
+from transformers import CLIPTokenizer
+
 import evaluate
+import sdfast
 from asking import Asked, ask
 from backdrops import COLOURS
+from captions import phrases
 from judge import NAMES, WEIGHTS, Said, load_judge, right, truth
 from pictures import FONT, Painter
+from runs import Published
 from scenes import EVERYTHING, Lesson, imagine
 from sdfast import load_preset
 from sdfast.errors import SdfastError
 from things import THINGS, many
+from words import write_tokenizer
 
 CAT, DOG, APPLE = range(3)
+TINY = Path(sdfast.__file__).parent / "models" / "tiny"
 FEW = Lesson(3, places=True, scenes=True, groups=0.2)
 
 
@@ -130,6 +137,19 @@ def test_the_judge_names_what_was_painted_plainly():
     found = right(load_judge(), pictures, [truth(s) for s in scenes])
     assert min(found["thing"], found["background"], found["count"]) >= 95, found
     assert len(NAMES) == EVERYTHING.things
+
+
+def test_a_published_model_that_reads_with_more_words_reads_the_old_ones_as_before(tmp_path):
+    published = Published.read(TINY)
+    write_tokenizer(tmp_path, ["zeppelin", *phrases(EVERYTHING.things, scenes=True)])
+    own, wider = map(CLIPTokenizer.from_pretrained, (TINY / "tokenizer", tmp_path))
+    text = "a penguin and a birthday cake in the galaxy, a little rainbow, two parrots"
+    assert own(text).input_ids != wider(text).input_ids
+    said = [
+        model.networks["text"].eval()(**reader(text, return_tensors="pt"))
+        for model, reader in ((published, own), (published.respelled(wider), wider))
+    ]
+    torch.testing.assert_close(said[0].last_hidden_state.float(), said[1].last_hidden_state)
 
 
 def test_pictures_are_painted_and_judged_from_end_to_end(tmp_path, monkeypatch, capsys):

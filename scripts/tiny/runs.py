@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -80,7 +81,7 @@ class Published:
     def respelled(self, tokenizer: CLIPTokenizer) -> "Published":
         """The same, reading with another tokenizer; of the pieces that are new it knows nothing."""
         vocabulary = tokenizer.get_vocab()
-        before = cast("CLIPTextModel", self.networks["text"]).float()
+        before = deepcopy(cast("CLIPTextModel", self.networks["text"])).float()
         with torch.random.fork_rng():
             torch.manual_seed(0)
             after = text_encoder(len(vocabulary))
