@@ -10,7 +10,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,20 +60,28 @@ def _spelled_out(job: Job) -> Record:
     return job.record | {"negative": job.negative} | solver | walk
 
 
-_LEVEL = 4
-"""Of zlib's compression: from there on files get hardly smaller, and take far longer."""
-
-
 def encode(image: "Image", text: Mapping[str, str]) -> bytes:
-    """The picture as a PNG file with these text chunks."""
+    """The picture as a PNG file with these text chunks.
+
+    zlib looks for runs only: what PNG's filters leave of a picture repeats itself hardly otherwise,
+    so files are as small as with a whole search, in less than half of the time.
+    """
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
     for name, value in text.items():
         chunks.add_text(name, value.encode(errors="replace").decode().replace("\0", " "))
     file = io.BytesIO()
-    image.save(file, "PNG", pnginfo=chunks, compress_level=_LEVEL)
+    image.save(file, "PNG", pnginfo=chunks, compress_type=zlib.Z_RLE)
     return file.getvalue()
+
+
+def encode_all(pictures: Sequence[tuple["Image", Mapping[str, str]]]) -> list[bytes]:
+    """The pictures as PNG files, encoded side by side: zlib needs no GIL."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(len(pictures), os.cpu_count() or 1)) as pool:
+        return list(pool.map(encode, *zip(*pictures, strict=True)))
 
 
 def save(

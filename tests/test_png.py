@@ -79,6 +79,21 @@ def test_a_picture_is_what_it_was(tmp_path):
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_a_file_is_no_larger_than_pillow_makes_it():
+    with Image.open(Path(__file__).parents[1] / "docs" / "tiny.png") as painted:
+        smooth = painted.convert("RGB")
+    grained = Image.merge("RGB", [Image.effect_noise((256, 256), 20) for _ in range(3)])
+    for picture in (smooth, grained):
+        usual = io.BytesIO()
+        picture.save(usual, "PNG")
+        assert len(png.encode(picture, {})) <= 1.02 * len(usual.getvalue())
+
+
+def test_pictures_encoded_side_by_side_are_those_encoded_one_by_one():
+    pictures = [(Image.new("RGB", (8, 8), (k, 0, 0)), {"parameters": str(k)}) for k in range(9)]
+    assert png.encode_all(pictures) == [png.encode(*one) for one in pictures]
+
+
 def test_missing_folders_are_made(tmp_path):
     assert png.save(GREY, tmp_path / "b" / "c" / "a.png", text={}).is_file()
 

@@ -5,10 +5,8 @@ for the jobs it was given, it paints half of them at a time from then on.
 """
 
 import gc
-import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -212,18 +210,13 @@ def _attempt(
     from sdfast.engine import generate_together
 
     events = list(generate_together(model, [order.job for order in orders]))
-    finished = [event for event in events if isinstance(event, Finished)]
-
-    def picture(pair: tuple[Order, Finished]) -> Picture:
-        order, done = pair
-        job = done.job
-        assert job.size is not None
-        name = lasting_name(job.model, setting.aliases)
-        recipe = png.recipe(job, version=__version__, model=name, size=job.size)
-        told = texts(recipe if setting.metadata else {}, order.key, done.unsafe)
-        return Picture(
-            job=job,
-            png=png.encode(done.image, told),
+    painted = [event for event in events if isinstance(event, Finished)]
+    told = [_told(order, done, setting) for order, done in zip(orders, painted, strict=True)]
+    files = png.encode_all([(done.image, t) for done, t in zip(painted, told, strict=True)])
+    for done, file in zip(painted, files, strict=True):
+        yield Picture(
+            job=done.job,
+            png=file,
             times=done.times,
             load=0.0,
             device=str(model.device),
@@ -234,8 +227,14 @@ def _attempt(
             unsafe=done.unsafe,
         )
 
-    with ThreadPoolExecutor(min(len(orders), os.cpu_count() or 1)) as pool:  # zlib needs no GIL
-        yield from pool.map(picture, zip(orders, finished, strict=True))
+
+def _told(order: Order, done: Finished, setting: Setting) -> dict[str, str]:
+    """What a picture's file tells of it."""
+    job = done.job
+    assert job.size is not None
+    name = lasting_name(job.model, setting.aliases)
+    recipe = png.recipe(job, version=__version__, model=name, size=job.size)
+    return texts(recipe if setting.metadata else {}, order.key, done.unsafe)
 
 
 def _bare(error: SdfastError) -> SdfastError:

@@ -18,11 +18,9 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from sdfast import __version__, png
 from sdfast.bench.timing.entries import Entry, pairs
 from sdfast.bench.timing.painted import Painted, Side
 from sdfast.bench.timing.start import Start
-from sdfast.naming import Exists
 
 
 class Phases(NamedTuple):
@@ -181,13 +179,11 @@ def started(
 
 
 def lap(entry: Entry, side: Side, place: Path) -> tuple[Lap, Painted]:
-    """Paint a row's pictures and write them as `sdfast gen` does."""
+    """Paint a row's pictures and write them."""
     before, since = spent(), time.perf_counter()
     painted = side.paint(entry.jobs)
     done = time.perf_counter()
-    for job, image in zip(entry.jobs, painted.images, strict=True):
-        text = png.recipe(job, version=__version__, model=job.model, size=image.size)
-        png.save(image, place, text=text, exists=Exists.OVERWRITE)
+    side.write(entry.jobs, painted.images, place)
     end, after = time.perf_counter(), spent()
     times = painted.times
     phases = Phases(times.encode, times.steps, painted.network, times.decode, end - done)

@@ -1,24 +1,28 @@
-"""Our side: what `generate` does, as `sdfast gen` calls it, with an ear at the network."""
+"""Our side: what `sdfast gen` and `sdfast batch` do, with an ear at the network."""
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
+from sdfast import __version__, png
 from sdfast.bench.timing.painted import Painted, Side
 from sdfast.engine import Model, generate_together
 from sdfast.events import Finished, Times
 from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.source import Source
+from sdfast.naming import Exists
 
 
 def load_ours(source: Source, device: str, dtype: str, *, compiled: bool = False) -> Side:
     """Load a model as `sdfast gen` does."""
     model = load_model(source, device=device, dtype=dtype, compiled=compiled, safety=False)
-    return Side(partial(paint, model), model.dtype_name, str(model.device))
+    return Side(partial(paint, model), write, model.dtype_name, str(model.device))
 
 
 def paint(model: Model, jobs: Sequence[Job]) -> Painted:
@@ -32,6 +36,17 @@ def paint(model: Model, jobs: Sequence[Job]) -> Painted:
     network = tuple(model.clock.between(heard.marks)[::2])
     latents = torch.cat(heard.latents).float().cpu()
     return Painted(tuple(one.image for one in painted), latents, times, network)
+
+
+def write(jobs: Sequence[Job], images: Sequence[Image], place: Path) -> None:
+    """The pictures with their recipes, encoded side by side, each one safely on the disk."""
+    sizes = [image.size for image in images]
+    told = [
+        png.recipe(job, version=__version__, model=job.model, size=size)
+        for job, size in zip(jobs, sizes, strict=True)
+    ]
+    for file in png.encode_all(list(zip(images, told, strict=True))):
+        png.keep(file, place, exists=Exists.OVERWRITE)
 
 
 class _Heard:

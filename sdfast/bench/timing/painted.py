@@ -1,6 +1,7 @@
 """What is timed: a side that paints, and what it has painted."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL.Image import Image
@@ -26,5 +27,7 @@ class Side(NamedTuple):
 
     paint: Callable[[Sequence[Job]], Painted]
     """Jobs that differ in their seeds alone."""
+    write: Callable[[Sequence[Job], Sequence[Image], Path], None]
+    """Write their pictures, one over the other."""
     dtype: str
     device: str

@@ -7,9 +7,11 @@ rounding. What differs is the networks' code and precision, and the pipeline aro
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from sdfast.bench.timing.entries import Settings
@@ -34,7 +36,7 @@ def load_pipeline(source: Source, device: str, settings: Settings) -> Side:
     for tweak in settings.tweaks:
         _TWEAKS[tweak](pipe)
     clock = Clock(where)
-    return Side(partial(paint, pipe, clock), settings.dtype, str(where))
+    return Side(partial(paint, pipe, clock), write, settings.dtype, str(where))
 
 
 def _from_pretrained(source: Source, dtype: torch.dtype) -> Any:
@@ -102,6 +104,12 @@ def paint(pipe: Any, clock: Clock, jobs: Sequence[Job]) -> Painted:
     network = tuple(clock.between(heard.network)[::2])
     latents = heard.latents.float().cpu()
     return Painted(tuple(images), latents, Times(encode, tuple(steps), decode), network)
+
+
+def write(jobs: Sequence[Job], images: Sequence[Image], place: Path) -> None:
+    """The pictures as diffusers' users write them: one after the other, as Pillow does it."""
+    for image in images:
+        image.save(place)
 
 
 def _scheduler(pipe: Any, job: Job) -> Any:
