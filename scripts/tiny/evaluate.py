@@ -34,6 +34,7 @@ from studio import Studio, taught
 
 SAMPLERS: dict[str, Record] = {
     "dpm++": sampler_record(DEFAULT),
+    "dpm++karras": layered(sampler_record(DEFAULT), {"spacing": "karras"}),
     "pndm": {"sampler": "PNDM"},
     "ddim": {"sampler": "DDIM"},
     "rk45": {"sampler": "rk45", "final": "sigma_min"},
@@ -44,12 +45,14 @@ SAMPLERS: dict[str, Record] = {
 the others are near or far from."""
 
 CALLS = (10, 15, 20, 25, 50)
+AT_ALL_CALLS = ("dpm++karras", "dpm++", "ddim", "rk45", "ddpm")
 SETS: dict[str, tuple[str, ...]] = {
     "targets": ("default@20", "fast@10"),
     "headline": (
+        "dpm++karras@25",
         "dpm++@25",
         "pndm@50",
-        *(f"{name}@{n}" for name in ("dpm++", "ddim", "rk45", "ddpm") for n in CALLS),
+        *(f"{name}@{n}" for name in AT_ALL_CALLS for n in CALLS),
     ),
 }
 """Rows that belong together, by a name for --rows."""
