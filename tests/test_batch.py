@@ -117,6 +117,18 @@ def test_what_is_left_of_a_picture_makes_room_for_it(sdfast, policy, left):
     assert pictures() == [first.name, second.name]
 
 
+def test_a_plain_name_is_a_folder(sdfast):
+    Path("p.txt").write_text("a\n")
+    words = ("batch", "p.txt", "-s", "1", "-m", "tiny", "-o")
+    code, out, _ = sdfast(*words, "new/ones")
+    assert (code, Path(out.strip()).parent) == (0, Path("new/ones"))
+    assert sdfast(*words, "p.txt")[0] == 2
+    Path("file").touch()
+    code, _, err = sdfast(*words, "file")
+    assert code == 2
+    assert "neither a folder nor the name of a PNG" in err
+
+
 @pytest.mark.parametrize("name", ["some.png", "."])
 def test_what_is_no_text_is_refused_and_leaves_nothing(sdfast, name):
     Image.new("RGB", (300, 300)).save("some.png")

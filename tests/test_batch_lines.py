@@ -152,6 +152,20 @@ def test_seeds_are_one_or_a_list_or_a_range(said, seeds):
     assert [task.job.seed for task in tasks({"prompt": "a", **said})] == seeds
 
 
+def test_a_lines_own_seeds_are_as_many_as_they_are_whatever_the_flag_says():
+    beneath = Beneath({}, "tiny", count=3)
+    records = ({"seed": [5, 2]}, {"seed": 7}, {}, {"seed": [5, 2], "n": 4})
+    lines = [Line(k, {"prompt": "a", **said}) for k, said in enumerate(records, 1)]
+    found = [*read_tasks(lines, beneath)]
+    seeds = [
+        [t.job.seed for t in found if isinstance(t, Task) and t.number == k] for k in (1, 2, 3)
+    ]
+    assert seeds[:2] == [[5, 2], [7, 8, 9]]
+    assert len(seeds[2]) == 3
+    assert isinstance(found[-1], Broken)
+    assert count_pictures(lines, beneath) == len(found)
+
+
 @pytest.mark.parametrize(
     "said",
     [

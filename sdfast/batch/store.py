@@ -230,9 +230,18 @@ def _unreachable(what: str, url: str, error: Exception) -> RemoteError:
     return RemoteError(f"cannot {what} {quoted(url)}: {one_line(error)}", GOES_ON)
 
 
+_PLAIN = re.compile(r"(.*[/\\])?[^-/\\.{}][^/\\.{}]*")
+"""A name without an ending and without fields in its last part."""
+
+
 def open_store(out: str | None) -> tuple[Store, str | None]:
-    """The store of an `-o`, and the template of names in it. Raises UsageError."""
+    """The store of an `-o`, and the template of names in it. Raises UsageError.
+
+    A plain name is a folder, there or not: a batch has many pictures.
+    """
     if out is None or "://" not in out:
+        if out and _PLAIN.fullmatch(out) and not Path(out).is_file():
+            out = f"{out}/"
         return Folder(_root(out)), out
     plain = out.partition("{")[0]
     url, _, begun = plain.rpartition("/")

@@ -107,7 +107,13 @@ def _count(record: Record, beneath: Beneath) -> int:
 def _seeds(record: Record, beneath: Beneath) -> list[range]:
     """The seeds of a line; where it names none, as many from 0 on."""
     count, seed = record.get("n", beneath.count), record.get("seed", beneath.seed)
-    return seed_ranges(*((None, count, 0) if seed is None else _said(seed, count)))
+    if seed is None:
+        return seed_ranges(None, count, 0)
+    if "seed" in record and "n" not in record:  # several of its own say how many it wants
+        own = seed_ranges(*_said(seed, None))
+        if sum(map(len, own)) > 1:
+            return own
+    return seed_ranges(*_said(seed, count))
 
 
 def _said(seed: object, count: object) -> tuple[str | None, object, int]:

@@ -201,7 +201,7 @@ def batch(
         tasks = read_tasks(records, beneath)
         sources = Sources(config.aliases, offline, fetch=not dry_run, safety=not no_safety)
         if dry_run:
-            return list_missing(tasks, home, naming, sources, rules)
+            return list_missing(tasks, home, naming, sources, rules, file)
         if found and not no_safety and (remark := remarks.unchecked(found)):
             say(f"note: {remark}")
         setting = Setting(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdfast.cli.complaint import say_error
+from sdfast.cli.telling import named
 
 if TYPE_CHECKING:
     from sdfast.batch.crew import Crew
@@ -34,6 +35,7 @@ def list_missing(
     naming: Naming,
     sources: Sources,
     rules: Rules,
+    file: str,
 ) -> int:
     """Print the jobs that are missing, and say what is wrong with others."""
     from sdfast.batch.events import Failed
@@ -49,7 +51,7 @@ def list_missing(
     for event in events:
         if isinstance(event, Failed) and not event.before:
             failed = True
-            say_error(f"line {event.number}: {event.error}", event.error.hint)
+            say_error(f"{named(file)}:{event.number}: {event.error}", event.error.hint)
         elif isinstance(event, Ready):
             said = {"key": event.task.key.hex(), **event.job.record}
             print(json.dumps(said, ensure_ascii=False))

@@ -25,11 +25,16 @@ _MOST_KINDS = 100
 """Complaints that are told apart."""
 
 
+def named(file: str) -> str:
+    """A file of jobs, as it is spoken of."""
+    return "stdin" if file == "-" else file
+
+
 class Telling:
     """Counts and tells what happens to the jobs of one run."""
 
     def __init__(self, file: str, as_json: bool, quiet: bool, no_color: bool) -> None:
-        self._file = "stdin" if file == "-" else file
+        self._file = named(file)
         self._as_json, self._quiet, self._no_color = as_json, quiet, no_color
         self._results = sys.stdout
         self._manifest = Path()
