@@ -78,27 +78,20 @@ def encode(image: "Image", text: Mapping[str, str]) -> bytes:
 
 def encode_all(pictures: Sequence[tuple["Image", Mapping[str, str]]]) -> list[bytes]:
     """The pictures as PNG files, encoded side by side: zlib needs no GIL."""
+    if len(pictures) == 1:
+        return [encode(*pictures[0])]
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(len(pictures), os.cpu_count() or 1)) as pool:
         return list(pool.map(encode, *zip(*pictures, strict=True)))
 
 
-def save(
-    image: "Image", path: Path, *, text: Mapping[str, str], exists: Exists = Exists.RENAME
-) -> Path | None:
-    """Write the picture; where it went, or None if it was skipped as already there.
-
-    Missing folders are made. Raises UsageError if the place cannot be written, and then, as after
-    an interrupt, leaves no file behind.
-    """
-    return keep(encode(image, text), path, exists=exists)
-
-
 def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) -> Path | None:
-    """Write a whole file, as `save` does.
+    """Write a whole file; where it went, or None if it was skipped as already there.
 
     `draft` is where it is written before it has its name, a place that nobody else writes to.
+    Missing folders are made. Raises UsageError if the place cannot be written, and then, as after
+    an interrupt, leaves no file behind.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

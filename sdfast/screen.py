@@ -41,15 +41,17 @@ def watch(events: Iterable[Event], console: Console) -> Iterator[Event]:
         redirect_stdout=False,  # or paths would be drawn on stderr
         redirect_stderr=False,
     )
-    begun = 0.0
+    begun, encoded = 0.0, 0
     with bar:
         task = bar.add_task("reading the prompt", total=None, pace="")
         for event in events:
             match event:
                 case Encoded(job):
-                    begun = time.perf_counter()
-                    bar.update(task, description=f"seed {job.seed}")
+                    begun, encoded = time.perf_counter(), encoded + 1
+                    who = f"seed {job.seed}" if encoded == 1 else f"{encoded} pictures"
+                    bar.update(task, description=who)
                 case Stepped(index, total):
+                    encoded = 0
                     pace = 1000 * (time.perf_counter() - begun) / index
                     bar.update(task, completed=index, total=total, pace=f"{pace:.1f} ms/step")
                 case Finished():

@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 
+from sdfast import png
 from sdfast.cli import run_command
 from sdfast.cli.output import summary
 from sdfast.config import lasting_name
+from sdfast.errors import OutOfMemoryError
 from sdfast.events import Times
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
@@ -157,6 +159,39 @@ def test_json_tells_every_steps_time(sdfast):
     assert line["seed"] == 1
     assert len(line["steps_ms"]) == 2
     assert all(ms > 0 for ms in line["steps_ms"])
+
+
+def test_pictures_painted_together_are_those_painted_one_by_one(sdfast, here):
+    words = ("gen", "a cat", "a dog, " * 30, "-n", "2", "--seed", "1", "-s", "3", "-m", "tiny")
+    code, alone, _ = sdfast(*words, "-o", "alone/")
+    assert code == 0
+    (here / "together").mkdir()
+    kept = here / "together" / Path(alone.split()[1]).name
+    kept.touch()  # so that five are left, and the last walk is of one
+    words = (*words, "another", "-o", "together/", "--exists", "skip", "--json")
+    code, out, err = sdfast(*words, "--batch-size", "4")
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["seed"] for line in lines] == [2, 1, 1, 2, 1, 2]
+    assert [line.get("together") for line in lines] == [None, 2, 2, 2, 2, 1]
+    assert "(a share of 2)" in err
+    for one in map(Path, alone.split()):
+        if (here / "together" / one.name) != kept:
+            pair = [Image.open(file).convert("RGB") for file in (one, Path("together", one.name))]
+            assert ImageChops.difference(*pair).getextrema() <= ((0, 3),) * 3
+
+
+def test_a_walk_of_too_many_for_the_memory_says_what_helps(sdfast, monkeypatch):
+    def full(*_):
+        raise OutOfMemoryError(
+            "out of memory on cpu while painting", "--size asks for fewer pixels"
+        )
+
+    monkeypatch.setattr("sdfast.engine.trajectory", full)
+    code, _, err = sdfast(*QUICK, "-n", "2", "--batch-size", "2")
+    assert code == 4
+    assert "hint: a smaller --batch-size" in err
+    assert "hint: --size" in sdfast(*QUICK, "-n", "2")[2]
 
 
 @pytest.mark.parametrize(
@@ -618,11 +653,11 @@ def test_info_goes_on_after_a_file_that_tells_nothing(sdfast, here):
 
 
 def test_a_strangers_picture_cannot_make_us_download(sdfast, here):
-    from sdfast import Job, png
+    from sdfast import Job
 
     job = Job(prompt="a cat", model="some/body", seed=1)
     text = png.recipe(job, version="0", model="some/body", size=(64, 64))
-    png.save(Image.new("RGB", (64, 64)), here / "theirs.png", text=text)
+    (here / "theirs.png").write_bytes(png.encode(Image.new("RGB", (64, 64)), text))
     code, out, err = sdfast("gen", "--from", "theirs.png")
     assert (code, out) == (3, "")
     assert "some/body" in err

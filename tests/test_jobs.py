@@ -100,10 +100,10 @@ def test_what_a_picture_began_from_is_looked_for_here_and_beside_it(tmp_path, mo
     job = Job(prompt="fog", init="grey.png", seed=1)
     text = png.recipe(job, version="1", model="tiny", size=(64, 64))
     grey = Image.new("RGB", (64, 64))
-    png.save(grey, there / "made.png", text=text)
+    (there / "made.png").write_bytes(png.encode(grey, text))
     if lies != "nowhere":
         folder = tmp_path if lies == "here" else there
-        png.save(grey, folder / "grey.png", text={})
+        (folder / "grey.png").write_bytes(png.encode(grey, {}))
     record = resolve({}, None, "there/made.png", NOTHING).record
     wanted = there if lies == "beside the picture" else tmp_path
     assert record["init"] == str(wanted / "grey.png")
@@ -217,7 +217,8 @@ def test_a_flag_wins_over_all(tmp_path):
 def test_a_picture_wins_over_the_preset_and_a_flag_over_the_picture(tmp_path):
     job = Job(prompt="fog", seed=3, guidance=4, sampler=Sampler(solver="dpm", steps=7))
     text = png.recipe(job, version="0", model="tiny", size=(64, 64))
-    picture = png.save(Image.new("RGB", (64, 64)), tmp_path / "fog.png", text=text)
+    picture = tmp_path / "fog.png"
+    picture.write_bytes(png.encode(Image.new("RGB", (64, 64)), text))
     record = resolve({"guidance": 2}, "fast", str(picture), Config(model="sd15")).record
     found = read_job(record)
     assert found.sampler == job.sampler

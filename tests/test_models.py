@@ -15,7 +15,7 @@ from diffusers import (
 from small import write_v2_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from sdfast.engine import generate, guided
+from sdfast.engine import generate, generate_together, guided
 from sdfast.errors import DeviceError, ModelError, UsageError
 from sdfast.job import Job, Sampler
 from sdfast.models import load_model
@@ -343,11 +343,13 @@ def test_to_prepare_is_to_ask_the_unet_as_the_picture_will(model, monkeypatch, k
 
     monkeypatch.setattr(type(model), "predict", heard)
     job = model.complete(Job(**{"prompt": "a cat", "size": SIZE, "seed": 1} | keys))
-    model.prepare(job)
-    prepared = asked.copy()
-    asked.clear()
-    list(generate(model, job))
-    assert prepared == asked
+    for together in (1, 3):
+        asked.clear()
+        model.prepare(job, together)
+        prepared = asked.copy()
+        asked.clear()
+        list(generate_together(model, [job] * together))
+        assert prepared == asked
 
 
 def test_jobs_share_what_is_compiled_where_their_calls_look_alike(model):

@@ -33,6 +33,10 @@ def chunk(kind, content):
     return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
+def save(image, path, text, exists=Exists.RENAME):
+    return png.keep(png.encode(image, text), path, exists=exists)
+
+
 def png_of(*chunks, size=(64, 72)):
     header = chunk(b"IHDR", struct.pack(">II", *size) + bytes([8, 2, 0, 0, 0]))
     return b"\x89PNG\r\n\x1a\n" + b"".join([header, *chunks, chunk(b"IEND", b"")])
@@ -71,7 +75,7 @@ def is_one_short_line(text):
 
 
 def test_a_picture_is_what_it_was(tmp_path):
-    path = png.save(GREY, tmp_path / "a.png", text=CHUNKS)
+    path = save(GREY, tmp_path / "a.png", text=CHUNKS)
     with Image.open(path) as image:
         assert image.tobytes() == GREY.tobytes()
         assert image.text == CHUNKS
@@ -95,25 +99,25 @@ def test_pictures_encoded_side_by_side_are_those_encoded_one_by_one():
 
 
 def test_missing_folders_are_made(tmp_path):
-    assert png.save(GREY, tmp_path / "b" / "c" / "a.png", text={}).is_file()
+    assert save(GREY, tmp_path / "b" / "c" / "a.png", text={}).is_file()
 
 
 def test_a_file_can_be_read_by_whom_the_umask_allows(tmp_path):
     other = tmp_path / "other"
     other.touch()
-    path = png.save(GREY, tmp_path / "a.png", text={})
+    path = save(GREY, tmp_path / "a.png", text={})
     assert path.stat().st_mode == other.stat().st_mode
 
 
 def test_each_policy_does_what_it_says(tmp_path):
     path = tmp_path / "a.png"
     path.write_text("mine")
-    assert png.save(GREY, path, text={}, exists=Exists.RENAME) == tmp_path / "a-2.png"
-    assert png.save(GREY, path, text={}, exists=Exists.SKIP) is None
+    assert save(GREY, path, text={}, exists=Exists.RENAME) == tmp_path / "a-2.png"
+    assert save(GREY, path, text={}, exists=Exists.SKIP) is None
     with pytest.raises(UsageError, match="exists"):
-        png.save(GREY, path, text={}, exists=Exists.ERROR)
+        save(GREY, path, text={}, exists=Exists.ERROR)
     assert path.read_text() == "mine"
-    assert png.save(GREY, path, text={}, exists=Exists.OVERWRITE) == path
+    assert save(GREY, path, text={}, exists=Exists.OVERWRITE) == path
     assert path.read_bytes() == png.encode(GREY, {})
     assert len([*tmp_path.iterdir()]) == 2
 
@@ -127,7 +131,7 @@ def test_writers_who_race_for_a_name_each_get_their_own(tmp_path, monkeypatch, l
         monkeypatch.setattr(Path, "hardlink_to", no_links)
     pictures = [Image.new("L", (8, 8), shade) for shade in range(16)]
     with ThreadPoolExecutor(8) as pool:
-        paths = [*pool.map(lambda p: png.save(p, tmp_path / "a.png", text={}), pictures)]
+        paths = [*pool.map(lambda p: save(p, tmp_path / "a.png", text={}), pictures)]
     assert len(set(paths)) == 16
     assert {p.read_bytes() for p in paths} == {png.encode(p, {}) for p in pictures}
     assert sorted(tmp_path.iterdir()) == sorted(paths)
@@ -139,7 +143,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(UsageError, match=r"cannot write `.*a.png`: file too large"):
-            png.save(noise, tmp_path / "a.png", text={})
+            save(noise, tmp_path / "a.png", text={})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [*tmp_path.iterdir()] == []
@@ -160,7 +164,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch, moment):
 
     monkeypatch.setattr(moment, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        png.save(GREY, tmp_path / "a.png", text={})
+        save(GREY, tmp_path / "a.png", text={})
     assert [*tmp_path.iterdir()] == []
 
 
@@ -169,7 +173,7 @@ def test_a_place_that_cannot_be_written_is_a_usage_error(tmp_path, place):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match="cannot write"):
-        png.save(GREY, tmp_path / place, text={}, exists=Exists.OVERWRITE)
+        save(GREY, tmp_path / place, text={}, exists=Exists.OVERWRITE)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
 
 
@@ -204,7 +208,7 @@ jobs = st.builds(
 @given(jobs)
 def test_a_job_comes_back_out_of_its_picture(tmp_path_factory, job):
     path = tmp_path_factory.mktemp("png") / "a.png"
-    png.save(GREY, path, text=png.recipe(job, version="1.2", model="sd15", size=(64, 72)))
+    save(GREY, path, text=png.recipe(job, version="1.2", model="sd15", size=(64, 72)))
     recipe = png.read_recipe(path)
     assert read_job(recipe.record) == job.model_copy(update={"model": "sd15", "size": (64, 72)})
     assert (recipe.program, recipe.unknown, recipe.size) == ("sdfast", {}, (64, 72))
@@ -485,7 +489,7 @@ def test_no_chunk_is_a_surprise(tmp_path_factory, content, kind):
 
 
 def test_reading_a_recipe_wakes_neither_pillow_nor_torch(tmp_path):
-    path = png.save(GREY, tmp_path / "a.png", text=CHUNKS)
+    path = save(GREY, tmp_path / "a.png", text=CHUNKS)
     code = "import sys; from pathlib import Path; from sdfast.png import read_recipe\n"
     code += f"read_recipe(Path({str(path)!r})); print({{'PIL', 'torch'}} & {{*sys.modules}})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -39,6 +39,15 @@ def test_each_event_is_passed_on_and_counted():
     assert frames[-1] == ""
 
 
+def test_pictures_of_one_walk_are_counted():
+    other = JOB.model_copy(update={"seed": 8})
+    walk = [Stepped(1, 2), Stepped(2, 2)]
+    _, frames = drawn([Encoded(JOB), Encoded(other), *walk, Encoded(JOB), *walk, DONE, DONE])
+    assert any(frame.startswith("2 pictures") and " 2/2 " in frame for frame in frames)
+    assert any(frame.startswith("seed 7") and " 2/2 " in frame for frame in frames)
+    assert not any(frame.startswith("3 pictures") for frame in frames)
+
+
 def test_a_walk_of_unknown_length_has_no_end_on_the_bar():
     _, frames = drawn([Encoded(JOB), Stepped(1, None), Stepped(2, None), DONE])
     assert any(" 2/? " in frame for frame in frames)

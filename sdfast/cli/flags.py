@@ -193,3 +193,8 @@ Compile = Annotated[
         "--compile", help="CUDA: compile the UNet; minutes the first time, kept for later runs."
     ),
 ]
+
+
+def together(text: str) -> Any:
+    """How many pictures are painted at once."""
+    return typer.Option("--batch-size", min=1, max=256, metavar="N", help=text)

@@ -108,6 +108,9 @@ def gen(
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
     vram: flags.Vram = "auto",
+    batch_size: Annotated[
+        int, flags.together("Pictures a network call; more of them a second than one by one. [1]")
+    ] = 1,
     compiled: flags.Compile = False,
 ) -> None:
     from sdfast.config import load_config
@@ -184,7 +187,7 @@ def gen(
         return
     assert found is not None
     unchecked = no_safety and found.checker is not None
-    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked)
+    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, batch_size)
     if not no_safety and (remark := remarks.unchecked(found)):
         output.say(f"note: {remark}")
     paint(jobs, found, output, wanted, draw=not quiet, colour=not no_color, explain=verbose)

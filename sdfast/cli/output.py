@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -107,37 +107,55 @@ class Output:
             raise unwritable(place.parent, error) from error
         return True
 
-    def write(self, painted: Finished, place: Path, painter: Painter) -> None:
-        """Write the picture, tell its path on stdout and where the time went on stderr."""
+    def write(self, painted: Sequence[Finished], places: Sequence[Path], painter: Painter) -> None:
+        """Write the pictures, tell their paths on stdout and where the time went on stderr."""
+        from sdfast import png
+
+        begun = time.perf_counter()
+        files = png.encode_all([(done.image, self._recipe(done.job)) for done in painted])
+        share = (time.perf_counter() - begun) / len(files)
+        for done, file, place in zip(painted, files, places, strict=True):
+            self._write(done, file, place, painter, share)
+
+    def _recipe(self, job: Job) -> dict[str, str]:
         from sdfast import __version__, png
         from sdfast.config import lasting_name
+
+        if not self.metadata:
+            return {}
+        assert job.size is not None
+        model = lasting_name(job.model, self.aliases)
+        return png.recipe(job, version=__version__, model=model, size=job.size)
+
+    def _write(
+        self, painted: Finished, file: bytes, place: Path, painter: Painter, spent: float
+    ) -> None:
+        """Write one that took so many seconds to encode."""
+        from sdfast import png
         from sdfast.events import judged
 
         job = painted.job
-        assert job.size is not None
         again, tiles, flagged = painted.decoded_again, painted.tiles, painted.unsafe
         told = (remarks.decoded_again(again), remarks.in_tiles(tiles))
         for remark in filter(None, (*told, remarks.blackened(flagged, job.seed))):
             self.say(f"note: {remark}")
-        text = {}
-        if self.metadata:
-            model = lasting_name(job.model, self.aliases)
-            text = png.recipe(job, version=__version__, model=model, size=job.size)
         begun = time.perf_counter()
         if self.to_stdout:
-            sys.stdout.buffer.write(png.encode(painted.image, text))
+            sys.stdout.buffer.write(file)
             sys.stdout.flush()
         else:  # None if another process has painted it meanwhile
-            place = png.save(painted.image, place, text=text, exists=self.exists) or place
-        write = time.perf_counter() - begun
+            place = png.keep(file, place, exists=self.exists) or place
+        write = spent + time.perf_counter() - begun
         if self.as_json:
-            spent = seconds(painted.times, painter.load, write)
-            where = {"device": painter.device, "dtype": painter.dtype}
-            line = {"path": str(place), **job.record, **where, **spent, **judged(painted.unsafe)}
+            line = {"path": str(place), **job.record, "device": painter.device}
+            line |= {"dtype": painter.dtype, "together": painted.together}
+            line |= seconds(painted.times, painter.load, write) | judged(painted.unsafe)
             print(json.dumps(line, ensure_ascii=False), flush=True)
         elif not self.to_stdout:
             print(place, flush=True)
-        self.say(f"seed {job.seed}, {summary(painted.times, write)}; load {painter.load:.2f}")
+        among = f" (a share of {painted.together})" if painted.together > 1 else ""
+        told = summary(painted.times, write)
+        self.say(f"seed {job.seed}{among}, {told}; load {painter.load:.2f}")
 
 
 def seconds(times: Times, load: float, write: float) -> dict[str, float | list[float]]:

@@ -7,10 +7,9 @@ differs: a worker needs no torch here and no loading.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdfast.cli import remarks
@@ -32,6 +31,8 @@ class Wanted(NamedTuple):
     compiled: bool = False
     unchecked: bool = False
     """The model's safety checker is not to be asked."""
+    together: int = 1
+    """Pictures in one walk."""
 
     @property
     def own(self) -> str:
@@ -40,6 +41,7 @@ class Wanted(NamedTuple):
             "--compile": self.compiled,
             "--vram": self.vram != "auto",
             "--no-safety": self.unchecked,
+            "--batch-size": self.together > 1,
         }
         return next((flag for flag, is_given in own.items() if is_given), "")
 
@@ -49,7 +51,8 @@ class Compiler(NamedTuple):
 
     calls: Callable[[Job], object]
     """What a complete job's calls look like: jobs that agree in it share what is compiled."""
-    prepare: Callable[[Job], None]
+    prepare: Callable[[Job, int], None]
+    """For so many of them in one walk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,10 @@ class Painter:
     load: float
     """Seconds."""
     about: str
-    ask: Callable[[Job], AbstractContextManager[Turn]]
-    """The events of a complete job. A worker that is lost on the way is a GoneError."""
+    ask: Callable[[Sequence[Job]], AbstractContextManager[Turn]]
+    """The events of complete jobs, painted together; a worker paints one at a time.
+
+    A worker that is lost on the way is a GoneError."""
     remark: str = ""
     """What is worth knowing of the model, and only seen once it is loaded."""
     compiler: Compiler | None = None
@@ -95,14 +100,14 @@ def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> 
         dtype=held.dtype,
         load=0.0,
         about=f"kept warm by worker {held.pid}, from {held.folder}",
-        ask=partial(client.ask, place, held),
+        ask=lambda jobs: client.ask(place, held, *jobs),
     )
 
 
 def by_ourselves(found: Source, wanted: Wanted) -> Painter:
     """The model, loaded into this process."""
     begun = time.perf_counter()
-    from sdfast.engine import generate
+    from sdfast.engine import generate_together
     from sdfast.models import load_model
 
     model = load_model(
@@ -121,7 +126,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         dtype=model.dtype_name,
         load=load,
         about=f"loaded from {found.path} in {load:.2f} s",
-        ask=lambda job: nullcontext(Turn(0, generate(model, job))),
+        ask=lambda jobs: nullcontext(Turn(0, generate_together(model, jobs))),
         remark=remarks.trained_smaller(found, model.prediction),
         compiler=Compiler(model.calls, model.prepare) if wanted.compiled else None,
     )

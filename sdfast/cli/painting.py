@@ -6,13 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from sdfast.cli import remarks
 from sdfast.cli.output import Output
-from sdfast.cli.painter import Painter, Wanted, by_ourselves, by_worker, leave_worker
+from sdfast.cli.painter import Compiler, Painter, Wanted, by_ourselves, by_worker, leave_worker
 
 if TYPE_CHECKING:
     from sdfast.events import Event, Finished
@@ -49,23 +50,38 @@ def paint(
         say(f"note: {remark}")
     show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
     prepared: set[object] = set()
-    for job, place in zip(jobs, places, strict=True):
-        if not output.ready(job, place):
-            continue
-        compiler = painter.compiler
-        if compiler is not None and (calls := compiler.calls(job)) not in prepared:
-            prepared.add(calls)
-            with _compiling(job, say, draw=draw, colour=colour):
-                compiler.prepare(job)
+    todo = (each for each in zip(jobs, places, strict=True) if output.ready(*each))
+    while some := [*islice(todo, wanted.together)]:
+        asked = [job for job, _ in some]
+        if painter.compiler is not None:
+            saying = partial(_compiling, say=say, draw=draw, colour=colour)
+            _prepare(painter.compiler, asked, prepared, saying)
         try:
-            painted = _painted(painter, job, show)
+            painted = _painted(painter, asked, show)
         except GoneError as gone:
             say(f"note: the worker is lost ({gone}); painting without it")
             painter = by_ourselves(found, wanted)
-            painted = _painted(painter, job, show)
-        output.write(painted, place, painter)
+            painted = _painted(painter, asked, show)
+        output.write(painted, [place for _, place in some], painter)
     if wanted.keep_warm is not None and painter is not worker and found.is_bare:
         leave_worker(found, wanted, explained)
+
+
+def _prepare(
+    compiler: Compiler,
+    jobs: list[Job],
+    prepared: set[object],
+    saying: Callable[[Job], AbstractContextManager[None]],
+) -> None:
+    """Compile what the jobs will call together and none before them has."""
+    kinds: dict[object, list[Job]] = {}
+    for job in jobs:
+        kinds.setdefault(compiler.calls(job), []).append(job)
+    for calls, alike in kinds.items():
+        if (kind := (calls, len(alike))) not in prepared:
+            prepared.add(kind)
+            with saying(alike[0]):
+                compiler.prepare(alike[0], len(alike))
 
 
 @contextmanager
@@ -87,13 +103,19 @@ def _compiling(
         yield
 
 
-def _painted(painter: Painter, job: Job, show: Callable[[Turn], Iterable[Event]]) -> Finished:
+def _painted(
+    painter: Painter, jobs: list[Job], show: Callable[[Turn], Iterable[Event]]
+) -> list[Finished]:
+    from sdfast.errors import OutOfMemoryError
     from sdfast.events import Finished
 
-    with painter.ask(job) as turn:
-        *_, painted = show(turn)
-    assert isinstance(painted, Finished)
-    return painted
+    try:
+        with painter.ask(jobs) as turn:
+            return [event for event in show(turn) if isinstance(event, Finished)]
+    except OutOfMemoryError as error:
+        if len(jobs) == 1:
+            raise
+        raise OutOfMemoryError(str(error), "a smaller --batch-size takes less") from error
 
 
 def _unseen(turn: Turn) -> Iterator[Event]:

@@ -40,7 +40,7 @@ from sdfast.models.sight import Sight
 from sdfast.models.source import Source
 from sdfast.models.vram import Place, Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
-from sdfast.solver.guidance import classifier_free, length
+from sdfast.solver.guidance import classifier_free, joined, length
 
 
 class WordsAndWhole(NamedTuple):
@@ -205,13 +205,19 @@ class StableDiffusion:
             said = self._ask(x, time, told)
             return said.to(torch.float32, memory_format=torch.contiguous_format)
 
-    def prepare(self, job: Job) -> None:
-        """Ask the UNet as a complete job will, so that what the first call costs is behind."""
+    def prepare(self, job: Job, together: int = 1) -> None:
+        """Ask the UNet as so many complete jobs will, so that what a first call costs is behind."""
         assert job.size is not None
         assert job.guidance is not None
-        x, (told, away) = self.noise(0, job.size), self._words(job)
+        x = self.noise(0, job.size).repeat(together, 1, 1, 1)
+        told, away = self._words(job)
         network = classifier_free(
-            self.predict, told, away, job.guidance, during=(0.0, 0.0), repeats=True
+            self.predict,
+            joined([told] * together),
+            None if away is None else joined([away] * together),
+            job.guidance,
+            during=(0.0, 0.0),
+            repeats=True,
         )
         network(x, 0.0)
         if job.guidance_interval is not None:
