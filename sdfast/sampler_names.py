@@ -33,6 +33,8 @@ _FIELD: dict[str, Record] = {
     "PLMS": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "RK45": {"sampler": "rk45"},
+    "Euler a": {"sampler": "ddpm", "spacing": "normal"},
+    **{f"Euler a {kind}": {"sampler": "ddpm", "spacing": s} for kind, s in _SCHEDULES.items()},
     "DPM fast": {
         "sampler": "dpm",
         "method": "fast",
@@ -47,7 +49,8 @@ _FIELD: dict[str, Record] = {
 }
 """Names the field knows, walked as their authors do; the web UI walks otherwise by the same names
 (its UniPC is of order 3, and its DDIM leaves out the last call). In `DPM fast` all calls go equally
-far in lam; its authors let all strides do so, however many calls they have."""
+far in lam; its authors let all strides do so, however many calls they have. `Euler a` is DDPM in
+other words: k-diffusion's sigma_up is the noise that DDPM draws; ours is another stream of it."""
 
 
 def a1111_name(name: str, schedule: str) -> str:

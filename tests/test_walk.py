@@ -9,11 +9,13 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
+    EulerAncestralDiscreteScheduler,
     PNDMScheduler,
     UniPCMultistepScheduler,
 )
 
 from sdfast import NoiseSchedule, Sampler, solve
+from sdfast.job import read_sampler
 from sdfast.solver import Prediction, Target
 from sdfast.solver.plans import _trusted, _within, multistep, orders, singlestep
 from sdfast.solver.spacing import grid
@@ -121,6 +123,23 @@ def test_dpm_with_reference_weights_follows_diffusers(order, steps):
     )
     keys = {"spacing": "linspace", "final": "sigma_min", "weights": "reference"}
     assert_same(ours(solver="dpm", order=order, steps=steps, **keys), theirs(scheduler, steps))
+
+
+@pytest.mark.parametrize("steps", [2, 5, 20])
+def test_euler_a_follows_diffusers(steps):
+    theirs = EulerAncestralDiscreteScheduler(**STABLE_DIFFUSION, timestep_spacing="linspace")
+    theirs.set_timesteps(steps)
+    start = noise(1, 4, 8, 8, dtype=torch.float64)
+    seed = int(torch.randint(2**63 - 1, (1,), generator=torch.Generator().manual_seed(7)))
+    stream = torch.Generator().manual_seed(seed)
+    x = start * (theirs.sigmas[0] ** 2 + 1) ** 0.5
+    for t in theirs.timesteps:
+        said = bent(theirs.scale_model_input(x, t), float(t))
+        x = theirs.step(said, t, x, generator=stream).prev_sample
+    sampler = read_sampler({"sampler": "Euler a", "steps": steps})
+    parent = torch.Generator().manual_seed(7)
+    got = solve(bent, start, sampler, SCHEDULE, generator=parent)
+    torch.testing.assert_close(got, x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [5, 10, 20, 50])
