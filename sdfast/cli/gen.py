@@ -109,7 +109,7 @@ def gen(
     dtype: flags.Dtype = "auto",
     vram: flags.Vram = "auto",
     batch_size: Annotated[
-        int, flags.together("Pictures a network call; more of them a second than one by one. [1]")
+        int, flags.together("Pictures a network call; more of them a second than one by one.")
     ] = 1,
     compiled: flags.Compile = False,
 ) -> None:
