@@ -13,13 +13,14 @@ from typing import Any, cast
 
 from sdfast.errors import JobError, MetadataError
 from sdfast.job import Record, read_job
+from sdfast.sampler_names import NOISY
 
 Said = tuple[Record, dict[str, str]]
 """The job's keys that a recipe gives, and what else it says."""
 
 _Node = dict[str, Any]
 
-_NAMES = {"dpmpp_2m": "DPM++ 2M", "euler": "Euler", "heun": "Heun"}
+_NAMES = {"dpmpp_2m": "DPM++ 2M", "euler": "Euler", "euler_ancestral": NOISY, "heun": "Heun"}
 _SCHEDULES = {
     "normal": "Uniform",
     "karras": "Karras",
@@ -32,6 +33,7 @@ _COMFY = {
     for schedule in _SCHEDULES
 }
 _INVOKE = {f"{name}_k": f"{ours} Karras" for name, ours in _NAMES.items()} | {
+    "euler_a": NOISY,
     "ddim": "DDIM",
     "pndm": "PNDM",
     "plms": "PLMS",

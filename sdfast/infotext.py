@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sdfast.errors import JobError
 from sdfast.fields import named
 from sdfast.job import Job, Record, read_job, schedule_name
-from sdfast.sampler_names import A1111, a1111_name
+from sdfast.sampler_names import A1111, NOISY, a1111_name
 
 
 class Infotext(NamedTuple):
@@ -115,6 +115,9 @@ _KEYS = {
 }
 _SAMPLERS: dict[tuple[str, str], str] = {
     **{said: a1111_name(*said) for said in A1111},
+    **{(NOISY, kind): a1111_name(NOISY, kind) for name, kind in A1111 if name == "Euler"},
+    **{(f"{NOISY} {kind}", ""): f"{NOISY} {kind}" for kind in ("Karras", "Exponential")},
+    (NOISY, ""): NOISY,
     ("DPM++ 2M", ""): "DPM++ 2M Uniform",
     ("Euler", ""): "Euler",
     ("Heun", ""): "Heun",
@@ -124,6 +127,8 @@ _SAMPLERS: dict[tuple[str, str], str] = {
     ("dpm++2m discrete", ""): "DPM++ 2M Uniform",
     ("euler discrete", ""): "Euler",
     ("heun discrete", ""): "Heun",
+    ("euler_a discrete", ""): NOISY,
+    ("euler_a karras", ""): f"{NOISY} Karras",
     ("dpm++2m karras", ""): "DPM++ 2M Karras",
     ("dpm++2m exponential", ""): "DPM++ 2M Exponential",
     ("dpm++2m sgm_uniform", ""): "DPM++ 2M SGM Uniform",

@@ -63,7 +63,7 @@ def _beside(picture: Path, record: Record) -> Record:
 
 def _in_words(name: str, value: str) -> str:
     """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
-    if name in ("RNG", "Sampler") and value:
+    if name in ("Noise", "RNG", "Sampler") and value:
         return f"{name} ({printable(value)})"
     found = re.findall(r"([^:,]+):", value) if name == "TI hashes" else ()
     return f"{name} ({printable(', '.join(map(str.strip, found)))})" if found else name

@@ -12,7 +12,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from sdfast.exif import is_photo, read_comments
 from sdfast.job import Job, Record, read_job
 from sdfast.naming import Exists, settle, unwritable
 from sdfast.png_texts import read_texts
+from sdfast.sampler_names import NOISY
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -158,7 +159,7 @@ def read_recipe(path: Path) -> Recipe:
             photo = is_photo(file.read(12))
             file.seek(0)
             said = read_comments(file) if photo else read_texts(file, _OURS, _OTHERS)
-            return _recipe(*said)
+            return _apart(_recipe(*said))
     except MetadataError as error:
         raise MetadataError(f"`{path}` {error}", error.hint) from error
     except OSError as error:
@@ -213,6 +214,13 @@ def _recipe(size: tuple[int, int], texts: dict[str, str]) -> Recipe:
     if program == "AUTOMATIC1111" and "seed" in record and "RNG" not in said.pairs:
         unknown["RNG"] = "GPU, as it does not say CPU"
     return Recipe(program, record, unknown, size)
+
+
+def _apart(recipe: Recipe) -> Recipe:
+    """A recipe that says so where its sampler draws other noise here than there."""
+    drawn = recipe.program != "sdfast" and str(recipe.record.get("sampler")).startswith(NOISY)
+    unknown = recipe.unknown | ({"Noise": "of the steps"} if drawn else {})
+    return replace(recipe, unknown=unknown)
 
 
 def _as_utf8(text: str) -> str:

@@ -14,6 +14,14 @@ _SCHEDULES = {
     "SGM Uniform": "uniform",
     "Uniform": "normal",
 }
+NOISY = "Euler a"
+"""The web UI's sampler that walks here as there but for the noise that it draws."""
+
+
+def a1111_name(name: str, schedule: str) -> str:
+    """The web UI's name and schedule type as one; `Automatic` goes without saying."""
+    return name if schedule == "Automatic" else f"{name} {schedule}"
+
 
 A1111: dict[tuple[str, str], Record] = {
     **{("DPM++ 2M", kind): {**_2M, "spacing": ours} for kind, ours in _SCHEDULES.items()},
@@ -33,8 +41,10 @@ _FIELD: dict[str, Record] = {
     "PLMS": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "RK45": {"sampler": "rk45"},
-    "Euler a": {"sampler": "ddpm", "spacing": "normal"},
-    **{f"Euler a {kind}": {"sampler": "ddpm", "spacing": s} for kind, s in _SCHEDULES.items()},
+    **{
+        a1111_name(NOISY, kind): {"sampler": "ddpm", "spacing": ours}
+        for kind, ours in {**_SCHEDULES, "Automatic": "normal"}.items()
+    },
     "DPM fast": {
         "sampler": "dpm",
         "method": "fast",
@@ -51,11 +61,6 @@ _FIELD: dict[str, Record] = {
 (its UniPC is of order 3, and its DDIM leaves out the last call). In `DPM fast` all calls go equally
 far in lam; its authors let all strides do so, however many calls they have. `Euler a` is DDPM in
 other words: k-diffusion's sigma_up is the noise that DDPM draws; ours is another stream of it."""
-
-
-def a1111_name(name: str, schedule: str) -> str:
-    """The web UI's name and schedule type as one; `Automatic` goes without saying."""
-    return name if schedule == "Automatic" else f"{name} {schedule}"
 
 
 ALIASES: dict[str, Record] = {a1111_name(*said): keys for said, keys in A1111.items()} | _FIELD

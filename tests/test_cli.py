@@ -81,12 +81,12 @@ def test_steps_that_an_adaptive_walk_does_not_take_are_told(sdfast):
 
 def test_a_dry_run_tells_what_it_does_not_follow_of_a_picture(sdfast, tmp_path):
     info = PngInfo()
-    info.add_text("parameters", "a cat\nSteps: 20, Sampler: Euler a, Seed: 1, Version: v1.10.1")
+    info.add_text("parameters", "a cat\nSteps: 20, Sampler: DPM2 a, Seed: 1, Version: v1.10.1")
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png", pnginfo=info)
     words = ("gen", "--from", str(tmp_path / "a.png"), "--dry-run", "-m", "tiny")
     code, out, err = sdfast(*words)
     assert (code, json.loads(out)["seed"]) == (0, 1)
-    assert "not followed: Sampler (Euler a)" in err
+    assert "not followed: Sampler (DPM2 a)" in err
     assert sdfast(*words, "-q")[2] == ""
 
 
@@ -672,8 +672,8 @@ def test_what_a_foreign_recipe_says_and_we_cannot_do_is_named(sdfast, here):
     Image.new("RGB", (64, 64)).save(here / "theirs.png", pnginfo=info)
     code, out, err = sdfast("gen", "--from", "theirs.png", "-m", "tiny")
     assert code == 0
-    assert "Sampler" in err
-    assert "ENSD" in err
+    assert "ddpm normal, 3 steps" in err
+    assert "not followed: ENSD, Noise (of the steps)" in err
     assert pixels(out.strip())
 
 

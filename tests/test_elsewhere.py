@@ -155,7 +155,7 @@ def test_what_lies_on_comfys_way_is_followed_or_named():
 @pytest.mark.parametrize(
     ("inputs", "named"),
     [
-        ({"sampler_name": "euler_ancestral"}, {"Sampler": "euler_ancestral karras"}),
+        ({"sampler_name": "dpm_2_ancestral"}, {"Sampler": "dpm_2_ancestral karras"}),
         ({"scheduler": "simple"}, {"Sampler": "dpmpp_2m simple"}),
         ({"denoise": 0.5}, {"denoise": "0.5"}),
         ({"seed": 2**64}, {"seed": str(2**64)}),

@@ -142,6 +142,11 @@ def record_of(params):
         ("Sampler: Euler", "Euler Uniform"),
         ("Sampler: Euler, Schedule type: Automatic", "Euler Uniform"),
         ("Sampler: Heun, Schedule type: Automatic", "Heun Uniform"),
+        ("Sampler: Euler a, Schedule type: Automatic", "Euler a Uniform"),
+        ("Sampler: Euler a, Schedule type: Karras", "Euler a Karras"),
+        ("Sampler: Euler a", "Euler a Uniform"),
+        ("Sampler: Euler a Karras", "Euler a Karras"),
+        ("Sampler: euler_a discrete", "Euler a"),
         ("Sampler: dpm++2m discrete", "DPM++ 2M Uniform"),
         ("Sampler: euler discrete", "Euler"),
         ("Sampler: dpm++2m karras", "DPM++ 2M Karras"),
@@ -189,7 +194,7 @@ def test_a_sampler_that_walks_otherwise_there_is_not_taken_over(said):
 @pytest.mark.parametrize(
     "pair",
     [
-        "Sampler: Euler a",
+        "Sampler: DPM2 a",
         "Sampler: DPM++ 2M SDE",
         "Clip skip: none",
         "Model: dreamshaper",

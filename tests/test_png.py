@@ -279,10 +279,11 @@ def test_a_picture_of_the_web_ui_is_read(read, zipped):
     assert recipe.record["negative"] == "猫"
     assert recipe.record["seed"] == 5
     assert recipe.unknown == {
-        "Sampler": "Euler a",
         "Model hash": "6ce0161689",
         "RNG": "GPU, as it does not say CPU",
+        "Noise": "of the steps",
     }
+    assert recipe.record["sampler"] == "Euler a"
 
 
 @pytest.mark.parametrize("tail", ["", ', SDCPP: {"seed":6,"prompt":{"positive":"a, Seed: 9, b"}}'])
