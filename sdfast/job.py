@@ -16,7 +16,7 @@ from sdfast.errors import JobError
 from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
 from sdfast.sampler import DEFAULT, TAKES, Sampler, Value
 from sdfast.sampler_names import A1111, ALIASES, Record, keys_of
-from sdfast.wording import in_our_words, nearest, quoted
+from sdfast.wording import in_our_words, nearest_key, quoted
 
 SEEDS = 2**64
 """Seeds run from 0 to here, as torch's and ComfyUI's do. Torch's generator on the processor, which
@@ -32,6 +32,7 @@ class Job(Value):
 
     prompt: Annotated[str, Field(max_length=20_000)]
     negative: Annotated[str, Field(max_length=20_000)] = ""
+    """What the picture should not show."""
     model: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """An alias, a Hub id or a folder; None leaves the choice to the command line."""
     lora: ScaledFiles = ()
@@ -54,7 +55,7 @@ class Job(Value):
     """A picture to begin from instead of from noise alone."""
     mask: File | None = None
     """A picture that is white where that one is to be repainted."""
-    strength: Annotated[float, Field(ge=0, le=1)] | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
     """How far from that picture to begin: 1 is at the very start, at noise; None is 0.75, and 1
     with a mask."""
     clip_skip: Annotated[int, Field(ge=1, le=100)] | None = None
@@ -230,7 +231,8 @@ def read_sampler(record: Record) -> Sampler:
 def _know(record: Record, keys: tuple[str, ...]) -> None:
     for key in record:
         if key not in keys:
-            raise JobError(f"there is no key {quoted(key)}", nearest(str(key), keys), key=str(key))
+            hint = nearest_key(str(key), keys)
+            raise JobError(f"there is no key {quoted(key)}", hint, key=str(key))
 
 
 _NO_VALUE = object()

@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
 from sdfast.job import SEEDS, Job, Record, layered, on_top, read_job
-from sdfast.presets import load_preset
+from sdfast.presets import Preset, load_preset
 from sdfast.wording import quoted
 
 _MOST_SEEDS = 100_000
@@ -30,15 +30,17 @@ class Asked:
     """What the picture of `--from` says besides, and sdfast cannot do."""
     model_from_picture: bool = False
     """The model is what a picture says, whoever made it; nobody here has asked for it."""
+    remarks: tuple[str, ...] = ()
+    """What of the layers beneath had to go."""
 
 
 def resolve(given: Record, preset: str | None, picture: str | None, config: Config) -> Asked:
     """One record from all the layers, the flags on top."""
-    beneath = layered(
-        {"model": config.model}, load_preset(preset or config.preset or "default").record
-    )
+    recipe_of = load_preset(preset or config.preset or "default")
+    beneath = layered({"model": config.model}, recipe_of.record)
     if picture is None:
-        return Asked(placed(on_top(beneath, given)))
+        asked = placed(on_top(beneath, given))
+        return Asked(asked, remarks=_unfitted(recipe_of, asked))
     from sdfast.png import read_recipe
 
     recipe = read_recipe(Path(picture))
@@ -47,7 +49,17 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
         placed(on_top(painted, given)),
         tuple(_in_words(*pair) for pair in recipe.unknown.items()),
         "model" in recipe.record and given.get("model") is None,
+        (f"the picture's recipe stands above the preset `{preset}`",) if preset else (),
     )
+
+
+def _unfitted(preset: Preset, asked: Record) -> tuple[str, ...]:
+    """That a fitted preset is asked for what it was not fitted to."""
+    fit = preset.record.get("corrections")
+    if not fit or "corrections" in asked:
+        return ()
+    text = f"`{preset.name}` is fitted to {len(fit)} steps of its model and has no fit for these"
+    return (f"{text} flags; `sdfast tune` fits another",)
 
 
 def _beside(picture: Path, record: Record) -> Record:
@@ -168,7 +180,7 @@ def _rows(text: str) -> list[range]:
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,20})(?:\.\.(\d{1,20}))?", part.strip())
         if match is None:
-            forms = "--seed 42, --seed 1,5,9 or --seed 1..8; left out, it is a new one each time"
+            forms = "--seed 42, --seed 1,5,9 or --seed 1..8"
             raise UsageError(f"`{text[:60]}` is no seed", forms)
         low, high = int(match[1]), int(match[2] or match[1])
         if not low <= high < low + _MOST_SEEDS:

@@ -91,6 +91,15 @@ def fields(
     }
 
 
+_PLAIN = re.compile(r"(.*[/\\])?[^-/\\.{}][^/\\.{}]*")
+"""A name without an ending and without fields in its last part."""
+
+
+def as_folder(out: str) -> str:
+    """Where many pictures go: a plain name is a folder, there or not."""
+    return f"{out}/" if _PLAIN.fullmatch(out) and not Path(out).is_file() else out
+
+
 def destination(out: str | None, words: Mapping[str, str]) -> Path:
     """Where `-o` says the picture goes: a folder, a file or a template; without it, here."""
     try:
@@ -116,7 +125,10 @@ def _filled(template: str, words: Mapping[str, str]) -> str:
 
     def word(match: re.Match[str]) -> str:
         if match[1] not in words:
-            raise UsageError(f"there is no field `{match[0]}`", nearest(match[1], [*words]))
+            name, colon, _ = match[1].partition(":")
+            plain = colon and name in words
+            hint = f"fields take no format: `{{{name}}}`" if plain else nearest(name, [*words])
+            raise UsageError(f"there is no field `{match[0]}`", hint)
         return _harmless(words[match[1]])
 
     return re.sub(r"\{([^{}]*)\}", word, template)

@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import yaml
 from platformdirs import user_config_path
 
 from sdfast.errors import JobError, PresetError, printable
 from sdfast.job import KEYS, Job, Record, read_job
-from sdfast.sampler import Sampler, Solver
-from sdfast.wording import nearest
+from sdfast.sampler import Sampler
+from sdfast.wording import nearest, nearest_key
 
 _OF_ONE_PICTURE = ("prompt", "seed", "init", "mask", "strength")
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in _OF_ONE_PICTURE))
@@ -75,7 +75,9 @@ def load_preset(name: str) -> Preset:
         return _read(Path(name), name)
     known = names()
     if name not in known:
-        raise PresetError(f"there is no preset `{_clean(name)}`", nearest(name, tuple(known)))
+        prompt = 'a prompt needs no flag: sdfast gen "a cat"'
+        hint = prompt if " " in name.strip() else nearest(name, tuple(known))
+        raise PresetError(f"there is no preset `{_clean(name)}`", hint)
     return _read(known[name], name)
 
 
@@ -143,29 +145,6 @@ def _line(key: str, value: Any) -> str:
     except yaml.YAMLError:
         same = False
     return line if same else yaml.safe_dump({key: value})
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of a preset file, for editors that check YAML while it is typed."""
-    job = Job.model_json_schema()["properties"]
-    sampler = Sampler.model_json_schema()["properties"]
-    sampler["sampler"] = {
-        "type": "string",
-        "description": ", ".join(get_args(Solver)) + " or an A1111 name",
-    }
-    shares = {"type": "string", "pattern": r"^[0-9.e-]+:[0-9.e-]+$"}
-    known = {
-        "about": {"type": "string"},
-        "size": {"type": "string", "pattern": r"^\d+x\d+$"},
-        "guidance_interval": {"anyOf": [shares, job["guidance_interval"]]},
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "sdfast preset",
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {k: known.get(k) or sampler.get(k) or job[k] for k in PRESET_KEYS},
-    }
 
 
 def read_yaml(path: Path, shown: str) -> tuple[Record, dict[str, int]]:
@@ -255,7 +234,7 @@ def _read(path: Path, name: str) -> Preset:
     record, lines = read_yaml(path, shown)
     for key in record:
         if key not in PRESET_KEYS:
-            hint = nearest(key, PRESET_KEYS)
+            hint = nearest_key(key, PRESET_KEYS)
             raise PresetError(f"{shown}:{lines[key]}: there is no key `{_clean(key)}`", hint)
     about = record.pop("about", "")
     if not isinstance(about, str):

@@ -81,6 +81,7 @@ class Sampler(Value):
     """Network calls, but for `heun`, which takes two a step, `pndm`, which takes one more, and
     adaptive walks, which decide."""
     spacing: Spacing = "uniform"
+    """Where the times lie between noise and image."""
     rho: Annotated[float, Field(ge=0.5, le=20)] | None = None
     """The power of the spacings `rho` (2 unless given) and `karras` (7); others have none."""
     corrector: bool = False

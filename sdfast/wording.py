@@ -22,6 +22,27 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return "known are " + ", ".join(f"`{k}`" for k in known) if known else ""
 
 
+_ELSEWHERE = {
+    "guidance": ("cfg", "cfg_scale", "scale", "guidance_scale"),
+    "size": ("width", "height", "resolution"),
+    "steps": ("num_inference_steps", "sampling_steps", "sample_steps"),
+    "negative": ("negative_prompt", "neg_prompt"),
+    "sampler": ("scheduler", "sampler_name", "sampling_method"),
+    "strength": ("denoise", "denoising_strength"),
+    "init": ("image", "init_image", "init_img"),
+    "n": ("count", "batch_count", "num_images"),
+}
+"""Keys by the names that other programs give them."""
+
+
+def nearest_key(word: str, known: Sequence[str]) -> str:
+    """As `nearest`, for a key that may be another program's."""
+    for ours, theirs in _ELSEWHERE.items():
+        if word.lower() in theirs and ours in known:
+            return f"that is `{ours}` here"
+    return nearest(word, known)
+
+
 def quoted(value: Any) -> str:
     """What the user typed, in backticks and not too long."""
     if isinstance(value, tuple):  # a flag that was given several times
@@ -55,7 +76,14 @@ def in_our_words(
                 if key == "sampler"
                 else nearest(came, known)
             )
-        case "greater_than_equal" | "less_than_equal" | "less_than" | "too_short" | "too_long":
+        case (
+            "greater_than"
+            | "greater_than_equal"
+            | "less_than_equal"
+            | "less_than"
+            | "too_short"
+            | "too_long"
+        ):
             problem = f"{key} must be {_RANGES[key]}, not {came}"
         case "string_too_short":
             problem = f"{key} must not be empty"
@@ -109,7 +137,7 @@ _RANGES = {
     "clip_skip": "from 1 to 100",
     "eta": "from 0 to 2",
     "thresholding": "from 0.5 to 1",
-    "strength": "from 0 to 1",
+    "strength": "above 0 and at most 1",
     "tolerance": "from 0.000001 to 1",
     "lora": "at most 64 files",
     "embedding": "at most 64 files",

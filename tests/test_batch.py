@@ -379,7 +379,7 @@ def test_a_flag_is_judged_with_the_line_that_it_is_for(sdfast):
     assert (code, said["strength"], "lora" in said) == (0, 0.02, False)
     assert said["mask"] == said["init"] == str(Path("out/a-cat-5.png").absolute())
     code, _, err = sdfast(*words, "--strength", "2")
-    assert (code, err) == (2, "error: strength must be from 0 to 1, not `2`\n")
+    assert (code, err) == (2, "error: strength must be above 0 and at most 1, not `2`\n")
 
 
 def test_a_lora_that_is_not_there_is_found_before_anything_is_painted(sdfast):
@@ -598,6 +598,10 @@ def test_another_picture_that_cannot_be_asked_about_is_not_painted_over(sdfast, 
         (["p.txt", "-o", "x.jpg"], 2, "x.jpg"),
         (["p.txt", "-o", "-"], 2, "`-`"),
         (["p.txt", "-s", "0"], 2, "steps"),
+        (["p.txt", "--seed", "foo"], 2, "`foo` is no seed"),
+        (["p.txt", "--seed", "1..2", "-n", "2"], 2, "several seeds or a count"),
+        (["p.txt", "-n", "0"], 2, "`n` must be"),
+        (["p.csv"], 2, "names `a cat`, which is no key"),
         (["p.txt", "-m", "tinny"], 3, "did you mean `tiny`"),
         (["p.txt", "--device", "cuda:99"], 4, "cuda:99"),
         (["p.txt", "--gpus", "7"], 4, "--gpus all"),
@@ -611,7 +615,10 @@ def test_another_picture_that_cannot_be_asked_about_is_not_painted_over(sdfast, 
 )
 def test_what_cannot_begin_is_one_clear_line(sdfast, words, code, says):
     Path("p.txt").write_text("a\n")
+    Path("p.csv").write_text("a cat\na dog\n")
+    before = sorted(Path().iterdir())
     ended, out, err = sdfast("batch", *words)
+    assert sorted(Path().iterdir()) == before
     assert (ended, out) == (code, "")
     assert err.count("error: ") == 1
     assert says in err

@@ -88,9 +88,16 @@ def test_a_header_is_known_with_quotes_and_capitals(text):
     ]
 
 
-def test_a_list_in_json_is_no_prompt():
-    (found,) = lines('[{"prompt": "a dog"}]')
-    assert isinstance(found, Broken)
+@pytest.mark.parametrize("text", ['[{"prompt": "a dog"}]', '\n[\n{"prompt": "a dog"}\n]'])
+def test_an_array_in_json_is_refused_as_a_whole(text):
+    with pytest.raises(UsageError, match="each line is an object of its own") as caught:
+        lines(text, Form.JSONL)
+    assert "jq" in caught.value.hint
+    found = lines('{"prompt": "a dog"}\n[]')
+    assert [type(one) for one in found] == [Line, Broken]
+
+
+def test_square_brackets_are_a_prompt():
     (found,) = lines("[less] dog")
     assert found.record == {"prompt": "[less] dog"}
 
@@ -164,6 +171,15 @@ def test_a_lines_own_seeds_are_as_many_as_they_are_whatever_the_flag_says():
     assert len(seeds[2]) == 3
     assert isinstance(found[-1], Broken)
     assert count_pictures(lines, beneath) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [("cfg_scale", "that is `guidance` here"), ("nn", "did you mean `n`"), ("width", "`size`")],
+)
+def test_a_key_of_other_programs_is_answered_with_ours(key, hint):
+    (broken,) = tasks({"prompt": "a", key: 1})
+    assert hint in broken.error.hint
 
 
 @pytest.mark.parametrize(

@@ -358,6 +358,31 @@ def test_a_fitted_preset_is_kept_with_its_model(sdfast, here):
         assert "corrections" in shown
 
 
+def test_a_fitted_preset_without_its_fit_is_told(sdfast, here):
+    (here / "fit.yaml").write_text(
+        "model: tiny\nsampler: dpm++\ntimesteps: [999, 400]\ncorrections: [[0, 0], [0, 0, 0]]\n"
+    )
+    words = ("gen", "a cat", "-p", "fit.yaml", "--dry-run")
+    said = "note: `fit` is fitted to 2 steps of its model and has no fit for these flags"
+    assert said in sdfast(*words, "-s", "8")[2]
+    assert said in sdfast(*words, "-m", "random:sd15")[2]
+    assert said not in sdfast(*words, "-s", "2", "-m", "tiny")[2]
+
+
+def test_a_preset_beneath_a_pictures_recipe_is_told(sdfast):
+    _, out, _ = sdfast(*QUICK)
+    words = ("gen", "--from", out.strip(), "--dry-run")
+    assert "recipe stands above the preset `fast`" in sdfast(*words, "-p", "fast")[2]
+    assert sdfast(*words)[2] == ""
+
+
+def test_calls_are_not_called_steps_where_a_step_takes_two(sdfast):
+    _, _, err = sdfast(*QUICK, "--sampler", "Heun")
+    assert ", 3 calls " in err
+    assert "ms a call" in err
+    assert ", 2 steps " in sdfast(*QUICK)[2]
+
+
 def test_a_shipped_preset_is_not_hidden_by_chance_and_comes_back(sdfast):
     for words in (("presets", "save", "fast"), ("gen", "a cat", "--save", "fast")):
         code, _, err = sdfast(*words)
@@ -511,7 +536,15 @@ _BAD = [
     (["gen", "a", "-m", "no/such-model"], 3, "offline"),
     (["gen", "a", "--device", "cuda:99"], 4, "cuda:99"),
     (["gen", "a", "--device", "abacus"], 2, "abacus"),
+    (["gen", "a", "--device", "gpu"], 2, "hint: NVIDIA's are `cuda`"),
     (["gen", "a", "--dtype", "fp99"], 2, "fp99"),
+    (["gen", "a", "--dtype", "float16"], 2, "did you mean `fp16`"),
+    (["gen", "a", "-m", "./nope.safetensors"], 3, "`./nope.safetensors` does not exist"),
+    (["gen", "-p", "a cat"], 2, "a prompt needs no flag"),
+    (["gen", "a", "-o", "{seed:05}.png"], 2, "fields take no format: `{seed}`"),
+    (["gen", "a", "-o", "-", "--json"], 2, "both write to stdout"),
+    (["gen", "a", "--lora", f"{__file__}:abc"], 3, "`abc` is no scale"),
+    (["models", "alias", "x", "/tmp/nope"], 3, "`/tmp/nope` does not exist"),
     (["gen", "a", "--stpes", "3"], 2, "--stpes"),
     (["gne", "a"], 2, "gne"),
     (["info", "nothing.png"], 2, "nothing.png"),
@@ -641,6 +674,13 @@ def test_json_tells_of_skipped_pictures_too(sdfast, here):
     _, out, _ = sdfast(*QUICK, "--exists", "skip", "--json")
     line = json.loads(out)
     assert (line["path"], line["skipped"]) == ("a-cat-1.png", True)
+
+
+def test_info_names_the_syntax_that_is_not_followed(sdfast, here):
+    text = "a cat <lora:foo:0.8>\nSteps: 3, Sampler: Euler, CFG scale: 5, Seed: 1"
+    picture = png.encode(Image.new("RGB", (64, 64)), {"parameters": text})
+    (here / "theirs.png").write_bytes(picture)
+    assert "\n  Prompt: <lora:foo:0.8>\n" in sdfast("info", "theirs.png")[1]
 
 
 def test_info_goes_on_after_a_file_that_tells_nothing(sdfast, here):

@@ -21,7 +21,6 @@ from sdfast.job import (
     SEEDS,
     Job,
     layered,
-    nearest,
     quoted,
     read_job,
     read_sampler,
@@ -31,6 +30,7 @@ from sdfast.job import (
 from sdfast.sampler import DEFAULT, Sampler, Spacing
 from sdfast.sampler_names import A1111, ALIASES
 from sdfast.solver import NoiseSchedule, solve
+from sdfast.wording import nearest
 
 NAN, INF = float("nan"), float("inf")
 

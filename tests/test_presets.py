@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sdfast.errors import JobError, PresetError
 from sdfast.job import DEFAULT, Sampler, read_job
+from sdfast.preset_schema import schema
 from sdfast.presets import (
     PRESET_KEYS,
     as_yaml,
@@ -21,7 +22,6 @@ from sdfast.presets import (
     load_preset,
     names,
     save_preset,
-    schema,
 )
 
 SHIPPED = sorted(path.stem for path in folders()[1].glob("*.yaml"))
@@ -284,6 +284,11 @@ def test_the_schema_knows_every_key_and_no_other():
     assert set(known["properties"]) == set(PRESET_KEYS)
     assert known["additionalProperties"] is False
     assert json.loads(json.dumps(known)) == known
+
+
+def test_the_schema_says_what_every_key_is():
+    for key, said in schema()["properties"].items():
+        assert said["description"], key
 
 
 def test_the_schema_has_the_ranges_and_the_choices():

@@ -337,7 +337,9 @@ def test_timings_are_written_in_hyperfines_shape(monkeypatch, capsys, tmp_path, 
     assert {one["pixels_apart"] <= 1 for one in whole["compared"]} == {True}
     lines = [*csv.DictReader(io.StringIO(files["csv"].read_text()))]
     assert [line["command"] for line in lines] == [one["command"] for one in whole["results"]]
-    assert float(lines[0]["median"]) == whole["results"][0]["median"]
+    for key in ("median", "user", "system"):
+        assert float(lines[0][key]) == whole["results"][0][key]
+    assert lines[0]["os"]
     assert "| sdfast | steps=3 | fp32 | 3 |" in files["markdown"].read_text()
     for path in files.values():
         assert str(tmp_path) not in path.read_text()

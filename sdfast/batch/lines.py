@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from sdfast.errors import JobError, UsageError
 from sdfast.job import KEYS, Record
-from sdfast.wording import nearest, quoted
+from sdfast.wording import nearest, nearest_key, quoted
 
 RECORD_KEYS = (*KEYS, "n")
 """What a line may say: a job's keys, and how many seeds."""
@@ -81,7 +81,9 @@ def form_of(name: str, said: str | None) -> Form | None:
 
 
 def read(blocks: Iterable[bytes], form: Form | None) -> Iterator[Line | Broken | None]:
-    """Every line that says something. Raises UsageError for a CSV header that is none."""
+    """Every line that says something. Raises UsageError for a CSV header that is none, and for JSON
+    that is an array.
+    """
     texts = _texts(blocks)
     for text in texts:
         if not isinstance(text, Text):
@@ -150,10 +152,17 @@ def _prompts(texts: Iterable[Text | Broken | None]) -> Iterator[Line | Broken | 
 
 
 def _objects(texts: Iterable[Text | Broken | None]) -> Iterator[Line | Broken | None]:
+    first = True
     for text in texts:
         if not isinstance(text, Text):
             yield text
-        elif text.text.strip():
+        elif said := text.text.strip():
+            if first and said.startswith("["):
+                raise UsageError(
+                    "a JSON array is no batch: each line is an object of its own",
+                    "jq -c '.[]' FILE | sdfast batch - --format jsonl",
+                )
+            first = False
             yield _object(text)
 
 
@@ -233,8 +242,11 @@ def _header(text: str, delimiter: str) -> list[str]:
         raise UsageError(f"the CSV header cannot be read: {error}") from error
     for name in names:
         if name not in RECORD_KEYS:
+            headless = not {*names} & {*RECORD_KEYS}
+            hint = "the first line names the columns, such as `prompt,seed`"
             raise UsageError(
-                f"the CSV header has no key {quoted(name)}", nearest(name, RECORD_KEYS)
+                f"the CSV header names {quoted(name)}, which is no key",
+                hint if headless else nearest_key(name, RECORD_KEYS),
             )
     if len(set(names)) < len(names):
         raise UsageError("the CSV header has a key twice")

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from sdfast.batch.events import GOES_ON
 from sdfast.errors import RemoteError, UsageError, one_line
-from sdfast.naming import FULL, Exists, unwritable
+from sdfast.naming import FULL, Exists, as_folder, unwritable
 from sdfast.png import keep
 from sdfast.wording import quoted
 
@@ -230,18 +230,13 @@ def _unreachable(what: str, url: str, error: Exception) -> RemoteError:
     return RemoteError(f"cannot {what} {quoted(url)}: {one_line(error)}", GOES_ON)
 
 
-_PLAIN = re.compile(r"(.*[/\\])?[^-/\\.{}][^/\\.{}]*")
-"""A name without an ending and without fields in its last part."""
-
-
 def open_store(out: str | None) -> tuple[Store, str | None]:
     """The store of an `-o`, and the template of names in it. Raises UsageError.
 
     A plain name is a folder, there or not: a batch has many pictures.
     """
     if out is None or "://" not in out:
-        if out and _PLAIN.fullmatch(out) and not Path(out).is_file():
-            out = f"{out}/"
+        out = out and as_folder(out)
         return Folder(_root(out)), out
     plain = out.partition("{")[0]
     url, _, begun = plain.rpartition("/")

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import cast
 
-from sdfast.batch.lines import Broken, Line
+from sdfast.batch.lines import RECORD_KEYS, Broken, Line
 from sdfast.errors import JobError, UsageError
 from sdfast.job import Job, Record, on_top, read_job
 from sdfast.jobs import placed, seed_ranges
+from sdfast.wording import nearest_key, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class Beneath:
     seed: str | None = None
     count: object = None
 
+    def check(self) -> None:
+        """Raise UsageError for seeds that no line could have."""
+        seed_ranges(self.seed, self.count, 0)
+
 
 def read_tasks(
     lines: Iterable[Line | Broken | None], beneath: Beneath
@@ -63,6 +68,9 @@ def read_tasks(
 
 
 def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[tuple[bytes, Job]]:
+    for key in record:
+        if key not in RECORD_KEYS:
+            raise JobError(f"there is no key {quoted(key)}", nearest_key(key, RECORD_KEYS), key=key)
     line = {key: value for key, value in record.items() if key not in ("seed", "n")}
     if "init" in line:  # the flags' mask and strength are meant for each line's picture
         line = {k: v for k, v in beneath.record.items() if k in ("mask", "strength")} | line

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sdfast.cli import completing, flags, remarks
-from sdfast.cli.batching import hired, list_missing, paint_missing
+from sdfast.cli.batching import check_devices, hired, list_missing, paint_missing
 from sdfast.cli.model import find_model
 from sdfast.cli.output import policy
 from sdfast.cli.telling import Telling
@@ -158,7 +158,10 @@ def batch(
     }
     say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
     config = load_config()
-    record = resolve(given, preset, None, config).record
+    asked = resolve(given, preset, None, config)
+    for remark in asked.remarks:
+        say(f"note: {remark}")
+    record = asked.record
     record |= {key: given[key] for key in FILES if given[key] is not None}
     _check(given, record)
     rules = Rules(read_shard(shard), limit, fail_fast=fail_fast, retry_failed=retry_failed)
@@ -177,6 +180,7 @@ def batch(
     stop = threading.Event()
     form_said = lines.form_of(file, form)
     beneath = Beneath(record, found.name if found else str(record["model"]), seed, count)
+    beneath.check()
     pictures = 0
     if blocks.can_be_read_twice(file):
         with blocks.opened(file, stop) as all_of_it:
@@ -197,6 +201,7 @@ def batch(
         sources = Sources(config.aliases, offline, fetch=not dry_run, safety=not no_safety)
         if dry_run:
             return list_missing(tasks, home, naming, sources, rules, file)
+        check_devices(device, gpus)
         if found and not no_safety and (remark := remarks.unchecked(found)):
             say(f"note: {remark}")
         setting = Setting(
@@ -210,7 +215,7 @@ def batch(
             safety=not no_safety,
         )
         hire = partial(hired, setting, gpus, ray, cpus_per_worker)
-        telling = Telling(file, as_json, quiet, no_color)
+        telling = Telling(file, as_json, quiet, no_color, retried=retry_failed)
         return paint_missing(tasks, home, naming, sources, rules, stop, hire, telling)
 
 

@@ -96,6 +96,18 @@ def paint_missing(
     return _SOME_FAILED if telling.failed or telling.broke_off else 0
 
 
+def check_devices(device: str, gpus: str | None) -> None:
+    """Raise DeviceError or UsageError for those that are not there, before anything is written."""
+    if gpus is not None:
+        from sdfast.batch.crew import devices_of
+
+        devices_of(gpus)
+    elif device != "auto":
+        from sdfast.models.device import pick_device
+
+        pick_device(device)
+
+
 def hired(setting: Setting, gpus: str | None, ray: str | None, cpus: float) -> Crew:
     """Who paints: this process, a process for each device, or a cluster's workers."""
     from sdfast.batch.crew import Alone, Processes, devices_of

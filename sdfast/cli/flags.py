@@ -38,7 +38,7 @@ Steps = Annotated[
         "--steps",
         parser=number,
         metavar="N",
-        help="Solver steps, 10 to 25 as a rule; a network call each. [20]",
+        help="Solver steps, 10 to 25 as a rule; a network call each (Heun: two). [20]",
     ),
 ]
 Guidance = Annotated[
@@ -120,9 +120,9 @@ Strength = Annotated[
     typer.Option(
         "--strength",
         parser=number,
-        metavar="0..1",
-        help="How far to leave the picture of --init: that share of the steps is walked. "
-        "[0.75; with a mask 1]",
+        metavar="SHARE",
+        help="How far to leave the picture of --init: that share of the steps is walked, above 0 "
+        "and up to 1. [0.75; with a mask 1]",
     ),
 ]
 ModelName = Annotated[

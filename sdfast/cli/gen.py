@@ -153,6 +153,8 @@ def gen(
     output.check(jobs[0])
     if asked.not_followed and not quiet:
         _note(f"note: of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
+    for remark in () if quiet else asked.remarks:
+        _note(f"note: {remark}")
     _remark_on_steps(jobs[0].sampler, steps, output.say)
     name = jobs[0].model
     if asked.model_from_picture and name is not None:

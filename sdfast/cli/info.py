@@ -1,5 +1,6 @@
 """`sdfast info`: what made these pictures."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ def info(
 
     from sdfast.errors import MetadataError, printable
     from sdfast.png import read_recipe
+    from sdfast.prompt import not_followed
 
     failed = False
     for path in files:
@@ -26,6 +28,9 @@ def info(
             complain(error)
             continue
         size = f"{recipe.size[0]}x{recipe.size[1]}"
+        texts = (str(recipe.record.get(key, "")) for key in ("prompt", "negative"))
+        if others := not_followed(texts):
+            recipe = replace(recipe, unknown=recipe.unknown | {"Prompt": ", ".join(others)})
         if as_json:
             told = {"file": str(path), "program": recipe.program, "size": size}
             line = {**told, "job": recipe.record, "unknown": recipe.unknown}

@@ -46,7 +46,9 @@ class Output:
         from sdfast.naming import unwritable
 
         if self.to_stdout:
-            if self.count > 1 or self.as_json or sys.stdout.isatty():
+            if self.as_json:
+                raise UsageError("`-o -` and `--json` both write to stdout", "give one of them")
+            if self.count > 1 or sys.stdout.isatty():
                 raise UsageError(
                     "`-o -` writes one picture into a pipe or a file",
                     'sdfast gen "a cat" -o - > cat.png',
@@ -134,7 +136,7 @@ class Output:
         from sdfast import png
         from sdfast.events import judged
 
-        job = painted.job
+        job, steps = painted.job, painted.times.steps
         again, tiles, flagged = painted.decoded_again, painted.tiles, painted.unsafe
         told = (remarks.decoded_again(again), remarks.in_tiles(tiles))
         for remark in filter(None, (*told, remarks.blackened(flagged, job.seed))):
@@ -154,7 +156,7 @@ class Output:
         elif not self.to_stdout:
             print(place, flush=True)
         among = f" (a share of {painted.together})" if painted.together > 1 else ""
-        told = summary(painted.times, write)
+        told = summary(painted.times, write, "step" if len(steps) == job.walked else "call")
         self.say(f"seed {job.seed}{among}, {told}; load {painter.load:.2f}")
 
 
@@ -181,13 +183,16 @@ def policy(name: str) -> Exists:
     return Exists(name)
 
 
-def summary(times: Times, write: float) -> str:
-    """Where a picture's time went, in one line; seconds unless it says ms."""
+def summary(times: Times, write: float, call: str = "step") -> str:
+    """Where a picture's time went, in one line; seconds unless it says ms.
+
+    `call` is what a network call is called, of which some samplers make several a step.
+    """
     steps = sorted(1000 * step for step in times.steps)
     least, most = steps[0], steps[-1]
     middle = (steps[(len(steps) - 1) // 2] + steps[len(steps) // 2]) / 2
-    walk = f"{len(times.steps)} steps {sum(times.steps):.2f}"
-    pace = f"({middle:.1f} ms a step, {least:.1f} to {most:.1f})"
+    walk = f"{len(times.steps)} {call}s {sum(times.steps):.2f}"
+    pace = f"({middle:.1f} ms a {call}, {least:.1f} to {most:.1f})"
     whole = times.total + write
     return (
         f"{whole:.2f} s: encode {times.encode:.2f}, {walk} {pace}, "

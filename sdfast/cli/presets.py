@@ -107,6 +107,6 @@ def path() -> None:
 def schema() -> None:
     import json
 
-    from sdfast.presets import schema as preset_schema
+    from sdfast import preset_schema
 
-    print(json.dumps(preset_schema(), indent=2))
+    print(json.dumps(preset_schema.schema(), indent=2))

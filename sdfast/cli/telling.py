@@ -33,9 +33,13 @@ def named(file: str) -> str:
 class Telling:
     """Counts and tells what happens to the jobs of one run."""
 
-    def __init__(self, file: str, as_json: bool, quiet: bool, no_color: bool) -> None:
+    def __init__(
+        self, file: str, as_json: bool, quiet: bool, no_color: bool, retried: bool = False
+    ) -> None:
         self._file = named(file)
         self._as_json, self._quiet, self._no_color = as_json, quiet, no_color
+        self._retried = retried
+        """What has failed before was tried again."""
         self._results = sys.stdout
         self._manifest = Path()
         self._total = 0
@@ -136,7 +140,8 @@ class Telling:
             say_error(str(self.broke_off), GOES_ON)
         elif self.failed:
             jobs = "1 job has" if self.failed == 1 else f"{self.failed} jobs have"
-            say_error(f"{jobs} failed; {self._manifest} says why", "--retry-failed tries again")
+            hint = "" if self._retried else "--retry-failed tries again"
+            say_error(f"{jobs} failed; {self._manifest} says why", hint)
 
     def drawn(self, events: Iterable[BatchEvent], limit: int | None) -> Iterator[BatchEvent]:
         """The events, with a bar on a terminal."""

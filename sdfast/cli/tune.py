@@ -34,7 +34,7 @@ def tune(
         typer.Option(
             "--prompts",
             metavar="FILE",
-            help="One a line: two of three are fitted on, the third is to judge by.",
+            help="Six or more, one a line: two of three are fitted on, the third is to judge by.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a preset of that name.")] = False,
@@ -100,7 +100,8 @@ def _split(path: Path) -> tuple[list[str], list[str]]:
     lines = read_lines(path)
     seen = [line for i, line in enumerate(lines) if i % 3 < 2]
     if len(seen) < 4:
-        raise UsageError(f"`{path}` has {len(lines)} prompts; tuning needs 6 or more")
+        prompts = "1 prompt" if len(lines) == 1 else f"{len(lines)} prompts"
+        raise UsageError(f"`{path}` has {prompts}; tuning needs 6 or more")
     return seen, lines[2::3]
 
 

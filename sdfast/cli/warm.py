@@ -105,7 +105,7 @@ def _record(seen: Seen | None, place: Place) -> dict[str, Any]:
 def _rows(seen: Seen, place: Place) -> dict[str, str]:
     where = {"socket": str(place.socket), "log": str(place.log)}
     if seen.greeting is None:
-        return {"worker": f"{seen.pid}, but {seen.silent}", **where}
+        return {"worker": f"{seen.pid}: {seen.silent}", **where}
     held = seen.greeting
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(held.since))
     return {

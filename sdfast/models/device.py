@@ -26,7 +26,8 @@ def pick_device(wanted: str = "auto") -> torch.device:
     kind, _, index = wanted.partition(":")
     known = ("auto", "cuda", "mps", "cpu")
     if kind not in known[1:] or (index and not index.isdecimal()):
-        raise UsageError(f"there is no device `{wanted}`", nearest(kind, known))
+        hint = "NVIDIA's are `cuda`, Apple's `mps`" if kind == "gpu" else nearest(kind, known)
+        raise UsageError(f"there is no device `{wanted}`", hint)
     counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     count = counts.get(kind, 1)
     if int(index or 0) >= count:
@@ -45,7 +46,9 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
     if wanted in DTYPES:
         return DTYPES[wanted]
     if wanted != "auto":
-        raise UsageError(f"there is no dtype `{wanted}`", nearest(wanted, ("auto", *DTYPES)))
+        long = {str(dtype).removeprefix("torch."): name for name, dtype in DTYPES.items()}
+        hint = nearest(long.get(wanted, wanted), ("auto", *DTYPES))
+        raise UsageError(f"there is no dtype `{wanted}`", hint)
     if device.type != "cpu":
         return torch.float16
     return torch.bfloat16 if parameters > 100_000_000 and cpu_has_bfloat16() else torch.float32

@@ -89,6 +89,9 @@ def _embedding(source: Source, text: str) -> Embedding:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
+        before, colon, after = str(path).rpartition(":")
+        if colon and Path(before).is_file():
+            raise ModelError(f"`{after}` is no scale for `{before}`", "such as `:0.8`")
         raise ModelError(f"`{path}` is {'no file' if path.exists() else 'not there'}")
 
 

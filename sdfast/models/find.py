@@ -56,7 +56,7 @@ def find(
     if path:
         return open_file(name, path, partial(_fetched, offline=offline))
     if not _HUB_ID.fullmatch(target):
-        raise ModelError(f"there is no model {quoted(name)}", _near(name, aliases))
+        raise _unknown(name, target, aliases)
     folder = _cached(target, offline=offline, safety=safety)
     return open_folder(name, folder or _fetched(target, offline=offline, safety=safety))
 
@@ -110,7 +110,7 @@ def hub_id(name: str, aliases: Mapping[str, str] | None = None) -> str:
     if not _HUB_ID.fullmatch(target):
         if _on_disk(target):
             raise UsageError(f"{quoted(target)} is on this disk; there is nothing to pull")
-        raise ModelError(f"there is no model {quoted(name)}", _near(name, aliases))
+        raise _unknown(name, target, aliases)
     return target
 
 
@@ -125,7 +125,7 @@ def lasting_target(name: str, aliases: Mapping[str, str] | None = None) -> str:
         return str(path.absolute())
     if target == "tiny" or target in RANDOM or _HUB_ID.fullmatch(target):
         return target
-    raise ModelError(f"{quoted(target)} is neither a Hub id nor a path", _near(name, aliases))
+    raise _unknown(name, target, aliases)
 
 
 def from_anywhere(name: str, aliases: Mapping[str, str] | None = None) -> str:
@@ -135,9 +135,15 @@ def from_anywhere(name: str, aliases: Mapping[str, str] | None = None) -> str:
     return name if path is None else str(path.absolute())
 
 
-def _near(name: str, aliases: Mapping[str, str] | None) -> str:
-    """What may have been meant instead."""
-    return nearest(name, list(RANDOM) if name.startswith("random:") else short_names(aliases))
+_PATH = re.compile(r"[/\\~]|\.(safetensors|ckpt)$")
+
+
+def _unknown(name: str, target: str, aliases: Mapping[str, str] | None) -> ModelError:
+    """The error for what is no model, and what may have been meant instead."""
+    if _PATH.search(target):
+        return ModelError(f"{quoted(target)} does not exist")
+    near = nearest(name, list(RANDOM) if name.startswith("random:") else short_names(aliases))
+    return ModelError(f"there is no model {quoted(name)}", near)
 
 
 def _on_disk(target: str) -> Path | None:

@@ -52,7 +52,7 @@ def start(place: Place, order: Order) -> Started:
             if (running := _settled(place)) is not None:
                 unlike = running.unlike(order.found, order.device, order.dtype)
                 if not unlike and order.idle not in (None, running.idle):
-                    unlike = f"it leaves after {running.idle:g} s"
+                    unlike = f"it was to leave after {running.idle:g} s without a picture"
                 if not unlike:
                     return Started(running, why, was_there=True)
                 why = unlike

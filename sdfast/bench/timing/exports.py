@@ -101,7 +101,8 @@ def _parameters(result: Result) -> dict[str, str]:
 def as_csv(sheet: Sheet) -> str:
     """A line for every row, in hyperfine's columns and some more; the machine stands on each."""
     file = io.StringIO()
-    records = [_flat(result) | sheet.about for result in sheet.results]
+    where = {"os" if key == "system" else key: said for key, said in sheet.about.items()}
+    records = [_flat(result) | where for result in sheet.results]
     writer = csv.DictWriter(file, list(records[0]) if records else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
