@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdfast.errors import PresetError
-from sdfast.naming import as_folder
 from sdfast.presets import as_yaml, config_folder, read_yaml, write_text
 from sdfast.wording import nearest, quoted
 
@@ -44,8 +43,6 @@ def load_config() -> Config:
     settled = _texts(config_file(), CONFIG_KEYS)
     environment = {"model": os.environ.get("SDFAST_MODEL"), "out": os.environ.get("SDFAST_OUTPUT")}
     settled |= {k: v for k, v in environment.items() if v}
-    if "out" in settled:
-        settled["out"] = as_folder(settled["out"])
     keep_warm = settled.pop("keep_warm", None)
     if keep_warm is not None and seconds_of(keep_warm) is None:
         raise PresetError(f"{config_file()}: keep_warm must be {TIME}, not {quoted(keep_warm)}")

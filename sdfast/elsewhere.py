@@ -32,8 +32,7 @@ _COMFY = {
     for name in _NAMES
     for schedule in _SCHEDULES
 }
-_INVOKE = {f"{name}_k": f"{ours} Karras" for name, ours in _NAMES.items()} | {
-    "euler_a": NOISY,
+_INVOKE = {f"{name}_k": f"{_NAMES[name]} Karras" for name in ("dpmpp_2m", "euler", "heun")} | {
     "ddim": "DDIM",
     "pndm": "PNDM",
     "plms": "PLMS",

@@ -116,7 +116,10 @@ _KEYS = {
 _SAMPLERS: dict[tuple[str, str], str] = {
     **{said: a1111_name(*said) for said in A1111},
     **{(NOISY, kind): a1111_name(NOISY, kind) for name, kind in A1111 if name == "Euler"},
-    **{(f"{NOISY} {kind}", ""): f"{NOISY} {kind}" for kind in ("Karras", "Exponential")},
+    **{
+        (f"{NOISY} {kind}", ""): f"{NOISY} {kind}"
+        for kind in ("Karras", "Exponential", "SGM Uniform")
+    },
     (NOISY, ""): NOISY,
     ("DPM++ 2M", ""): "DPM++ 2M Uniform",
     ("Euler", ""): "Euler",

@@ -10,13 +10,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
 from sdfast.job import SEEDS, Job, Record, layered, on_top, read_job
 from sdfast.presets import Preset, load_preset
+from sdfast.sampler_names import NOISY
 from sdfast.wording import quoted
+
+if TYPE_CHECKING:
+    from sdfast.png import Recipe
 
 _MOST_SEEDS = 100_000
 
@@ -47,10 +51,19 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
     painted = layered(beneath, recipe.record | _beside(Path(picture), recipe.record))
     return Asked(
         placed(on_top(painted, given)),
-        tuple(_in_words(*pair) for pair in recipe.unknown.items()),
+        (
+            *(_in_words(*pair) for pair in recipe.unknown.items()),
+            *_noise(recipe, given),
+        ),
         "model" in recipe.record and given.get("model") is None,
         (f"the picture's recipe stands above the preset `{preset}`",) if preset else (),
     )
+
+
+def _noise(recipe: "Recipe", given: Record) -> tuple[str, ...]:
+    """That another program's sampler is followed, but draws other noise on its way here."""
+    drawn = str(recipe.record.get("sampler")).startswith(NOISY) and recipe.program != "sdfast"
+    return ("the noise of its steps",) if drawn and given.get("sampler") is None else ()
 
 
 def _unfitted(preset: Preset, asked: Record) -> tuple[str, ...]:
@@ -75,7 +88,7 @@ def _beside(picture: Path, record: Record) -> Record:
 
 def _in_words(name: str, value: str) -> str:
     """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
-    if name in ("Noise", "RNG", "Sampler") and value:
+    if name in ("RNG", "Sampler") and value:
         return f"{name} ({printable(value)})"
     found = re.findall(r"([^:,]+):", value) if name == "TI hashes" else ()
     return f"{name} ({printable(', '.join(map(str.strip, found)))})" if found else name

@@ -97,7 +97,11 @@ _PLAIN = re.compile(r"(.*[/\\])?[^-/\\.{}][^/\\.{}]*")
 
 def as_folder(out: str) -> str:
     """Where many pictures go: a plain name is a folder, there or not."""
-    return f"{out}/" if _PLAIN.fullmatch(out) and not Path(out).is_file() else out
+    try:
+        is_file = Path(out).expanduser().is_file()
+    except (OSError, RuntimeError):  # which is told when something is to be written there
+        is_file = False
+    return f"{out}/" if _PLAIN.fullmatch(out) and not is_file else out
 
 
 def destination(out: str | None, words: Mapping[str, str]) -> Path:

@@ -12,7 +12,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,6 @@ from sdfast.exif import is_photo, read_comments
 from sdfast.job import Job, Record, read_job
 from sdfast.naming import Exists, settle, unwritable
 from sdfast.png_texts import read_texts
-from sdfast.sampler_names import NOISY
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,20 +60,34 @@ def _spelled_out(job: Job) -> Record:
     return job.record | {"negative": job.negative} | solver | walk
 
 
+_LITTLE = 1.5
+"""Bytes a pixel, of three."""
+_LEVEL = 4
+"""Of zlib's whole search: from there on files get hardly smaller, and take far longer."""
+
+
 def encode(image: "Image", text: Mapping[str, str]) -> bytes:
     """The picture as a PNG file with these text chunks.
 
-    zlib looks for runs only: what PNG's filters leave of a picture repeats itself hardly otherwise,
-    so files are as small as with a whole search, in less than half of the time.
+    zlib looks for runs only: what PNG's filters leave of a painted picture repeats itself hardly
+    otherwise, so files are hardly larger than after a whole search, in half of the time. Where they leave
+    little, as of a page of text, the whole search is made as well.
     """
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
     for name, value in text.items():
         chunks.add_text(name, value.encode(errors="replace").decode().replace("\0", " "))
-    file = io.BytesIO()
-    image.save(file, "PNG", pnginfo=chunks, compress_type=zlib.Z_RLE)
-    return file.getvalue()
+
+    def packed(**how: int) -> bytes:
+        file = io.BytesIO()
+        image.save(file, "PNG", pnginfo=chunks, **how)
+        return file.getvalue()
+
+    runs = packed(compress_type=zlib.Z_RLE)
+    if len(runs) > _LITTLE * image.width * image.height:
+        return runs
+    return min(runs, packed(compress_level=_LEVEL), key=len)
 
 
 def encode_all(pictures: Sequence[tuple["Image", Mapping[str, str]]]) -> list[bytes]:
@@ -159,7 +172,7 @@ def read_recipe(path: Path) -> Recipe:
             photo = is_photo(file.read(12))
             file.seek(0)
             said = read_comments(file) if photo else read_texts(file, _OURS, _OTHERS)
-            return _apart(_recipe(*said))
+            return _recipe(*said)
     except MetadataError as error:
         raise MetadataError(f"`{path}` {error}", error.hint) from error
     except OSError as error:
@@ -214,13 +227,6 @@ def _recipe(size: tuple[int, int], texts: dict[str, str]) -> Recipe:
     if program == "AUTOMATIC1111" and "seed" in record and "RNG" not in said.pairs:
         unknown["RNG"] = "GPU, as it does not say CPU"
     return Recipe(program, record, unknown, size)
-
-
-def _apart(recipe: Recipe) -> Recipe:
-    """A recipe that says so where its sampler draws other noise here than there."""
-    drawn = recipe.program != "sdfast" and str(recipe.record.get("sampler")).startswith(NOISY)
-    unknown = recipe.unknown | ({"Noise": "of the steps"} if drawn else {})
-    return replace(recipe, unknown=unknown)
 
 
 def _as_utf8(text: str) -> str:

@@ -93,6 +93,8 @@ def test_an_array_in_json_is_refused_as_a_whole(text):
     with pytest.raises(UsageError, match="each line is an object of its own") as caught:
         lines(text, Form.JSONL)
     assert "jq" in caught.value.hint
+    with pytest.raises(UsageError, match="each line is an object of its own"):
+        lines(text.lstrip())
     found = lines('{"prompt": "a dog"}\n[]')
     assert [type(one) for one in found] == [Line, Broken]
 

@@ -172,8 +172,8 @@ def test_pictures_painted_together_are_those_painted_one_by_one(sdfast, here):
     code, out, err = sdfast(*words, "--batch-size", "4")
     assert code == 0
     lines = [json.loads(line) for line in out.splitlines()]
-    assert [line["seed"] for line in lines] == [2, 1, 1, 2, 1, 2]
-    assert [line.get("together") for line in lines] == [None, 2, 2, 2, 2, 1]
+    assert [line["seed"] for line in lines] == [1, 2, 1, 2, 1, 2]
+    assert [line.get("together") for line in lines] == [1, None, 2, 2, 2, 2]
     assert "(a share of 2)" in err
     for one in map(Path, alone.split()):
         if (here / "together" / one.name) != kept:
@@ -190,7 +190,7 @@ def test_a_walk_of_too_many_for_the_memory_says_what_helps(sdfast, monkeypatch):
     monkeypatch.setattr("sdfast.engine.trajectory", full)
     code, _, err = sdfast(*QUICK, "-n", "2", "--batch-size", "2")
     assert code == 4
-    assert "hint: a smaller --batch-size" in err
+    assert "hint: a smaller --batch-size or --size" in err
     assert "hint: --size" in sdfast(*QUICK, "-n", "2")[2]
 
 
@@ -367,6 +367,33 @@ def test_a_fitted_preset_without_its_fit_is_told(sdfast, here):
     assert said in sdfast(*words, "-s", "8")[2]
     assert said in sdfast(*words, "-m", "random:sd15")[2]
     assert said not in sdfast(*words, "-s", "2", "-m", "tiny")[2]
+
+
+def test_an_adaptive_walk_is_of_one_picture(sdfast):
+    words = ("gen", "a cat", "-n", "2", "-m", "tiny", "--size", "64x64", "--method", "adaptive")
+    _, out, _ = sdfast(*words, "--batch-size", "2", "--json")
+    assert [json.loads(line)["together"] for line in out.splitlines()] == [1, 1]
+
+
+def test_a_place_of_the_config_file_is_a_folder(sdfast, monkeypatch):
+    monkeypatch.setenv("SDFAST_OUTPUT", "new")
+    assert Path(sdfast(*QUICK)[1].strip()) == Path("new", "a-cat-1.png")
+    monkeypatch.setenv("SDFAST_OUTPUT", "s3://bucket/x")
+    code, _, err = sdfast(*QUICK)
+    assert code == 2
+    assert "only `sdfast batch` writes to" in err
+    monkeypatch.setenv("SDFAST_OUTPUT", "a" * 300)
+    assert sdfast("models")[0] == 0
+    assert sdfast(*QUICK)[0] == 2
+
+
+def test_the_noise_of_a_sampler_that_is_not_taken_is_not_missed(sdfast, here):
+    text = "fog\nSteps: 3, Sampler: Euler a, CFG scale: 5, RNG: CPU"
+    (here / "a.png").write_bytes(png.encode(Image.new("RGB", (64, 64)), {"parameters": text}))
+    words = ("gen", "--from", "a.png", "-m", "tiny", "--dry-run")
+    assert "not followed: the noise of its steps" in sdfast(*words)[2]
+    assert sdfast(*words, "--sampler", "DDIM")[2] == ""
+    assert "noise" not in sdfast("info", "a.png")[1]
 
 
 def test_a_preset_beneath_a_pictures_recipe_is_told(sdfast):
@@ -713,7 +740,7 @@ def test_what_a_foreign_recipe_says_and_we_cannot_do_is_named(sdfast, here):
     code, out, err = sdfast("gen", "--from", "theirs.png", "-m", "tiny")
     assert code == 0
     assert "ddpm normal, 3 steps" in err
-    assert "not followed: ENSD, Noise (of the steps)" in err
+    assert "not followed: ENSD, the noise of its steps" in err
     assert pixels(out.strip())
 
 

@@ -15,13 +15,6 @@ def test_the_file_settles_model_preset_and_place():
     assert load_config() == Config("sd15", "fine", "pictures/", {})
 
 
-def test_a_plain_place_is_a_folder_there_or_not(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for out, place in (("foo", "foo/"), ("a/b", "a/b/"), ("x.png", "x.png"), ("{seed}", "{seed}")):
-        config_file().write_text(f"out: '{out}'\n")
-        assert load_config().out == place
-
-
 def test_the_environment_wins_over_the_file(monkeypatch):
     config_file().write_text("model: sd15\nout: pictures/\npreset: fine\n")
     monkeypatch.setenv("SDFAST_MODEL", "tiny")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, PngImagePlugin
 from test_elsewhere import COMFY
 
 from sdfast import png
@@ -83,14 +83,17 @@ def test_a_picture_is_what_it_was(tmp_path):
     assert [*tmp_path.iterdir()] == [path]
 
 
-def test_a_file_is_no_larger_than_pillow_makes_it():
+def test_a_file_is_hardly_larger_than_pillow_makes_it():
     with Image.open(Path(__file__).parents[1] / "docs" / "tiny.png") as painted:
         smooth = painted.convert("RGB")
+    page = Image.new("RGB", (512, 512), "white")
+    ImageDraw.Draw(page).multiline_text((8, 8), "\n".join(["sphinx of black quartz " * 3] * 40), 0)
+    page.paste(smooth.crop((0, 0, 128, 128)), (200, 200))
     grained = Image.merge("RGB", [Image.effect_noise((256, 256), 20) for _ in range(3)])
-    for picture in (smooth, grained):
+    for picture in (smooth, page, grained):
         usual = io.BytesIO()
         picture.save(usual, "PNG")
-        assert len(png.encode(picture, {})) <= 1.02 * len(usual.getvalue())
+        assert len(png.encode(picture, {})) <= 1.1 * len(usual.getvalue())
 
 
 def test_pictures_encoded_side_by_side_are_those_encoded_one_by_one():
@@ -281,7 +284,6 @@ def test_a_picture_of_the_web_ui_is_read(read, zipped):
     assert recipe.unknown == {
         "Model hash": "6ce0161689",
         "RNG": "GPU, as it does not say CPU",
-        "Noise": "of the steps",
     }
     assert recipe.record["sampler"] == "Euler a"
 

@@ -137,7 +137,7 @@ def broken(number: int, raw: bytes, problem: str, hint: str = "") -> Broken:
 
 
 def _guessed(first: str) -> Form:
-    if re.match(r"\s*(\{|\[\s*[{\"\]])", first):  # `[less] of this` is a prompt
+    if re.match(r"\s*(\{|\[\s*([{\"\]]|$))", first):  # `[less] of this` is a prompt
         return Form.JSONL
     names = {name.strip().strip('"').lower() for name in first.split(_delimiter(first))}
     return Form.CSV if "prompt" in names and names <= {*RECORD_KEYS} else Form.TXT
@@ -242,12 +242,10 @@ def _header(text: str, delimiter: str) -> list[str]:
         raise UsageError(f"the CSV header cannot be read: {error}") from error
     for name in names:
         if name not in RECORD_KEYS:
-            headless = not {*names} & {*RECORD_KEYS}
-            hint = "the first line names the columns, such as `prompt,seed`"
-            raise UsageError(
-                f"the CSV header names {quoted(name)}, which is no key",
-                hint if headless else nearest_key(name, RECORD_KEYS),
-            )
+            hint = nearest_key(name, RECORD_KEYS)
+            if hint.startswith("known") and not {*names} & {*RECORD_KEYS}:
+                hint = "the first line names the columns, such as `prompt,seed`"
+            raise UsageError(f"the CSV header names {quoted(name)}, which is no key", hint)
     if len(set(names)) < len(names):
         raise UsageError("the CSV header has a key twice")
     return names

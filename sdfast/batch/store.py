@@ -235,8 +235,8 @@ def open_store(out: str | None) -> tuple[Store, str | None]:
 
     A plain name is a folder, there or not: a batch has many pictures.
     """
+    out = out and as_folder(out)
     if out is None or "://" not in out:
-        out = out and as_folder(out)
         return Folder(_root(out)), out
     plain = out.partition("{")[0]
     url, _, begun = plain.rpartition("/")

@@ -201,7 +201,8 @@ def batch(
         sources = Sources(config.aliases, offline, fetch=not dry_run, safety=not no_safety)
         if dry_run:
             return list_missing(tasks, home, naming, sources, rules, file)
-        check_devices(device, gpus)
+        if ray is None:  # whose workers have devices of their own
+            check_devices(device, gpus)
         if found and not no_safety and (remark := remarks.unchecked(found)):
             say(f"note: {remark}")
         setting = Setting(

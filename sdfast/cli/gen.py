@@ -116,6 +116,7 @@ def gen(
     from sdfast.config import load_config
     from sdfast.jobs import make_jobs, read_prompts, resolve
     from sdfast.models.dressed import dressed
+    from sdfast.naming import as_folder
     from sdfast.presets import check_free, save_preset
 
     given = {
@@ -141,7 +142,7 @@ def gen(
     asked = resolve(given, preset, source, config)
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
     output = Output(
-        out=out or config.out,
+        out=out or (config.out and as_folder(config.out)),
         preset=preset or config.preset or "default",
         exists=policy(exists),
         metadata=not no_metadata,

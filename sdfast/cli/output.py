@@ -54,6 +54,8 @@ class Output:
                     'sdfast gen "a cat" -o - > cat.png',
                 )
             return
+        if "://" in (self.out or ""):
+            raise UsageError(f"`{self.out}` is a URL, which only `sdfast batch` writes to")
         folder = self._destination(job, 1).parent
         there = next(p for p in (folder, *folder.parents) if p.exists())
         if not there.is_dir():
@@ -89,16 +91,22 @@ class Output:
         )
         return destination(self.out, words)
 
+    def keeps(self, place: Path) -> bool:
+        """Whether a picture is there that shall be kept."""
+        from sdfast.naming import settle
+
+        return not self.to_stdout and settle(place, self.exists) is None
+
     def ready(self, job: Job, place: Path) -> bool:
         """Whether to paint the job's picture, or it is there already and shall be kept.
 
         Makes the folder, so that one that cannot be made is found out before the painting.
         """
-        from sdfast.naming import settle, unwritable
+        from sdfast.naming import unwritable
 
         if self.to_stdout:
             return True
-        if settle(place, self.exists) is None:
+        if self.keeps(place):
             self.say(f"kept {place}, which is there already")
             kept = {"path": str(place), "skipped": True, **job.record}
             print(json.dumps(kept, ensure_ascii=False) if self.as_json else place, flush=True)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sdfast.cli import remarks
@@ -16,6 +16,8 @@ from sdfast.cli.output import Output
 from sdfast.cli.painter import Compiler, Painter, Wanted, by_ourselves, by_worker, leave_worker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sdfast.events import Event, Finished
     from sdfast.job import Job
     from sdfast.models.source import Source
@@ -50,21 +52,52 @@ def paint(
         say(f"note: {remark}")
     show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
     prepared: set[object] = set()
-    todo = (each for each in zip(jobs, places, strict=True) if output.ready(*each))
-    while some := [*islice(todo, wanted.together)]:
+    together = 1 if jobs[0].sampler.calls is None else wanted.together
+    for some in _groups(output, zip(jobs, places, strict=True), together):
         asked = [job for job, _ in some]
-        if painter.compiler is not None:
-            saying = partial(_compiling, say=say, draw=draw, colour=colour)
-            _prepare(painter.compiler, asked, prepared, saying)
-        try:
-            painted = _painted(painter, asked, show)
-        except GoneError as gone:
-            say(f"note: the worker is lost ({gone}); painting without it")
-            painter = by_ourselves(found, wanted)
-            painted = _painted(painter, asked, show)
+        with _helped(asked):
+            if painter.compiler is not None:
+                saying = partial(_compiling, say=say, draw=draw, colour=colour)
+                _prepare(painter.compiler, asked, prepared, saying)
+            try:
+                painted = _painted(painter, asked, show)
+            except GoneError as gone:
+                say(f"note: the worker is lost ({gone}); painting without it")
+                painter = by_ourselves(found, wanted)
+                painted = _painted(painter, asked, show)
         output.write(painted, [place for _, place in some], painter)
     if wanted.keep_warm is not None and painter is not worker and found.is_bare:
         leave_worker(found, wanted, explained)
+
+
+_Placed = tuple["Job", "Path"]
+
+
+def _groups(output: Output, jobs: Iterable[_Placed], most: int) -> Iterator[list[_Placed]]:
+    """Jobs that are painted together; one whose picture is there already is told in its turn."""
+    some: list[_Placed] = []
+    for each in jobs:
+        if some and (len(some) == most or output.keeps(each[1])):
+            yield some
+            some = []
+        if output.ready(*each):
+            some.append(each)
+    if some:
+        yield some
+
+
+@contextmanager
+def _helped(jobs: list[Job]) -> Generator[None]:
+    """In here, several pictures that find no memory are said to be too many."""
+    from sdfast.errors import OutOfMemoryError
+
+    try:
+        yield
+    except OutOfMemoryError as error:
+        if len(jobs) == 1:
+            raise
+        hint = "a smaller --batch-size or --size takes less"
+        raise OutOfMemoryError(str(error), hint) from error
 
 
 def _prepare(
@@ -106,16 +139,10 @@ def _compiling(
 def _painted(
     painter: Painter, jobs: list[Job], show: Callable[[Turn], Iterable[Event]]
 ) -> list[Finished]:
-    from sdfast.errors import OutOfMemoryError
     from sdfast.events import Finished
 
-    try:
-        with painter.ask(jobs) as turn:
-            return [event for event in show(turn) if isinstance(event, Finished)]
-    except OutOfMemoryError as error:
-        if len(jobs) == 1:
-            raise
-        raise OutOfMemoryError(str(error), "a smaller --batch-size takes less") from error
+    with painter.ask(jobs) as turn:
+        return [event for event in show(turn) if isinstance(event, Finished)]
 
 
 def _unseen(turn: Turn) -> Iterator[Event]:

@@ -118,8 +118,10 @@ def _rows(asked: Question) -> list[Row]:
         precision = swept.get("dtype", asked.dtype)
         check_precision(precision)
         keys = {key: value for key, value in swept.items() if key != "dtype"}
-        record = resolve({**asked.given, **keys}, preset, None, config).record
-        job = read_job({"prompt": PROMPT, "seed": SEED, **record})
+        resolved = resolve({**asked.given, **keys}, preset, None, config)
+        if resolved.remarks:
+            raise UsageError("; ".join(resolved.remarks))
+        job = read_job({"prompt": PROMPT, "seed": SEED, **resolved.record})
         if batch > 1 and job.sampler.calls is None:
             raise UsageError("an adaptive walk paints one picture at a time")
         differing = swept | ({"batch": batch} if batches != [1] else {})

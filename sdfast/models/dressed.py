@@ -51,7 +51,7 @@ def dressed(source: Source, job: Wanted) -> Source:
 def check_there(job: Wanted) -> None:
     """Whether the files are there that decide the weights. Raises ModelError."""
     for text in job.lora:
-        _check_file(_whole(scaled(text).path))
+        _check_lora(_whole(scaled(text).path))
     for text in job.embedding:
         _check_file(_whole(named(text).path))
     if job.vae is not None and not (path := _whole(job.vae)).is_dir():
@@ -76,7 +76,7 @@ def _whole(path: str) -> Path:
 
 def _lora(text: str) -> Lora:
     path = _whole(scaled(text).path)
-    _check_file(path)
+    _check_lora(path)
     read_weights(path)
     return Lora(path, scaled(text).scale)
 
@@ -87,11 +87,15 @@ def _embedding(source: Source, text: str) -> Embedding:
     return open_embedding(source, path, named(text).token)
 
 
+def _check_lora(path: Path) -> None:
+    before, colon, after = str(path).rpartition(":")
+    if colon and not path.exists() and Path(before).is_file():
+        raise ModelError(f"`{after}` is no scale for `{before}`", "such as `:0.8`")
+    _check_file(path)
+
+
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        before, colon, after = str(path).rpartition(":")
-        if colon and Path(before).is_file():
-            raise ModelError(f"`{after}` is no scale for `{before}`", "such as `:0.8`")
         raise ModelError(f"`{path}` is {'no file' if path.exists() else 'not there'}")
 
 

@@ -135,13 +135,16 @@ def from_anywhere(name: str, aliases: Mapping[str, str] | None = None) -> str:
     return name if path is None else str(path.absolute())
 
 
-_PATH = re.compile(r"[/\\~]|\.(safetensors|ckpt)$")
+_PATH = re.compile(r"^(/|\.{1,2}/|~|[A-Za-z]:/)|\\|\.(safetensors|ckpt)$")
+"""What can only have been meant as a path."""
 
 
 def _unknown(name: str, target: str, aliases: Mapping[str, str] | None) -> ModelError:
     """The error for what is no model, and what may have been meant instead."""
     if _PATH.search(target):
-        return ModelError(f"{quoted(target)} does not exist")
+        stands = "" if name == target else f"{quoted(name)} stands for "
+        which = "" if name == target else ", which"
+        return ModelError(f"{stands}{quoted(target)}{which} does not exist")
     near = nearest(name, list(RANDOM) if name.startswith("random:") else short_names(aliases))
     return ModelError(f"there is no model {quoted(name)}", near)
 

@@ -31,7 +31,7 @@ class Turn(NamedTuple):
     ahead: int
     """Pictures that are painted first."""
     events: "Iterator[Event]"
-    """What `generate` yields of the job. Raises GoneError if the worker is lost on the way."""
+    """What the engine yields of the jobs. Raises GoneError if the worker is lost on the way."""
 
 
 def greeting(place: Place) -> Greeting:
