@@ -69,9 +69,9 @@ _LEVEL = 4
 def encode(image: "Image", text: Mapping[str, str]) -> bytes:
     """The picture as a PNG file with these text chunks.
 
-    zlib looks for runs only: what PNG's filters leave of a painted picture repeats itself hardly
-    otherwise, so files are hardly larger than after a whole search, in half of the time. Where they leave
-    little, as of a page of text, the whole search is made as well.
+    zlib looks for runs only: what PNG's filters leave of a painted picture hardly repeats itself
+    otherwise, so files are about as small as after a whole search, in half of the time. Where
+    little is left, as of a page of text, the whole search is made as well.
     """
     from PIL.PngImagePlugin import PngInfo
 
