@@ -206,7 +206,7 @@ def test_a_strength_that_was_not_said_is_named_where_it_leaves_no_step():
     [
         ({"mask": "m.png"}, "mask needs a picture to begin from"),
         ({"strength": 0.5}, "strength needs a picture to begin from"),
-        ({"init": "a.png", "strength": 1.5}, "strength must be from 0 to 1, not `1.5`"),
+        ({"init": "a.png", "strength": 1.5}, "strength must be above 0 and at most 1, not `1.5`"),
         ({"init": "a.png", "sampler": "rk45"}, "strength must be 1"),
         ({"init": "a.png", "sampler": "dpm", "method": "adaptive"}, "strength must be 1"),
     ],
