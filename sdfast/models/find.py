@@ -125,7 +125,7 @@ def lasting_target(name: str, aliases: Mapping[str, str] | None = None) -> str:
         return str(path.absolute())
     if target == "tiny" or target in RANDOM or _HUB_ID.fullmatch(target):
         return target
-    raise _unknown(name, target, aliases)
+    raise _unknown(name, target, aliases, f"{quoted(target)} is neither a Hub id nor a path")
 
 
 def from_anywhere(name: str, aliases: Mapping[str, str] | None = None) -> str:
@@ -139,14 +139,16 @@ _PATH = re.compile(r"^(/|\.{1,2}/|~|[A-Za-z]:/)|\\|\.(safetensors|ckpt)$")
 """What can only have been meant as a path."""
 
 
-def _unknown(name: str, target: str, aliases: Mapping[str, str] | None) -> ModelError:
+def _unknown(
+    name: str, target: str, aliases: Mapping[str, str] | None, problem: str = ""
+) -> ModelError:
     """The error for what is no model, and what may have been meant instead."""
     if _PATH.search(target):
         stands = "" if name == target else f"{quoted(name)} stands for "
         which = "" if name == target else ", which"
         return ModelError(f"{stands}{quoted(target)}{which} does not exist")
     near = nearest(name, list(RANDOM) if name.startswith("random:") else short_names(aliases))
-    return ModelError(f"there is no model {quoted(name)}", near)
+    return ModelError(problem or f"there is no model {quoted(name)}", near)
 
 
 def _on_disk(target: str) -> Path | None:
