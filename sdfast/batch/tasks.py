@@ -44,10 +44,6 @@ class Beneath:
     seed: str | None = None
     count: object = None
 
-    def check(self) -> None:
-        """Raise UsageError for seeds that no line could have."""
-        seed_ranges(self.seed, self.count, 0)
-
 
 def read_tasks(
     lines: Iterable[Line | Broken | None], beneath: Beneath

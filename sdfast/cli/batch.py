@@ -131,7 +131,7 @@ def batch(
     from sdfast.batch.tasks import FILES, Beneath, count_pictures, read_tasks
     from sdfast.config import load_config
     from sdfast.errors import UsageError
-    from sdfast.jobs import resolve
+    from sdfast.jobs import resolve, seed_ranges
 
     if gpus is not None and ray is not None:
         raise UsageError("`--gpus` is for one machine and `--ray` for many", "give one of them")
@@ -164,6 +164,9 @@ def batch(
     record = asked.record
     record |= {key: given[key] for key in FILES if given[key] is not None}
     _check(given, record)
+    seed_ranges(seed, count, 0)  # is refused here if it is wrong for every line
+    if ray is None and not dry_run:  # Ray's workers have devices of their own
+        check_devices(device, gpus)
     rules = Rules(read_shard(shard), limit, fail_fast=fail_fast, retry_failed=retry_failed)
     found = find_model(
         record.get("model"),
@@ -180,7 +183,6 @@ def batch(
     stop = threading.Event()
     form_said = lines.form_of(file, form)
     beneath = Beneath(record, found.name if found else str(record["model"]), seed, count)
-    beneath.check()
     pictures = 0
     if blocks.can_be_read_twice(file):
         with blocks.opened(file, stop) as all_of_it:
@@ -201,8 +203,6 @@ def batch(
         sources = Sources(config.aliases, offline, fetch=not dry_run, safety=not no_safety)
         if dry_run:
             return list_missing(tasks, home, naming, sources, rules, file)
-        if ray is None:  # whose workers have devices of their own
-            check_devices(device, gpus)
         if found and not no_safety and (remark := remarks.unchecked(found)):
             say(f"note: {remark}")
         setting = Setting(

@@ -190,7 +190,8 @@ def gen(
         return
     assert found is not None
     unchecked = no_safety and found.checker is not None
-    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, batch_size)
+    together = min(batch_size, len(jobs))
+    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, together)
     if not no_safety and (remark := remarks.unchecked(found)):
         output.say(f"note: {remark}")
     paint(jobs, found, output, wanted, draw=not quiet, colour=not no_color, explain=verbose)

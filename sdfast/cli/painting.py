@@ -55,7 +55,7 @@ def paint(
     together = 1 if jobs[0].sampler.calls is None else wanted.together
     for some in _groups(output, zip(jobs, places, strict=True), together):
         asked = [job for job, _ in some]
-        with _helped(asked):
+        with _hinting_at_batch_size(asked):
             if painter.compiler is not None:
                 saying = partial(_compiling, say=say, draw=draw, colour=colour)
                 _prepare(painter.compiler, asked, prepared, saying)
@@ -87,7 +87,7 @@ def _groups(output: Output, jobs: Iterable[_Placed], most: int) -> Iterator[list
 
 
 @contextmanager
-def _helped(jobs: list[Job]) -> Generator[None]:
+def _hinting_at_batch_size(jobs: list[Job]) -> Generator[None]:
     """In here, several pictures that find no memory are said to be too many."""
     from sdfast.errors import OutOfMemoryError
 
