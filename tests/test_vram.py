@@ -1,5 +1,7 @@
 """Networks that visit their device. Here the device is the processor, and a visit still a copy."""
 
+import os
+
 import pytest
 import torch
 from small import write_checked_model, write_model, write_xl_model
@@ -9,7 +11,7 @@ from sdfast.errors import UsageError
 from sdfast.events import Finished
 from sdfast.job import read_job
 from sdfast.models import load_model, stable_diffusion, vram
-from sdfast.models.compiled import check_compiles, compiled
+from sdfast.models.compiled import check_compiles, compiled, set_up_compiler
 from sdfast.models.find import find
 from sdfast.models.networks import Config, UNet, randomize
 from sdfast.models.parts import weigh
@@ -160,3 +162,16 @@ def test_compiling_is_refused_where_it_does_not_pay_or_cannot_be():
         check_compiles(CPU, "full")
     with pytest.raises(UsageError, match="does not go with --vram min"):
         check_compiles(torch.device("cuda"), "min")
+
+
+@pytest.mark.parametrize("settled", [None, "/usr/bin/my-ptxas"])
+def test_the_compiler_and_its_processes_assemble_with_the_same_ptxas(
+    monkeypatch, tmp_path, settled
+):
+    ptxas = tmp_path / "bin" / "ptxas"
+    ptxas.parent.mkdir()
+    ptxas.touch(mode=0o755)
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(os, "environ", {} if settled is None else {"TRITON_PTXAS_PATH": settled})
+    set_up_compiler()
+    assert os.environ["TRITON_PTXAS_PATH"] == (settled or str(ptxas))

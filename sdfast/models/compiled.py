@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -35,7 +36,7 @@ def compile_unet(unet: UNet) -> Callable[[Tensor, Tensor, Told], Tensor]:
 
     kept = user_cache_path("sdfast") / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
-    hush()
+    set_up_compiler()
     program = compiled(unet, mode="max-autotune-no-cudagraphs")
 
     def asked(x: Tensor, time: Tensor, told: Told) -> Tensor:
@@ -52,10 +53,18 @@ def compile_unet(unet: UNet) -> Callable[[Tensor, Tensor, Told], Tensor]:
     return asked
 
 
-def hush() -> None:
-    """Have torch's compiler print nothing of its trials, several lines for each shape."""
+def set_up_compiler() -> None:
+    """Have torch's compiler print nothing of its trials, and make each kernel once.
+
+    Its processes, which make all kernels side by side, assemble with the ptxas that torch brings;
+    this one would with Triton's. Of another version, it takes none of theirs, and makes each again,
+    one after the other.
+    """
     os.environ.setdefault("TORCHINDUCTOR_AUTOTUNE_NUM_CHOICES_DISPLAYED", "0")
     os.environ.setdefault("TORCHINDUCTOR_MAX_AUTOTUNE_REPORT_CHOICES_STATS", "0")
+    ptxas = Path(torch.__file__).parent / "bin" / "ptxas"
+    if os.access(ptxas, os.X_OK):
+        os.environ.setdefault("TRITON_PTXAS_PATH", str(ptxas))
 
 
 def compiled(unet: UNet, **how: Any) -> Callable[[Tensor, Tensor, Told], Tensor]:

@@ -21,7 +21,7 @@ from sdfast.errors import ModelError, one_line
 from sdfast.events import Times
 from sdfast.interop import SdfastScheduler
 from sdfast.job import Job, sampler_record
-from sdfast.models.compiled import hush
+from sdfast.models.compiled import set_up_compiler
 from sdfast.models.device import DTYPES, Clock, memory_errors, pick_device
 from sdfast.models.source import Source
 
@@ -64,7 +64,7 @@ def _channels_last(pipe: Any) -> None:
 
 
 def _compile(pipe: Any) -> None:
-    hush()
+    set_up_compiler()
     for owner, name in ((pipe, "unet"), (pipe.vae, "decode")):
         compiled = cast("Any", torch).compile(
             getattr(owner, name), mode="max-autotune", fullgraph=True
