@@ -23,6 +23,7 @@ from test_batch_streams import Costless
 
 from sdfast.batch import crew, manifest
 from sdfast.batch.crew import Alone
+from sdfast.batch.lock import lock
 from sdfast.batch.store import look
 from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
 from sdfast.cli import run_command
@@ -303,11 +304,26 @@ def test_half_a_line_is_no_broken_line_when_an_interrupt_ends_it(begin):
 
 
 def test_those_who_look_whether_a_manifest_is_held_do_not_see_each_other(here):
-    manifest.open_manifest(here, manifest.read_shard("1/3")).close()
+    other = manifest.open_manifest(here, manifest.read_shard("1/3"))
+    other.end()
+    other.close()
     looking = os.open(here / "sdfast-1-of-3.jsonl", os.O_RDWR)  # as another shard does just now
-    assert manifest._lock(looking, shared=True)
+    assert lock(looking, shared=True)
     manifest.open_manifest(here, manifest.read_shard("1/2")).close()
     os.close(looking)
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize(
+    ("form", "text"), [("csv", "promt,seed\na cat,1\n"), ("jsonl", '["a cat"]\n')]
+)
+def test_a_pipe_that_is_no_batch_leaves_nothing(begin, here, there, form, text):
+    if there:
+        Path("out").mkdir()
+    process = begin("-", *QUICK, "--format", form, stdin=subprocess.PIPE)
+    _, err = process.communicate(text, timeout=60)
+    assert (process.returncode, err.count("error: ")) == (2, 1)
+    assert [path.name for path in here.rglob("*")] == ["out"] * there
 
 
 def test_two_at_once_do_not_paint_the_same(begin):
