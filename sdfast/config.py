@@ -2,11 +2,13 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from sdfast.errors import PresetError
+from sdfast.errors import PresetError, SdfastError, printable
 from sdfast.presets import as_yaml, config_folder, read_yaml, write_text
 from sdfast.wording import nearest, quoted
 
@@ -26,6 +28,21 @@ class Config:
     keep_warm: float | None = None
     """Seconds a worker waits for another picture with the model loaded; None starts none."""
 
+    @contextmanager
+    def naming(self, key: Literal["model", "preset"], name: str | None) -> Generator[None]:
+        """Have an error of a name that is settled say where it stands."""
+        try:
+            yield
+        except SdfastError as error:
+            if name is not None and name == getattr(self, key):
+                variable = _VARIABLES.get(key, "")
+                place = variable if os.environ.get(variable) else config_file()
+                error.hint = printable("; ".join(filter(None, (error.hint, f"{place} names it"))))
+            raise
+
+
+_VARIABLES = {"model": "SDFAST_MODEL", "out": "SDFAST_OUTPUT"}
+
 
 def config_file() -> Path:
     return config_folder() / "config.yaml"
@@ -41,8 +58,7 @@ def load_config() -> Config:
     Raises PresetError for a file that cannot be read.
     """
     settled = _texts(config_file(), CONFIG_KEYS)
-    environment = {"model": os.environ.get("SDFAST_MODEL"), "out": os.environ.get("SDFAST_OUTPUT")}
-    settled |= {k: v for k, v in environment.items() if v}
+    settled |= {key: said for key, name in _VARIABLES.items() if (said := os.environ.get(name))}
     keep_warm = settled.pop("keep_warm", None)
     if keep_warm is not None and seconds_of(keep_warm) is None:
         raise PresetError(f"{config_file()}: keep_warm must be {TIME}, not {quoted(keep_warm)}")

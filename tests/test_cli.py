@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdfast import png
 from sdfast.cli import run_command
 from sdfast.cli.output import summary
-from sdfast.config import lasting_name
+from sdfast.config import config_file, lasting_name
 from sdfast.errors import OutOfMemoryError
 from sdfast.events import Times
 
@@ -759,3 +759,25 @@ def test_a_warning_is_a_note_in_one_line(words, said):
     )
     ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, said)
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "code", "named"),
+    [
+        ((), None, 2, "config.yaml names it"),
+        (("-p", "fast"), None, 3, "config.yaml names it"),
+        (("-p", "fast"), "blah", 3, "SDFAST_MODEL names it"),
+        (("-p", "quick"), None, 2, None),
+        (("-p", "fast", "-m", "other"), None, 3, None),
+    ],
+)
+def test_a_wrong_name_that_is_settled_is_told_with_its_place(
+    sdfast, monkeypatch, words, variable, code, named
+):
+    config_file().write_text("model: nosuch\npreset: quikc\n")
+    if variable is not None:
+        monkeypatch.setenv("SDFAST_MODEL", variable)
+    got, _, err = sdfast("gen", "a cat", *words)
+    assert got == code
+    assert ("names it" in err) == (named is not None)
+    assert named is None or err.endswith(f"{named}\n")

@@ -35,14 +35,15 @@ def find_model(
                 "note: painting with the small built-in model; "
                 "`sdfast models pull sd15` fetches Stable Diffusion"
             )
-    there = is_cached(name, config.aliases)
-    if not fetch:
-        return find(name, config.aliases, offline=offline, safety=False) if there else None
-    if not offline and not is_cached(name, config.aliases, safety=safety):
-        from sdfast.cli.fetching import fetch as fetch_model
+    with config.naming("model", name):
+        there = is_cached(name, config.aliases)
+        if not fetch:
+            return find(name, config.aliases, offline=offline, safety=False) if there else None
+        if not offline and not is_cached(name, config.aliases, safety=safety):
+            from sdfast.cli.fetching import fetch as fetch_model
 
-        if there:
-            say(f"note: {name} lacks its safety checker; --no-safety paints without it")
-        repo = target_of(name, config.aliases)
-        fetch_model(repo, say, draw=draw, colour=colour, safety=safety)
-    return find(name, config.aliases, offline=offline, safety=safety)
+            if there:
+                say(f"note: {name} lacks its safety checker; --no-safety paints without it")
+            repo = target_of(name, config.aliases)
+            fetch_model(repo, say, draw=draw, colour=colour, safety=safety)
+        return find(name, config.aliases, offline=offline, safety=safety)
