@@ -499,6 +499,18 @@ def test_info_reads_our_own_pictures(sdfast):
     assert told["job"]["seed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("sampler", "shown"),
+    [("heun", set()), ("ddim", set()), ("dpm++", {"order", "method", "corrector", "weights"})],
+)
+def test_info_leaves_out_what_a_solver_has_no_use_for(sdfast, sampler, shown):
+    sdfast(*QUICK, "--sampler", sampler)
+    _, out, _ = sdfast("info", "a-cat-1.png")
+    words = {line.split()[0] for line in out.splitlines()}
+    assert {"sampler", "spacing", "final"} < words
+    assert words & {"order", "method", "corrector", "weights"} == shown
+
+
 def test_models_lists_the_built_in_one_and_aliases(sdfast):
     _, out, _ = sdfast("models")
     assert out.startswith("tiny")

@@ -18,6 +18,7 @@ def info(
     from sdfast.errors import MetadataError, printable
     from sdfast.png import read_recipe
     from sdfast.prompt import not_followed
+    from sdfast.sampler import idle
 
     failed = False
     for path in files:
@@ -37,7 +38,10 @@ def info(
             print(json.dumps(line, ensure_ascii=False))
             continue
         print(f"{printable(str(path))}  {size}  {recipe.program}")
+        unused = idle(recipe.record.get("sampler"))
         for key, value in recipe.record.items():
+            if key in unused:
+                continue
             values = value if key in ("lora", "embedding") else (value,)  # a line for each file
             for one in values:
                 print(f"  {key:<9} {printable(str(one))}")
