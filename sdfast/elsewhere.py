@@ -20,7 +20,13 @@ Said = tuple[Record, dict[str, str]]
 
 _Node = dict[str, Any]
 
-_NAMES = {"dpmpp_2m": "DPM++ 2M", "euler": "Euler", "euler_ancestral": NOISY, "heun": "Heun"}
+_NAMES = {
+    "dpmpp_2m": "DPM++ 2M",
+    "euler": "Euler",
+    "euler_ancestral": NOISY,
+    "heun": "Heun",
+    "lcm": "LCM",
+}
 _SCHEDULES = {
     "normal": "Uniform",
     "karras": "Karras",

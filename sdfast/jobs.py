@@ -16,7 +16,7 @@ from sdfast.config import Config
 from sdfast.errors import UsageError, printable
 from sdfast.job import SEEDS, Job, Record, layered, on_top, read_job
 from sdfast.presets import Preset, load_preset
-from sdfast.sampler_names import NOISY
+from sdfast.sampler_names import DRAWS
 from sdfast.wording import quoted
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
 
 def _noise(recipe: "Recipe", given: Record) -> tuple[str, ...]:
     """That another program's sampler is followed, but draws other noise on its way here."""
-    drawn = str(recipe.record.get("sampler")).startswith(NOISY) and recipe.program != "sdfast"
+    drawn = str(recipe.record.get("sampler")).startswith(DRAWS) and recipe.program != "sdfast"
     return ("the noise of its steps",) if drawn and given.get("sampler") is None else ()
 
 

@@ -28,8 +28,11 @@ Spacing = Literal[
     "linspace",
     "leading",
     "trailing",
+    "lcm",
 ]
-Solver = Literal["dpm++", "dpm", "sde-dpm++", "ddim", "ddpm", "pndm", "euler", "heun", "rk45"]
+Solver = Literal[
+    "dpm++", "dpm", "sde-dpm++", "ddim", "ddpm", "pndm", "euler", "heun", "rk45", "lcm"
+]
 Method = Literal["multistep", "singlestep", "fast", "adaptive"]
 
 _ALL = frozenset({"method", "order", "corrector", "weights", "corrections", "tolerance"})
@@ -43,6 +46,7 @@ TAKES: dict[Solver, frozenset[str]] = {
     "euler": frozenset(),
     "heun": frozenset(),
     "rk45": frozenset(),
+    "lcm": frozenset(),
 }
 """Which of the keys that not every solver takes each of them takes."""
 
@@ -77,7 +81,8 @@ class Sampler(Value):
     """`dpm++` integrates the image, `dpm` the noise; `sde-dpm++` puts noise back on the way. `ddim`
     is the first order of them all without that noise, `ddpm` with it; `pndm` mixes the noise of up
     to four of `ddim`'s steps; `euler`, `heun` and `rk45` take the walk for any differential
-    equation, the first two in sigma / alpha, the last in time."""
+    equation, the first two in sigma / alpha, the last in time. `lcm` is for consistency models: all
+    the way to the image in each step, and back with new noise."""
     method: Method = "multistep"
     """`multistep` looks behind; `singlestep` looks ahead, in strides of `order` calls with the rest
     in front; `fast` has the rest behind (DPM-Solver-fast); `adaptive` chooses its own steps.
@@ -143,7 +148,7 @@ class Sampler(Value):
     @property
     def noisy(self) -> float:
         """How much noise each step puts back."""
-        given = {"sde-dpm++": 1.0, "ddpm": 1.0}.get(self.solver, 0.0)
+        given = {"sde-dpm++": 1.0, "ddpm": 1.0, "lcm": 1.0}.get(self.solver, 0.0)
         return given if self.eta is None else self.eta
 
     @model_validator(mode="after")

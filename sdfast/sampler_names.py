@@ -16,6 +16,8 @@ _SCHEDULES = {
 }
 NOISY = "Euler a"
 """The web UI's sampler that walks here as there but for the noise that it draws."""
+DRAWS = (NOISY, "LCM")
+"""Those of any program that do."""
 
 
 def a1111_name(name: str, schedule: str) -> str:
@@ -44,6 +46,10 @@ _FIELD: dict[str, Record] = {
     **{
         a1111_name(NOISY, kind): {"sampler": "ddpm", "spacing": ours}
         for kind, ours in {**_SCHEDULES, "Automatic": "normal"}.items()
+    },
+    **{
+        a1111_name("LCM", kind): {"sampler": "lcm", "spacing": ours}
+        for kind, ours in {**_SCHEDULES, "Automatic": "lcm"}.items()
     },
     "DPM fast": {
         "sampler": "dpm",

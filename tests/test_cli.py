@@ -793,3 +793,23 @@ def test_a_wrong_name_that_is_settled_is_told_with_its_place(
     assert got == code
     assert ("names it" in err) == (named is not None)
     assert named is None or err.endswith(f"{named}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("-g", "0"), "note: guidance 0 leaves the prompt out"),
+        (("--sampler", "LCM"), "note: `lcm` is for a guidance of 1 to 2, not 3"),
+        (("--sampler", "LCM", "-g", "1.5"), None),
+        (("-g", "1"), None),
+    ],
+)
+def test_a_guidance_that_may_not_be_meant_is_told(sdfast, here, words, told):
+    code, _, err = sdfast("gen", "a cat", "-s", "2", *words)
+    assert code == 0
+    notes = [line for line in err.splitlines() if "guidance" in line and line.startswith("note")]
+    assert [line.startswith(told or "") for line in notes] == [True] * (told is not None)
+    (here / "jobs.txt").write_text("a cat\na dog\n")
+    _, _, err = sdfast("batch", "jobs.txt", "-s", "2", *words)
+    assert err.count("note: jobs.txt:1: ") == (told is not None)
+    assert "jobs.txt:2: " not in err

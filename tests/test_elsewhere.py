@@ -124,6 +124,12 @@ def test_comfys_default_workflow_is_taken_over_whole(tmp_path):
     assert read_job(recipe.record).sampler.spacing == "karras"
 
 
+def test_comfys_lcm_is_ours():
+    record, unknown = read(comfy(sampler_name="lcm", scheduler="sgm_uniform", steps=4, cfg=1))
+    assert (unknown, read_job(record).sampler.solver) == (MODEL, "lcm")
+    assert read_job(record).sampler.spacing == "uniform"
+
+
 def test_what_lies_on_comfys_way_is_followed_or_named():
     nodes = comfy(model=["10", 0], positive=["12", 0], negative=["12", 1], seed=["14", 0])
     for name in "67":

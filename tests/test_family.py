@@ -66,6 +66,7 @@ FAMILY = [
     {"solver": "sde-dpm++", "order": 2},
     {"solver": "sde-dpm++", "order": 3, "eta": 0.5},
     {"solver": "ddpm"},
+    {"solver": "lcm"},
     {"solver": "ddim", "eta": 0.5},
     {"solver": "euler"},
     {"solver": "heun"},
@@ -158,6 +159,24 @@ def test_ddpm_is_ddim_with_all_its_noise_and_the_first_order_of_the_sde():
     ddpm = painted(solver="ddpm")
     torch.testing.assert_close(painted(solver="ddim", eta=1.0), ddpm, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(painted(solver="sde-dpm++", order=1), ddpm, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_a_consistency_model_is_sampled_alike_in_any_number_of_steps(steps):
+    def consistent(x, t):
+        """Where the ODE leads from x, at once."""
+        node = SCHEDULE.at(t)
+        wide = math.hypot(node.alpha * SPREAD, node.sigma)
+        return MEAN + SPREAD / wide * (x - node.alpha * MEAN)
+
+    sampler = Sampler(solver="lcm", spacing="lcm", steps=steps)
+    generator = torch.Generator().manual_seed(3)
+    first = SCHEDULE.start
+    wide = math.hypot(first.alpha * SPREAD, first.sigma)
+    start = first.alpha * MEAN + wide * noise(1, 200_000)
+    got = solve(consistent, start, sampler, SCHEDULE, prediction="sample", generator=generator)
+    assert got.mean().item() == pytest.approx(MEAN, abs=5e-3)
+    assert got.std().item() == pytest.approx(SPREAD, rel=5e-3)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

@@ -59,6 +59,7 @@ DETERMINISTIC = {
 STOCHASTIC = {
     "sde": {"sampler": "DPM++ 2M SDE Karras"},
     "ddpm": {"sampler": "DDPM"},
+    "lcm": {"sampler": "LCM"},
     "eta": {"sampler": "DDIM", "eta": 0.7},
 }
 ALL = DETERMINISTIC | STOCHASTIC

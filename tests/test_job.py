@@ -150,7 +150,7 @@ def test_a_sampler_like_no_other_brings_ours_and_says_that_a1111s_are_known():
     hint = refused(sampler="xyzzy").hint
     assert hint == (
         "known are `dpm++`, `dpm`, `sde-dpm++`, `ddim`, `ddpm`, `pndm`, `euler`, `heun`, "
-        "`rk45`, and A1111's names such as `DPM++ 2M Karras`"
+        "`rk45`, `lcm`, and A1111's names such as `DPM++ 2M Karras`"
     )
 
 
@@ -489,6 +489,11 @@ def test_no_other_names_are_known():
         "Heun Karras",
         "Heun SGM Uniform",
         "Heun Uniform",
+        "LCM",
+        "LCM Exponential",
+        "LCM Karras",
+        "LCM SGM Uniform",
+        "LCM Uniform",
         "PLMS",
         "PNDM",
         "RK45",

@@ -5,7 +5,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LCMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from sdfast.solver.spacing import grid
 SCHEDULE = NoiseSchedule.scaled_linear()
 STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SPACINGS = get_args(Spacing)
-COUNTED = ("linspace", "leading", "trailing")
+COUNTED = ("linspace", "leading", "trailing", "lcm")
 """The spacings that count training steps."""
 SOME = (*range(1, 61), 100, 333, 500, 501, 998, 999, 1000)
 
@@ -99,13 +99,20 @@ def test_a_walk_ends_where_it_is_told():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 7, 10, 14, 15, 20, 25, 30, 50, 100])
-@pytest.mark.parametrize("spacing", COUNTED)
+@pytest.mark.parametrize("spacing", [s for s in COUNTED if s != "lcm"])
 def test_counted_spacings_ask_where_diffusers_asks(spacing, steps):
     theirs = DPMSolverMultistepScheduler(
         **STABLE_DIFFUSION, timestep_spacing=spacing, steps_offset=int(spacing == "leading")
     )
     theirs.set_timesteps(steps)
     assert times(spacing, steps) == theirs.timesteps.tolist()
+
+
+@pytest.mark.parametrize("steps", range(1, 51))
+def test_consistency_models_are_asked_where_diffusers_asks(steps):
+    theirs = LCMScheduler(**STABLE_DIFFUSION)
+    theirs.set_timesteps(steps)
+    assert times("lcm", steps) == theirs.timesteps.tolist()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 10, 20, 25, 50, 100])

@@ -10,6 +10,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
+    LCMScheduler,
     PNDMScheduler,
     UniPCMultistepScheduler,
 )
@@ -139,6 +140,22 @@ def test_euler_a_follows_diffusers(steps):
     sampler = read_sampler({"sampler": "Euler a", "steps": steps})
     parent = torch.Generator().manual_seed(7)
     got = solve(bent, start, sampler, SCHEDULE, generator=parent)
+    torch.testing.assert_close(got, x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 25])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_lcm_follows_diffusers(steps, prediction):
+    theirs = LCMScheduler(**STABLE_DIFFUSION, prediction_type=prediction)
+    theirs.set_timesteps(steps)
+    x = start = noise(1, 4, 8, 8, dtype=torch.float64)
+    seed = int(torch.randint(2**63 - 1, (1,), generator=torch.Generator().manual_seed(7)))
+    stream = torch.Generator().manual_seed(seed)
+    for t in theirs.timesteps:
+        x = theirs.step(bent(x, float(t)), int(t), x, generator=stream).prev_sample
+    sampler = read_sampler({"sampler": "LCM", "steps": steps})
+    parent = torch.Generator().manual_seed(7)
+    got = solve(bent, start, sampler, SCHEDULE, prediction=prediction, generator=parent)
     torch.testing.assert_close(got, x, rtol=1e-4, atol=1e-4)
 
 

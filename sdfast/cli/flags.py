@@ -73,8 +73,8 @@ SamplerName = Annotated[
     typer.Option(
         "--sampler",
         metavar="NAME",
-        help="dpm++, dpm, sde-dpm++, ddim, ddpm, pndm, euler, heun, rk45, or an A1111 name such "
-        "as 'DPM++ 2M Karras'.",
+        help="dpm++, dpm, sde-dpm++, ddim, ddpm, pndm, euler, heun, rk45, lcm, or an A1111 name "
+        "such as 'DPM++ 2M Karras'.",
         autocompletion=completing.samplers,
     ),
 ]

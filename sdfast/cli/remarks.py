@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _MOST = 5
 """Pieces of prompts that one remark lists."""
+_MILD = 2.0
+"""Consistency models have learned their guidance; much more on top of it burns the picture."""
 
 
 def strange_words(found: Source, jobs: Sequence[Job]) -> str:
@@ -32,6 +34,14 @@ def not_followed(jobs: Sequence[Job]) -> str:
     others = prompt.not_followed(text for job in jobs for text in (job.prompt, job.negative))
     listed = ", ".join(f"`{printable(text[:60])}`" for text in others[:_MOST])
     return f"read as words and not followed: {listed}" if listed else ""
+
+
+def guided(jobs: Sequence[Job]) -> str:
+    """A guidance that does something else than may be meant."""
+    if any(job.guidance == 0 for job in jobs):
+        return "guidance 0 leaves the prompt out; 1 is without guidance, as 0 is in diffusers"
+    burns = [job for job in jobs if job.sampler.solver == "lcm" and (job.guidance or 0) > _MILD]
+    return f"`lcm` is for a guidance of 1 to {_MILD:g}, not {burns[0].guidance:g}" if burns else ""
 
 
 def unsaid(jobs: Sequence[Job]) -> str:

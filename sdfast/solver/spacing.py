@@ -43,10 +43,10 @@ def _count(schedule: NoiseSchedule) -> int:
     return schedule.steps
 
 
-def _whole(times: Array) -> Array:
-    """Times rounded to training steps, unless two would fall on one."""
-    rounded = times.round()
-    return rounded if len(np.unique(rounded)) == len(rounded) else times
+def _whole(numbers: Array, rounded: Callable[[Array], Array] = np.round) -> Array:
+    """Numbers as whole ones, unless two would become one."""
+    whole = rounded(numbers)
+    return whole if len(np.unique(whole)) == len(whole) else numbers
 
 
 def _power(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
@@ -84,6 +84,20 @@ def _trailing(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     """Counted back from the last training step, as diffusers' `trailing`."""
     count = _count(schedule)
     return _at(schedule, _whole(count - np.arange(sampler.steps) * count / sampler.steps) - 1)
+
+
+_DISTILLED = 50
+"""Times that latent consistency models are distilled at, counted back as `trailing` does."""
+
+
+def _lcm(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Spread over the fifty times of a latent consistency model (arXiv 2310.04378, section 4.3).
+
+    More steps than that fall between them.
+    """
+    stride = _count(schedule) // _DISTILLED or _count(schedule) / _DISTILLED
+    which: Array = np.arange(sampler.steps) * _DISTILLED / sampler.steps
+    return _at(schedule, schedule.first - stride * _whole(which, np.floor))
 
 
 def _leading(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
@@ -162,4 +176,5 @@ SPACINGS: dict[str, Spacing] = {
     "linspace": _linspace,
     "leading": _leading,
     "trailing": _trailing,
+    "lcm": _lcm,
 }

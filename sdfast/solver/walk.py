@@ -31,6 +31,7 @@ TARGETS = {
     "dpm++": Target.IMAGE,
     "sde-dpm++": Target.IMAGE,
     "ddpm": Target.IMAGE,
+    "lcm": Target.IMAGE,
 }
 """What a solver integrates; the others integrate the noise."""
 
@@ -71,6 +72,8 @@ def written(nodes: Grid, sampler: Sampler) -> Plan:
             return classics.plms(nodes, target)
         case "heun":
             return classics.heun(nodes, target)
+        case "lcm":
+            return classics.lcm(nodes)
         case _:
             return PLANS[sampler.method](nodes, sampler, target)
 
