@@ -10,7 +10,6 @@ import json
 import os
 import re
 import secrets
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +21,12 @@ from sdfast.errors import JobError, MetadataError
 from sdfast.exif import is_photo, read_comments
 from sdfast.job import Job, Record, read_job
 from sdfast.naming import Exists, settle, unwritable
+from sdfast.png_strips import encode_in_strips
 from sdfast.png_texts import read_texts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.PngImagePlugin import PngInfo
 
 SCHEMA = 1
 """The version of the `sdfast` chunk."""
@@ -73,31 +74,31 @@ def encode(image: "Image", text: Mapping[str, str]) -> bytes:
     otherwise, so files are about as small as after a whole search, in half of the time. Where
     little is left, as of a page of text, the whole search is made as well.
     """
+    return encode_all([(image, text)])[0]
+
+
+def encode_all(pictures: Sequence[tuple["Image", Mapping[str, str]]]) -> list[bytes]:
+    """The pictures as PNG files, encoded side by side."""
+    told = [(image, _chunks(text)) for image, text in pictures]
+    made = zip(told, encode_in_strips(told), strict=True)
+    return [_smallest(image, chunks, runs) for (image, chunks), runs in made]
+
+
+def _chunks(text: Mapping[str, str]) -> "PngInfo":
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
     for name, value in text.items():
         chunks.add_text(name, value.encode(errors="replace").decode().replace("\0", " "))
+    return chunks
 
-    def packed(**how: int) -> bytes:
-        file = io.BytesIO()
-        image.save(file, "PNG", pnginfo=chunks, **how)
-        return file.getvalue()
 
-    runs = packed(compress_type=zlib.Z_RLE)
+def _smallest(image: "Image", chunks: "PngInfo", runs: bytes) -> bytes:
     if len(runs) > _LITTLE * image.width * image.height:
         return runs
-    return min(runs, packed(compress_level=_LEVEL), key=len)
-
-
-def encode_all(pictures: Sequence[tuple["Image", Mapping[str, str]]]) -> list[bytes]:
-    """The pictures as PNG files, encoded side by side: zlib needs no GIL."""
-    if len(pictures) == 1:
-        return [encode(*pictures[0])]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(len(pictures), os.cpu_count() or 1)) as pool:
-        return list(pool.map(encode, *zip(*pictures, strict=True)))
+    file = io.BytesIO()
+    image.save(file, "PNG", pnginfo=chunks, compress_level=_LEVEL)
+    return min(runs, file.getvalue(), key=len)
 
 
 def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) -> Path | None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, PngImagePlugin
 from test_elsewhere import COMFY
 
-from sdfast import png
+from sdfast import png, png_strips
 from sdfast.errors import MetadataError, UsageError
 from sdfast.job import KEYS, Job, Sampler, layered, read_job
 from sdfast.naming import Exists
@@ -99,6 +99,39 @@ def test_a_file_is_hardly_larger_than_pillow_makes_it():
 def test_pictures_encoded_side_by_side_are_those_encoded_one_by_one():
     pictures = [(Image.new("RGB", (8, 8), (k, 0, 0)), {"parameters": str(k)}) for k in range(9)]
     assert png.encode_all(pictures) == [png.encode(*one) for one in pictures]
+
+
+@given(
+    mode=st.sampled_from(["RGB", "L", "RGBA"]),
+    width=st.integers(1, 900),
+    height=st.integers(1, 900),
+    grain=st.sampled_from([0, 5, 80]),
+)
+def test_strips_make_one_picture(mode, width, height, grain):
+    noise = Image.effect_noise((width, height), grain)
+    picture = Image.merge(mode, [noise.rotate(180 * k) for k in range(len(mode))])
+    file = png.encode(picture, {"parameters": "a cat", "sdfast": "\u732b"})
+    with Image.open(io.BytesIO(file)) as read:
+        read.verify()  # each chunk's sum
+    with Image.open(io.BytesIO(file)) as read:
+        assert (read.mode, read.text) == (mode, {"parameters": "a cat", "sdfast": "\u732b"})
+        assert read.tobytes() == picture.tobytes()
+
+
+def test_a_large_picture_is_one_stream_of_many_strips():
+    noise = [Image.effect_noise((700, 500), 60) for _ in range(3)]
+    picture = Image.merge("RGB", noise)
+    file = png.encode(picture, {})
+    at = file.index(b"IDAT")
+    assert file.count(b"IDAT") == 1
+    stream = zlib.decompressobj()
+    rows = stream.decompress(file[at + 4 :])
+    assert stream.eof  # so zlib has found the sum of all rows right
+    assert len(rows) == 500 * (1 + 3 * 700)
+    assert len(file[at:]) > 6 * png_strips._STRIP // 2
+    usual = io.BytesIO()
+    picture.save(usual, "PNG", compress_type=zlib.Z_RLE)
+    assert len(file) < 1.01 * len(usual.getvalue())
 
 
 def test_missing_folders_are_made(tmp_path):
