@@ -14,6 +14,8 @@ from sdfast.wording import nearest, quoted
 
 CONFIG_KEYS = ("model", "preset", "out", "keep_warm")
 
+_MODEL = "SDFAST_MODEL"
+
 TIME = "a time such as `90s`, `10m` or `1h`"
 
 
@@ -29,19 +31,17 @@ class Config:
     """Seconds a worker waits for another picture with the model loaded; None starts none."""
 
     @contextmanager
-    def naming(self, key: Literal["model", "preset"], name: str | None) -> Generator[None]:
-        """Have an error of a name that is settled say where it stands."""
+    def naming(self, key: Literal["model", "preset"]) -> Generator[None]:
+        """Have the error of a settled name that stands for nothing say where it is settled."""
         try:
             yield
         except SdfastError as error:
-            if name is not None and name == getattr(self, key):
-                variable = _VARIABLES.get(key, "")
-                place = variable if os.environ.get(variable) else config_file()
+            if error.unknown and error.unknown == getattr(self, key):
+                place = f"`{key}` in {config_file()}"
+                if key == "model" and os.environ.get(_MODEL):
+                    place = _MODEL
                 error.hint = printable("; ".join(filter(None, (error.hint, f"{place} names it"))))
             raise
-
-
-_VARIABLES = {"model": "SDFAST_MODEL", "out": "SDFAST_OUTPUT"}
 
 
 def config_file() -> Path:
@@ -58,7 +58,8 @@ def load_config() -> Config:
     Raises PresetError for a file that cannot be read.
     """
     settled = _texts(config_file(), CONFIG_KEYS)
-    settled |= {key: said for key, name in _VARIABLES.items() if (said := os.environ.get(name))}
+    environment = {"model": os.environ.get(_MODEL), "out": os.environ.get("SDFAST_OUTPUT")}
+    settled |= {k: v for k, v in environment.items() if v}
     keep_warm = settled.pop("keep_warm", None)
     if keep_warm is not None and seconds_of(keep_warm) is None:
         raise PresetError(f"{config_file()}: keep_warm must be {TIME}, not {quoted(keep_warm)}")

@@ -20,13 +20,15 @@ class SdfastError(Exception):
     """The root: catch this one.
 
     `hint` is the way out, where there is one: the nearest valid name, the flag that helps.
+    `unknown` is a name that stands for nothing, where that is the matter.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, unknown: str = "") -> None:
         super().__init__(printable(message))
         self.hint = printable(hint)
+        self.unknown = unknown
 
 
 def printable(text: str) -> str:

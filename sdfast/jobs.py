@@ -40,7 +40,7 @@ class Asked:
 
 def resolve(given: Record, preset: str | None, picture: str | None, config: Config) -> Asked:
     """One record from all the layers, the flags on top."""
-    with config.naming("preset", preset or config.preset):
+    with config.naming("preset"):
         recipe_of = load_preset(preset or config.preset or "default")
     beneath = layered({"model": config.model}, recipe_of.record)
     if picture is None:

@@ -77,7 +77,7 @@ def load_preset(name: str) -> Preset:
     if name not in known:
         prompt = 'a prompt needs no flag: sdfast gen "a cat"'
         hint = prompt if " " in name.strip() else nearest(name, tuple(known))
-        raise PresetError(f"there is no preset `{_clean(name)}`", hint)
+        raise PresetError(f"there is no preset `{_clean(name)}`", hint, unknown=name)
     return _read(known[name], name)
 
 

@@ -51,13 +51,14 @@ TAKES: dict[Solver, frozenset[str]] = {
 """Which of the keys that not every solver takes each of them takes."""
 
 
-def idle(solver: object) -> frozenset[str]:
-    """The keys that this solver has no use for; none of what is no solver."""
-    keys = TAKES.get(cast("Solver", solver)) if isinstance(solver, str) else None
-    return frozenset() if keys is None else frozenset(_SOME) - keys
-
-
 _SOME = tuple(dict.fromkeys(key for keys in TAKES.values() for key in sorted(keys)))
+
+
+def idle(solver: object) -> frozenset[str]:
+    """The keys that a solver has no use for; none of what is no solver."""
+    return frozenset(_SOME) - TAKES[solver] if solver in TAKES else frozenset()
+
+
 _MULTISTEP_ONLY = {
     "corrector": "a corrector needs",
     "corrections": "corrections need",

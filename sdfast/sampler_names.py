@@ -17,7 +17,7 @@ _SCHEDULES = {
 NOISY = "Euler a"
 """The web UI's sampler that walks here as there but for the noise that it draws."""
 DRAWS = (NOISY, "LCM")
-"""Those of any program that do."""
+"""The samplers of any program that do so."""
 
 
 def a1111_name(name: str, schedule: str) -> str:

@@ -23,7 +23,6 @@ from test_batch_streams import Costless
 
 from sdfast.batch import crew, manifest
 from sdfast.batch.crew import Alone
-from sdfast.batch.lock import lock
 from sdfast.batch.store import look
 from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
 from sdfast.cli import run_command
@@ -304,11 +303,9 @@ def test_half_a_line_is_no_broken_line_when_an_interrupt_ends_it(begin):
 
 
 def test_those_who_look_whether_a_manifest_is_held_do_not_see_each_other(here):
-    other = manifest.open_manifest(here, manifest.read_shard("1/3"))
-    other.end()
-    other.close()
+    manifest.open_manifest(here, manifest.read_shard("1/3")).close()
     looking = os.open(here / "sdfast-1-of-3.jsonl", os.O_RDWR)  # as another shard does just now
-    assert lock(looking, shared=True)
+    assert manifest._lock(looking, shared=True)
     manifest.open_manifest(here, manifest.read_shard("1/2")).close()
     os.close(looking)
 
@@ -521,3 +518,11 @@ def test_a_process_that_is_refused_memory_halves_the_batch_and_paints_all():
     assert "note: memory is short: from now on 50 at a time" in ran.stderr
     assert ran.returncode == 0, ran.stderr
     assert len(pixels("out")) == 200
+
+
+def test_a_place_of_links_that_lead_to_each_other_is_refused(here):
+    Path("loop").symlink_to("loop")
+    Path("p.txt").write_text("a cat\n")
+    code, out, err = batch("p.txt", *QUICK, "--manifest", "loop/")
+    assert (code, out) == (2, [])
+    assert "cannot write" in err

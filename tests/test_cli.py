@@ -776,8 +776,8 @@ def test_a_warning_is_a_note_in_one_line(words, said):
 @pytest.mark.parametrize(
     ("words", "variable", "code", "named"),
     [
-        ((), None, 2, "config.yaml names it"),
-        (("-p", "fast"), None, 3, "config.yaml names it"),
+        ((), None, 2, "`preset` in CONFIG names it"),
+        (("-p", "fast"), None, 3, "`model` in CONFIG names it"),
         (("-p", "fast"), "blah", 3, "SDFAST_MODEL names it"),
         (("-p", "quick"), None, 2, None),
         (("-p", "fast", "-m", "other"), None, 3, None),
@@ -792,7 +792,8 @@ def test_a_wrong_name_that_is_settled_is_told_with_its_place(
     got, _, err = sdfast("gen", "a cat", *words)
     assert got == code
     assert ("names it" in err) == (named is not None)
-    assert named is None or err.endswith(f"{named}\n")
+    place = str(config_file())
+    assert named is None or err.endswith(f"{named.replace('CONFIG', place)}\n")
 
 
 @pytest.mark.parametrize(
@@ -801,6 +802,7 @@ def test_a_wrong_name_that_is_settled_is_told_with_its_place(
         (("-g", "0"), "note: guidance 0 leaves the prompt out"),
         (("--sampler", "LCM"), "note: `lcm` is for a guidance of 1 to 2, not 3"),
         (("--sampler", "LCM", "-g", "1.5"), None),
+        (("-g", "0", "--guidance-interval", "0.2:0.5"), None),
         (("-g", "1"), None),
     ],
 )

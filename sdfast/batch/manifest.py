@@ -19,13 +19,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sdfast import __version__
-from sdfast.batch.lock import is_held, lock
 from sdfast.batch.store import Folder, Store
 from sdfast.errors import UsageError
 from sdfast.naming import unwritable
@@ -97,7 +96,10 @@ def mark_of(home: Path, store: Store) -> str:
     """What tells the drafts of a manifest that is kept elsewhere from those of others."""
     if isinstance(store, Folder) and home == store.root:
         return ""
-    return "@" + hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:8]
+    try:
+        return "@" + hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:8]
+    except RuntimeError as error:  # links that lead to each other
+        raise unwritable(home, error) from error
 
 
 class Known(NamedTuple):
@@ -171,14 +173,6 @@ class Manifest:
         self.begun = begun
         """When the batch was begun; one that was broken off goes on under its first date."""
         self._file = file
-        self.made: list[Path] = []
-        """What was made for it, while it tells nothing of a picture."""
-
-    def begin(self) -> None:
-        """Say when the batch was begun."""
-        made = self.made
-        self.add({"status": "begun", "at": self.begun.isoformat(), "version": __version__})
-        self.made = made
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Write a line, and see it on the disk. Raises UsageError, and then nothing is added."""
@@ -196,7 +190,6 @@ class Manifest:
                 raise
         except OSError as error:
             raise unwritable(self.path, error) from error
-        self.made = []
 
     def check(self) -> None:
         """Raise UsageError if the manifest is no more where it was."""
@@ -213,15 +206,7 @@ class Manifest:
         self.add({"status": "ended", "at": _now()})
 
     def close(self) -> None:
-        """Let go of it; what was made and has come to nothing is taken away again."""
-        _take_away(self.made)
         os.close(self._file)
-
-
-def _take_away(made: Iterable[Path]) -> None:
-    with contextlib.suppress(OSError):
-        for path in made:
-            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def open_manifest(folder: Path, shard: Shard) -> Manifest:
@@ -230,7 +215,6 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
     Raises UsageError if it cannot be written, or if another process paints the same jobs there.
     """
     path = folder / f"{shard.tag}.jsonl"
-    made = [path] if folder.exists() else [path, folder]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -243,8 +227,8 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
             for other, theirs in _manifests(folder).items()
             if other != path and not shard.apart(theirs)
         }
-        ours = lock(file)
-        if not ours or any(map(is_held, others)):
+        ours = _lock(file)
+        if not ours or any(map(_is_held, others)):
             raise UsageError(
                 f"another batch is painting into `{folder}`",
                 "wait for it, or share the work with --shard 1/2 and --shard 2/2",
@@ -256,13 +240,11 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
         manifest = Manifest(path, file, since, [shard.tag, *others.values()])
         if torn:
             os.write(file, b"\n")
-        if not size:
-            manifest.made = made
         if begun is None:
-            manifest.begin()
+            manifest.add({"status": "begun", "at": since.isoformat(), "version": __version__})
     except BaseException as error:
         if ours and not os.fstat(file).st_size:  # made just now, and of no use to anybody
-            _take_away(made)
+            path.unlink(missing_ok=True)
         os.close(file)
         if isinstance(error, OSError):
             raise unwritable(path, error) from error
@@ -292,3 +274,31 @@ def _begun(path: Path) -> datetime | None:
             case _:
                 pass
     return begun
+
+
+def _lock(file: int, *, shared: bool = False) -> bool:
+    """Try to lock the file: True if that went well, or where the system has no locks.
+
+    Several may look at once whether somebody holds it (`shared`).
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows, and network drives without locks
+        return True
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Whether some process holds a manifest."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(file, shared=True)
+    finally:
+        os.close(file)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,7 @@ def paint_missing(
     from sdfast.batch.manifest import known, mark_of, open_manifest
     from sdfast.batch.run import Books, run
 
+    tasks = _begun(tasks)
     with ExitStack() as stack:
         manifest = stack.enter_context(closing(open_manifest(home, rules.shard)))
         for tag in manifest.tags:
@@ -94,6 +96,12 @@ def paint_missing(
     if stop.is_set():
         return _INTERRUPTED
     return _SOME_FAILED if telling.failed or telling.broke_off else 0
+
+
+def _begun(tasks: Iterator[Task | Broken | None]) -> Iterator[Task | Broken | None]:
+    """The tasks, once the first is there: what is no batch at all is refused before anything is."""
+    first = next((task for task in tasks if task is not None), None)
+    return tasks if first is None else chain([first], tasks)
 
 
 def check_devices(device: str, gpus: str | None) -> None:

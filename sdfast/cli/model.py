@@ -35,7 +35,7 @@ def find_model(
                 "note: painting with the small built-in model; "
                 "`sdfast models pull sd15` fetches Stable Diffusion"
             )
-    with config.naming("model", name):
+    with config.naming("model"):
         there = is_cached(name, config.aliases)
         if not fetch:
             return find(name, config.aliases, offline=offline, safety=False) if there else None

@@ -47,8 +47,14 @@ def paint(
     explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
     if painter.remark and jobs[0].size == found.size:
         say(f"note: {painter.remark}")
-    told = (remarks.not_followed, remarks.unsaid, remarks.guided)
-    for remark in filter(None, (remarks.strange_words(found, jobs), *(of(jobs) for of in told))):
+    told = (
+        remarks.strange_words(found, jobs),
+        remarks.not_followed(jobs),
+        remarks.unsaid(jobs),
+        remarks.promptless(jobs),
+        remarks.too_guided(jobs),
+    )
+    for remark in filter(None, told):
         say(f"note: {remark}")
     show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
     prepared: set[object] = set()

@@ -36,12 +36,17 @@ def not_followed(jobs: Sequence[Job]) -> str:
     return f"read as words and not followed: {listed}" if listed else ""
 
 
-def guided(jobs: Sequence[Job]) -> str:
-    """A guidance that does something else than may be meant."""
-    if any(job.guidance == 0 for job in jobs):
-        return "guidance 0 leaves the prompt out; 1 is without guidance, as 0 is in diffusers"
-    burns = [job for job in jobs if job.sampler.solver == "lcm" and (job.guidance or 0) > _MILD]
-    return f"`lcm` is for a guidance of 1 to {_MILD:g}, not {burns[0].guidance:g}" if burns else ""
+def promptless(jobs: Sequence[Job]) -> str:
+    """That a guidance of 0, which elsewhere is none, leaves the prompt out here."""
+    if all(job.guidance != 0 or job.guidance_interval for job in jobs):
+        return ""
+    return "guidance 0 leaves the prompt out; 1 is without guidance, as 0 is in diffusers"
+
+
+def too_guided(jobs: Sequence[Job]) -> str:
+    """That a consistency model is guided more than it can bear."""
+    most = max((job.guidance or 0 for job in jobs if job.sampler.solver == "lcm"), default=0)
+    return f"`lcm` is for a guidance of 1 to {_MILD:g}, not {most:g}" if most > _MILD else ""
 
 
 def unsaid(jobs: Sequence[Job]) -> str:

@@ -95,7 +95,8 @@ class Telling:
             "words": "" if source is None else remarks.strange_words(source, [done.job]),
             "syntax": remarks.not_followed([done.job]),
             "unsaid": remarks.unsaid([done.job]),
-            "guided": remarks.guided([done.job]),
+            "promptless": remarks.promptless([done.job]),
+            "too guided": remarks.too_guided([done.job]),
             "half": remarks.decoded_again(done.decoded_again),
             "tiles": remarks.in_tiles(done.tiles),
         }

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -56,15 +55,15 @@ def compile_unet(unet: UNet) -> Callable[[Tensor, Tensor, Told], Tensor]:
 def set_up_compiler() -> None:
     """Have torch's compiler print nothing of its trials, and make each kernel once.
 
-    Its processes, which make all kernels side by side, assemble with the ptxas that torch brings;
-    this one would with Triton's. Of another version, it takes none of theirs, and makes each again,
-    one after the other.
+    Its processes, which make all kernels side by side, may assemble with another ptxas than this
+    one (torch 2.11's with the one that torch brings, not with Triton's). This one then takes none
+    of theirs, and makes each again, one after the other: so it is to choose as they do.
     """
+    from torch._inductor.runtime import compile_tasks
+
     os.environ.setdefault("TORCHINDUCTOR_AUTOTUNE_NUM_CHOICES_DISPLAYED", "0")
     os.environ.setdefault("TORCHINDUCTOR_MAX_AUTOTUNE_REPORT_CHOICES_STATS", "0")
-    ptxas = Path(torch.__file__).parent / "bin" / "ptxas"
-    if os.access(ptxas, os.X_OK):
-        os.environ.setdefault("TRITON_PTXAS_PATH", str(ptxas))
+    cast("Any", getattr(compile_tasks, "_set_triton_ptxas_path", lambda: None))()
 
 
 def compiled(unet: UNet, **how: Any) -> Callable[[Tensor, Tensor, Told], Tensor]:

@@ -146,9 +146,10 @@ def _unknown(
     if _PATH.search(target):
         stands = "" if name == target else f"{quoted(name)} stands for "
         which = "" if name == target else ", which"
-        return ModelError(f"{stands}{quoted(target)}{which} does not exist")
+        unknown = name if name == target else ""  # an alias is known
+        return ModelError(f"{stands}{quoted(target)}{which} does not exist", unknown=unknown)
     near = nearest(name, list(RANDOM) if name.startswith("random:") else short_names(aliases))
-    return ModelError(problem or f"there is no model {quoted(name)}", near)
+    return ModelError(problem or f"there is no model {quoted(name)}", near, unknown=name)
 
 
 def _on_disk(target: str) -> Path | None:

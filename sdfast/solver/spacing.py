@@ -87,7 +87,7 @@ def _trailing(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
 
 
 _DISTILLED = 50
-"""Times that latent consistency models are distilled at, counted back as `trailing` does."""
+"""Times that latent consistency models are distilled at, evenly spaced."""
 
 
 def _lcm(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
