@@ -35,13 +35,19 @@ SCHEMA = 1
 def recipe(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -> dict[str, str]:
     """The text chunks of a picture that this job made.
 
-    The model is told by its alias, its Hub id or, of a path, the last part. What the job leaves
-    open stays open, so give it with the model's own guidance filled in.
+    The model is told by its alias, its Hub id or, of a path, the last part; other weights by their
+    paths, which name nobody's home. What the job leaves open stays open, so give it with the
+    model's own guidance filled in.
     """
     public = None if model is None else _public(model)
     files = {"init": job.init, "mask": job.mask}
     named = {key: file and re.split(r"[/\\]", file)[-1] for key, file in files.items()}
-    told = job.model_copy(update={"model": public, "size": size, **named})
+    weights = {
+        "lora": tuple(map(_from_home, job.lora)),
+        "embedding": tuple(map(_from_home, job.embedding)),
+        "vae": job.vae and _from_home(job.vae),
+    }
+    told = job.model_copy(update={"model": public, "size": size, **named, **weights})
     ours = {"schema": SCHEMA, "version": version, "job": _spelled_out(told)}
     text = infotext.write(told, version=version, model=public, size=size)
     return {"parameters": text, "sdfast": json.dumps(ours)}
@@ -52,6 +58,12 @@ def _public(model: str) -> str | None:
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) and not model.endswith(".safetensors"):
         return model
     return re.split(r"[/\\]", model.rstrip("/\\"))[-1] or None
+
+
+def _from_home(path: str) -> str:
+    """A path below the home folder as `~/...`, which tells nobody's name; any other as it is."""
+    home = os.path.expanduser("~").rstrip(os.sep) + os.sep  # noqa: PTH111 - there may be none
+    return f"~{os.sep}{path[len(home) :]}" if path.startswith(home) and home != os.sep else path
 
 
 def _spelled_out(job: Job) -> Record:

@@ -520,6 +520,19 @@ def test_a_picture_painted_with_a_lora_and_a_vae_is_painted_again_from_itself(
     )
 
 
+def test_a_picture_does_not_tell_whose_home_its_files_are_in(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
+    asked = ("fog", "-s", "2", "--seed", "1", "-m", str(small), "-q")
+    assert gen(monkeypatch, *asked, "--lora", "l.safetensors:0.7", "-o", "a.png")[0] == 0
+    file = (tmp_path / "a.png").read_bytes()
+    assert b"~/l.safetensors:0.7" in file
+    assert str(tmp_path).encode() not in file
+    assert gen(monkeypatch, "--from", "a.png", "-m", str(small), "-o", "b.png", "-q")[0] == 0
+    assert (tmp_path / "b.png").read_bytes() == file
+
+
 @pytest.mark.parametrize("way", ["folder", "diffusers file", "original file"])
 def test_another_vae_decodes_as_in_the_model_it_is_from(xl, tmp_path, way):
     """In each form, it is that of a model with these weights in its folder."""

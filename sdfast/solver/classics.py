@@ -62,8 +62,8 @@ def lcm(grid: Grid) -> Plan:
     """Multistep consistency sampling (arXiv 2303.01469, algorithm 1) of a latent consistency model.
 
     Each step goes all the way to the image, and from there to the next node with new noise. What
-    the boundary condition adds (arXiv 2310.04378, eq. 9) is left out: at the times these models are
-    distilled at it is below a hundred-thousandth.
+    the boundary condition adds (arXiv 2310.04378, section 4.1) is left out: at the times at which
+    these models are distilled it is below a hundred-thousandth.
     """
     return tuple(
         Row(here, HERE, Mixture(0.0, (there.alpha,), there.sigma)) for here, there in pairwise(grid)
