@@ -633,3 +633,13 @@ def test_a_manifest_that_another_run_has_just_begun_stays(tmp_path):
         with pytest.raises(UsageError, match="another batch is painting"):
             open_manifest(tmp_path, WHOLE)
     assert (tmp_path / "sdfast.jsonl").exists()
+
+
+def test_a_lines_preset_names_its_picture(sdfast, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("prompt,preset,steps\na cat,fast,2\na cat,,2\n")
+    code, _, _ = sdfast("batch", "a.csv", "-p", "fine", "-m", "tiny", "-o", "{preset}-{steps}.png")
+    assert (code, sorted(path.name for path in tmp_path.glob("*.png"))) == (
+        0,
+        ["fast-2.png", "fine-2.png"],
+    )

@@ -19,6 +19,7 @@ from sdfast.batch.manifest import read_shard
 from sdfast.batch.tasks import Beneath, Task, count_pictures, read_tasks
 from sdfast.batch.window import Ready, Window
 from sdfast.errors import UsageError
+from sdfast.presets import load_preset
 
 PLAIN = Beneath({}, "tiny")
 
@@ -145,6 +146,41 @@ def test_a_pipe_tells_of_each_line_before_the_next_has_come(monkeypatch):
 def test_a_lines_own_key_beats_a_flag():
     (task,) = tasks({"prompt": "a", "steps": 12}, beneath=Beneath({"steps": 9, "order": 3}, "tiny"))
     assert (task.job.sampler.steps, task.job.sampler.order) == (12, 3)
+
+
+def test_a_lines_preset_stands_in_the_place_of_the_flags():
+    default = load_preset("default")
+    flags = Beneath(default.record | {"order": 3, "guidance": 4.0, "size": "256x256"}, "tiny")
+    (task,) = tasks({"prompt": "a", "preset": "a1111"}, beneath=flags)
+    assert task.job.sampler == load_preset("a1111").sampler  # no corrector, no order of the flags
+    assert (task.job.guidance, task.job.size, task.preset) == (4, (256, 256), "a1111")
+    (more,) = tasks({"prompt": "a", "preset": "fast", "steps": 7, "spacing": "karras"})
+    wanted = load_preset("fast").sampler.model_copy(
+        update={"steps": 7, "spacing": "karras", "rho": None}
+    )
+    assert more.job.sampler == wanted
+    (same,) = tasks({"prompt": "a"}, beneath=Beneath(default.record, "tiny"))
+    (named,) = tasks({"prompt": "a", "preset": "default"}, beneath=flags)
+    (plain,) = tasks(
+        {"prompt": "a", "guidance": 4, "size": "256x256"}, beneath=Beneath(default.record, "tiny")
+    )
+    assert named.key == plain.key != same.key  # it is of what it decides, not of its name
+
+
+@pytest.mark.parametrize(
+    ("preset", "says", "hint"),
+    [
+        ("quick", "there is no preset `quick`", "known are"),
+        ("", "preset must be a name", ""),
+        (7, "preset must be a name", ""),
+    ],
+)
+def test_a_line_with_no_preset_of_ours_is_broken(preset, says, hint):
+    (broken, fine) = tasks({"prompt": "a", "preset": preset}, {"prompt": "b", "preset": None})
+    assert isinstance(broken, Broken)
+    assert says in str(broken.error)
+    assert hint in broken.error.hint
+    assert isinstance(fine, Task)
 
 
 @pytest.mark.parametrize(

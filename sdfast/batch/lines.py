@@ -21,8 +21,8 @@ from sdfast.errors import JobError, UsageError
 from sdfast.job import KEYS, Record
 from sdfast.wording import nearest, nearest_key, quoted
 
-RECORD_KEYS = (*KEYS, "n")
-"""What a line may say: a job's keys, and how many seeds."""
+RECORD_KEYS = (*KEYS, "n", "preset")
+"""What a line may say: a job's keys, how many seeds, and a preset beneath its other keys."""
 
 _LONGEST = 2**20
 """Bytes of a line; the longest job of our own stays far below."""

@@ -64,7 +64,7 @@ class Pictures:
             job,
             size=job.size or (0, 0),
             now=self.begun,
-            preset=self.naming.preset,
+            preset=task.preset or self.naming.preset,
             i=task.index,
             n=self.naming.count,
         )

@@ -12,14 +12,16 @@ the same pictures, and equal lines make different ones.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain
 from typing import cast
 
 from sdfast.batch.lines import RECORD_KEYS, Broken, Line
 from sdfast.errors import JobError, UsageError
-from sdfast.job import Job, Record, on_top, read_job
+from sdfast.job import SAMPLER_KEYS, Job, Record, layered, on_top, read_job
 from sdfast.jobs import placed, seed_ranges
+from sdfast.presets import Preset, load_preset
 from sdfast.wording import nearest_key, quoted
 
 
@@ -33,6 +35,8 @@ class Task:
     """The line, from 1."""
     index: int
     """Which of the file's pictures it is, from 1."""
+    preset: str | None = None
+    """The line's own; None is that of the flags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +54,37 @@ def read_tasks(
 ) -> Iterator[Task | Broken | None]:
     """Every picture that is asked for, in order."""
     seen: dict[bytes, int] = {}
+    find = cache(load_preset)
     index = 0
     for line in lines:
         if not isinstance(line, Line):
             yield line
             continue
         try:
-            for key, job in _jobs(line.record, beneath, seen):
+            own, name = _apart(line.record)
+            under = beneath if name is None else _instead(beneath, find(name))
+            for key, job in _jobs(own, under, seen):
                 index += 1
-                yield Task(key, job, line.number, index)
+                yield Task(key, job, line.number, index, name)
         except UsageError as error:
             yield Broken(line.number, error, _hash("broken", repr(line.record)))
+
+
+def _apart(record: Record) -> tuple[Record, str | None]:
+    """A line's keys without its preset, and that."""
+    match record.get("preset"):
+        case None:
+            return record, None
+        case str(name) if name:
+            return {key: value for key, value in record.items() if key != "preset"}, name
+        case _:
+            raise JobError("preset must be a name or a file's path", key="preset")
+
+
+def _instead(beneath: Beneath, preset: Preset) -> Beneath:
+    """A line's preset in the place of the flags' and of what they say of the sampler."""
+    others = {k: v for k, v in beneath.record.items() if k not in SAMPLER_KEYS}
+    return replace(beneath, record=layered(others, preset.record))
 
 
 def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[tuple[bytes, Job]]:
