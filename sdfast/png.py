@@ -91,12 +91,12 @@ def encode(image: "Image", text: Mapping[str, str]) -> bytes:
 
 def encode_all(pictures: Sequence[tuple["Image", Mapping[str, str]]]) -> list[bytes]:
     """The pictures as PNG files, encoded side by side."""
-    told = [(image, _chunks(text)) for image, text in pictures]
+    told = [(image, _info(text)) for image, text in pictures]
     made = zip(told, encode_in_strips(told), strict=True)
     return [_smallest(image, chunks, runs) for (image, chunks), runs in made]
 
 
-def _chunks(text: Mapping[str, str]) -> "PngInfo":
+def _info(text: Mapping[str, str]) -> "PngInfo":
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()

@@ -22,9 +22,7 @@ _STRIP = 2**17
 """Bytes of a strip, about."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ZLIB = b"\x78\x01"
-"""Begins a stream."""
-_WINDOW = 15
-_MEMORY = 9
+"""Begins a stream; the parts are bare of it (`-MAX_WBITS`)."""
 
 
 class _Strip(NamedTuple):
@@ -72,7 +70,7 @@ def _strip(task: _Task) -> _Strip:
     chunks = list(_chunks(file.getvalue()))
     rows = zlib.decompress(b"".join(content for kind, content in chunks if kind == b"IDAT"))
     own = memoryview(rows)[above * len(rows) // part.height :]
-    pack = zlib.compressobj(wbits=-_WINDOW, memLevel=_MEMORY, strategy=zlib.Z_RLE)
+    pack = zlib.compressobj(wbits=-zlib.MAX_WBITS, memLevel=9, strategy=zlib.Z_RLE)
     end = zlib.Z_FINISH if bottom == image.height else zlib.Z_FULL_FLUSH
     packed = pack.compress(own) + pack.flush(end)
     return _Strip([chunk for chunk in chunks if chunk[0] != b"IDAT"], own, packed)
