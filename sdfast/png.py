@@ -5,7 +5,6 @@ the whole job as JSON. Writing is all or nothing: a file appears under its name 
 all, and takes nobody's place unless told to.
 """
 
-import io
 import json
 import os
 import re
@@ -73,27 +72,14 @@ def _spelled_out(job: Job) -> Record:
     return job.record | {"negative": job.negative} | solver | walk
 
 
-_LITTLE = 1.5
-"""Bytes a pixel, of three."""
-_LEVEL = 4
-"""Of zlib's whole search: from there on files get hardly smaller, and take far longer."""
-
-
 def encode(image: "Image", text: Mapping[str, str]) -> bytes:
-    """The picture as a PNG file with these text chunks.
-
-    zlib looks for runs only: what PNG's filters leave of a painted picture hardly repeats itself
-    otherwise, so files are about as small as after a whole search, in half of the time. Where
-    little is left, as of a page of text, the whole search is made as well.
-    """
+    """The picture as a PNG file with these text chunks."""
     return encode_all([(image, text)])[0]
 
 
 def encode_all(pictures: Sequence[tuple["Image", Mapping[str, str]]]) -> list[bytes]:
     """The pictures as PNG files, encoded side by side."""
-    told = [(image, _info(text)) for image, text in pictures]
-    made = zip(told, encode_in_strips(told), strict=True)
-    return [_smallest(image, chunks, runs) for (image, chunks), runs in made]
+    return encode_in_strips([(image, _info(text)) for image, text in pictures])
 
 
 def _info(text: Mapping[str, str]) -> "PngInfo":
@@ -103,14 +89,6 @@ def _info(text: Mapping[str, str]) -> "PngInfo":
     for name, value in text.items():
         chunks.add_text(name, value.encode(errors="replace").decode().replace("\0", " "))
     return chunks
-
-
-def _smallest(image: "Image", chunks: "PngInfo", runs: bytes) -> bytes:
-    if len(runs) > _LITTLE * image.width * image.height:
-        return runs
-    file = io.BytesIO()
-    image.save(file, "PNG", pnginfo=chunks, compress_level=_LEVEL)
-    return min(runs, file.getvalue(), key=len)
 
 
 def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) -> Path | None:
