@@ -32,6 +32,8 @@ _SCHEDULES = {
     "karras": "Karras",
     "exponential": "Exponential",
     "sgm_uniform": "SGM Uniform",
+    "simple": "Simple",
+    "beta": "Beta",
 }
 _COMFY = {
     (name, schedule): f"{_NAMES[name]} {_SCHEDULES[schedule]}"

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sdfast.errors import JobError
 from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
-from sdfast.sampler import DEFAULT, TAKES, Sampler, Value
+from sdfast.sampler import DEFAULT, SHAPES, TAKES, Sampler, Value
 from sdfast.sampler_names import A1111, ALIASES, Record, keys_of
 from sdfast.wording import in_our_words, nearest_key, quoted
 
@@ -135,9 +135,9 @@ _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
     "corrector": ("corrections",),
     "weights": ("corrections",),
     "corrections": ("corrector", "weights"),
-    "spacing": ("rho", "timesteps", "corrections"),
+    "spacing": (*SHAPES, "timesteps", "corrections"),
     "steps": ("timesteps", "corrections"),
-    "timesteps": ("steps", "spacing", "rho", "corrections"),
+    "timesteps": ("steps", "spacing", *SHAPES, "corrections"),
     "final": ("corrections",),
     "model": ("corrections",),
     "init": ("mask",),
@@ -167,7 +167,7 @@ def layered(*layers: Record) -> Record:
             for stale in _STARTS_AFRESH.get(key, ()):
                 merged.pop(stale, None)
         if given.get("method") == "adaptive":  # it chooses its own steps
-            for stale in ("spacing", "rho", "timesteps"):
+            for stale in ("spacing", *SHAPES, "timesteps"):
                 merged.pop(stale, None)
         merged |= given
     return merged

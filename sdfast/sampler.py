@@ -21,6 +21,7 @@ Spacing = Literal[
     "uniform",
     "normal",
     "rho",
+    "beta",
     "logsnr",
     "karras",
     "exponential",
@@ -28,6 +29,7 @@ Spacing = Literal[
     "linspace",
     "leading",
     "trailing",
+    "simple",
     "lcm",
 ]
 Solver = Literal[
@@ -71,6 +73,13 @@ Times = tuple[Annotated[float, Field(ge=0)], ...]
 MOST_CORRECTION = 10.0
 """How far a correction may be from 0."""
 
+SHAPES: dict[str, tuple[Spacing, ...]] = {
+    "rho": ("rho", "karras"),
+    "alpha": ("beta",),
+    "beta": ("beta",),
+}
+"""The keys that shape a spacing, and the spacings that they shape."""
+
 Weight = Annotated[float, Field(ge=-MOST_CORRECTION, le=MOST_CORRECTION)]
 Row = Annotated[tuple[Weight, ...], Field(min_length=2, max_length=FROM_PAST + 1)]
 
@@ -97,6 +106,10 @@ class Sampler(Value):
     """Where the times lie between noise and image."""
     rho: Annotated[float, Field(ge=0.5, le=20)] | None = None
     """The power of the spacings `rho` (2 unless given) and `karras` (7); others have none."""
+    alpha: Annotated[float, Field(ge=0.1, le=10)] | None = None
+    """Of the spacing `beta` (0.6 unless given): the less, the shorter are the last steps."""
+    beta: Annotated[float, Field(ge=0.1, le=10)] | None = None
+    """Of the spacing `beta` (0.6 unless given): the less, the shorter are the first steps."""
     corrector: bool = False
     """Take each step again once the next call is known (UniPC); multistep only."""
     final: Literal["zero", "sigma_min"] = "zero"
@@ -185,10 +198,14 @@ class Sampler(Value):
             raise ValueError("corrections go with neither a corrector nor `weights`")
 
     def _fits_its_times(self) -> None:
-        if self.rho is not None and self.timesteps is not None:
-            raise ValueError("rho needs a spacing, and explicit timesteps have none")
-        if self.rho is not None and self.spacing not in ("rho", "karras"):
-            raise ValueError(f"rho needs the spacing `rho` or `karras`, not `{self.spacing}`")
+        for key, spacings in SHAPES.items():
+            if getattr(self, key) is None:
+                continue
+            if self.timesteps is not None:
+                raise ValueError(f"{key} needs a spacing, and explicit timesteps have none")
+            if self.spacing not in spacings:
+                needed = " or ".join(f"`{spacing}`" for spacing in spacings)
+                raise ValueError(f"{key} needs the spacing {needed}, not `{self.spacing}`")
         for key, rows in (("timesteps", self.timesteps), ("corrections", self.corrections)):
             if rows is not None and len(rows) != self.steps:
                 raise ValueError(f"there are {len(rows)} {key}, but steps is {self.steps}")
@@ -202,5 +219,5 @@ class Sampler(Value):
 
 _BARE = {key: Sampler.model_fields[key].default for key in _SOME}
 
-DEFAULT = Sampler(spacing="rho", rho=2, corrector=True, final="sigma_min")
+DEFAULT = Sampler(spacing="beta", alpha=0.5, beta=0.9, corrector=True, final="sigma_min")
 """What a job is painted with that asks for nothing else: the preset `default`."""

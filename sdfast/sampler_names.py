@@ -13,6 +13,7 @@ _SCHEDULES = {
     "Exponential": "exponential",
     "SGM Uniform": "uniform",
     "Uniform": "normal",
+    "Simple": "simple",
 }
 NOISY = "Euler a"
 """The web UI's sampler that walks here as there but for the noise that it draws."""
@@ -51,6 +52,11 @@ _FIELD: dict[str, Record] = {
         a1111_name("LCM", kind): {"sampler": "lcm", "spacing": ours}
         for kind, ours in {**_SCHEDULES, "Automatic": "lcm"}.items()
     },
+    "DPM++ 2M Beta": {**_2M, "spacing": "beta"},
+    **{
+        f"{name} Beta": {"sampler": ours, "spacing": "beta"}
+        for name, ours in {"Euler": "euler", "Heun": "heun", NOISY: "ddpm", "LCM": "lcm"}.items()
+    },
     "DPM fast": {
         "sampler": "dpm",
         "method": "fast",
@@ -66,7 +72,8 @@ _FIELD: dict[str, Record] = {
 """Names the field knows, walked as their authors do; the web UI walks otherwise by the same names
 (its UniPC is of order 3, and its DDIM leaves out the last call). In `DPM fast` all calls go equally
 far in lam; its authors let all strides do so, however many calls they have. `Euler a` is DDPM in
-other words: k-diffusion's sigma_up is the noise that DDPM draws; ours is another stream of it."""
+other words: k-diffusion's sigma_up is the noise that DDPM draws; ours is another stream of it.
+`Beta` is ComfyUI's, in time; the web UI has one in sigma."""
 
 
 ALIASES: dict[str, Record] = {a1111_name(*said): keys for said, keys in A1111.items()} | _FIELD

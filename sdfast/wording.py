@@ -132,6 +132,8 @@ _RANGES = {
     "steps": "from 1 to 1000",
     "order": "1, 2 or 3",
     "rho": "from 0.5 to 20",
+    "alpha": "from 0.1 to 10",
+    "beta": "from 0.1 to 10",
     "seed": f"from 0 to {2**64 - 1}",
     "guidance": "from 0 to 100",
     "clip_skip": "from 1 to 100",

@@ -119,7 +119,18 @@ def test_one_step_more_never_doubles_the_error_up_to_fifty(sampler, name):
     assert max(rises(sampler, name, range(8, 51), 48)) <= 2
 
 
-OTHERS = ("logsnr", "karras", "exponential", "ays", "trailing", "leading", "linspace", "normal")
+OTHERS = (
+    "beta",
+    "logsnr",
+    "karras",
+    "exponential",
+    "ays",
+    "trailing",
+    "leading",
+    "linspace",
+    "normal",
+    "simple",
+)
 
 
 @pytest.mark.slow

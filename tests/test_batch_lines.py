@@ -156,7 +156,7 @@ def test_a_lines_preset_stands_in_the_place_of_the_flags():
     assert (task.job.guidance, task.job.size, task.preset) == (4, (256, 256), "a1111")
     (more,) = tasks({"prompt": "a", "preset": "fast", "steps": 7, "spacing": "karras"})
     wanted = load_preset("fast").sampler.model_copy(
-        update={"steps": 7, "spacing": "karras", "rho": None}
+        update={"steps": 7, "spacing": "karras", "alpha": None, "beta": None}
     )
     assert more.job.sampler == wanted
     (same,) = tasks({"prompt": "a"}, beneath=Beneath(default.record, "tiny"))

@@ -130,6 +130,13 @@ def test_comfys_lcm_is_ours():
     assert read_job(record).sampler.spacing == "uniform"
 
 
+@pytest.mark.parametrize("scheduler", ["beta", "simple", "normal", "karras"])
+@pytest.mark.parametrize("name", ["dpmpp_2m", "euler", "euler_ancestral", "heun", "lcm"])
+def test_comfys_schedules_are_ours(name, scheduler):
+    record, unknown = read(comfy(sampler_name=name, scheduler=scheduler))
+    assert (unknown, read_job(record).sampler.spacing) == (MODEL, scheduler)
+
+
 def test_what_lies_on_comfys_way_is_followed_or_named():
     nodes = comfy(model=["10", 0], positive=["12", 0], negative=["12", 1], seed=["14", 0])
     for name in "67":
@@ -162,7 +169,7 @@ def test_what_lies_on_comfys_way_is_followed_or_named():
     ("inputs", "named"),
     [
         ({"sampler_name": "dpm_2_ancestral"}, {"Sampler": "dpm_2_ancestral karras"}),
-        ({"scheduler": "simple"}, {"Sampler": "dpmpp_2m simple"}),
+        ({"scheduler": "kl_optimal"}, {"Sampler": "dpmpp_2m kl_optimal"}),
         ({"denoise": 0.5}, {"denoise": "0.5"}),
         ({"seed": 2**64}, {"seed": str(2**64)}),
         ({"steps": "many"}, {"steps": "many"}),

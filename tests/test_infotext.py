@@ -164,7 +164,7 @@ def test_a_sampler_is_read_in_every_form_it_is_written_in(said, meant):
     "said",
     [
         "Sampler: DPM++ 2M, Schedule type: Align Your Steps",
-        "Sampler: DPM++ 2M, Schedule type: Simple",
+        "Sampler: DPM++ 2M, Schedule type: Beta",
         "Sampler: DPM++ 2M, Schedule type: karras",
         "Sampler: DPM++ 2M Karras, Schedule type: Exponential",
         "Sampler: DPM++ 2M SDE, Schedule type: Karras",

@@ -18,7 +18,7 @@ from sdfast.solver.spacing import grid
 SCHEDULE = NoiseSchedule.scaled_linear()
 STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 SPACINGS = get_args(Spacing)
-COUNTED = ("linspace", "leading", "trailing", "lcm")
+COUNTED = ("linspace", "leading", "trailing", "simple", "lcm")
 """The spacings that count training steps."""
 SOME = (*range(1, 61), 100, 333, 500, 501, 998, 999, 1000)
 
@@ -57,6 +57,7 @@ def k_diffusion():
         "SGM Uniform": lambda n: np.exp(
             np.interp(np.linspace(999, 0, n + 1)[:-1], range(1000), logs)
         ),
+        "Simple": lambda n: np.exp(logs[[-(1 + int(i * (1000 / n))) for i in range(n)]]),
     }
 
 
@@ -99,7 +100,7 @@ def test_a_walk_ends_where_it_is_told():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 7, 10, 14, 15, 20, 25, 30, 50, 100])
-@pytest.mark.parametrize("spacing", [s for s in COUNTED if s != "lcm"])
+@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
 def test_counted_spacings_ask_where_diffusers_asks(spacing, steps):
     theirs = DPMSolverMultistepScheduler(
         **STABLE_DIFFUSION, timestep_spacing=spacing, steps_offset=int(spacing == "leading")
@@ -143,6 +144,51 @@ def test_rho_is_quadratic_unless_told_otherwise(steps):
     assert times("rho", steps) == pytest.approx(wanted)
 
 
+def beta(steps, alpha, beta):
+    """The spacing as shares of its time: 1 at the start."""
+    sampler = Sampler(spacing="beta", steps=steps, alpha=alpha, beta=beta, final="sigma_min")
+    return np.array([node.t for node in grid(SCHEDULE, sampler)[:-1]]) / 999
+
+
+@given(steps=st.integers(1, 200), power=st.floats(0.5, 2))
+def test_beta_has_the_closed_forms_of_its_distribution(steps, power):
+    left = 1 - np.arange(steps) / steps
+    np.testing.assert_allclose(beta(steps, 1, 1), left, atol=1e-11)
+    np.testing.assert_allclose(beta(steps, power, 1), left ** (1 / power), atol=1e-11)
+    np.testing.assert_allclose(beta(steps, 1, power), 1 - (1 - left) ** (1 / power), atol=1e-11)
+    np.testing.assert_allclose(beta(steps, 0.5, 0.5), np.sin(np.pi / 2 * left) ** 2, atol=1e-11)
+    x = beta(steps, 2, 2)
+    np.testing.assert_allclose(3 * x**2 - 2 * x**3, left, atol=1e-10)
+
+
+@given(steps=st.integers(2, 40), one=st.floats(0.3, 10), other=st.floats(0.3, 10))
+def test_beta_with_its_shapes_exchanged_is_turned_round(steps, one, other):
+    there, back = beta(steps, one, other)[1:], beta(steps, other, one)[1:]
+    np.testing.assert_allclose(there, 1 - back[::-1], atol=1e-11)
+
+
+@given(steps=st.integers(2, 30), one=st.floats(1, 10), other=st.floats(1, 10))
+def test_between_two_of_betas_times_lies_an_equal_share_of_the_distribution(steps, one, other):
+    angles, weights = np.polynomial.legendre.leggauss(200)
+    ends = np.arcsin(np.sqrt(np.append(beta(steps, one, other), 0)))
+
+    def mass(low, high):
+        at = (low + high) / 2 + angles * (high - low) / 2
+        density = np.sin(at) ** (2 * one - 1) * np.cos(at) ** (2 * other - 1)
+        return (weights * density).sum() * (high - low) / 2
+
+    shares = [mass(low, high) for high, low in pairwise(ends)]
+    np.testing.assert_allclose(shares, mass(0, np.pi / 2) / steps, rtol=1e-5)
+
+
+def test_beta_asks_at_comfys_whole_steps_unless_told_otherwise():
+    """By scipy 1.17: the beta distribution's quantiles at 1 - i/n times 999, rounded."""
+    assert times("beta", 4) == [999, 823, 500, 176]
+    assert times("beta", 8) == [999, 942, 823, 670, 500, 329, 176, 57]
+    wanted = "999 986 959 922 876 823 765 703 637 569 500 430 362 296 234 176 123 77 40 13"
+    assert times("beta", 20) == [int(t) for t in wanted.split()]
+
+
 def test_logsnr_removes_the_same_share_of_noise_each_step():
     lams = [n.lam for n in grid(SCHEDULE, Sampler(spacing="logsnr", final="sigma_min"))]
     np.testing.assert_allclose(np.diff(lams), (lams[-1] - lams[0]) / 20, rtol=1e-9)
@@ -162,6 +208,8 @@ def test_explicit_times_are_asked_at_as_they_are():
 def test_steps_that_rounding_would_merge_are_refused():
     with pytest.raises(ValueError, match="lower rho"):
         times("rho", 50, rho=20)
+    with pytest.raises(ValueError, match="higher alpha"):
+        times("beta", 50, alpha=0.1)
 
 
 def test_a_time_beyond_training_is_refused():

@@ -45,6 +45,7 @@ KINDS: dict[str, Keys] = {
 SPACINGS: dict[str, Keys] = {
     "uniform": {"spacing": "uniform"},
     **{f"rho{rho:g}": {"spacing": "rho", "rho": rho} for rho in (1.25, 1.5, 1.75, 2, 2.25, 2.5, 3)},
+    "beta": {"spacing": "beta"},
     "karras": {"spacing": "karras"},
     "logsnr": {"spacing": "logsnr"},
 }

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from sdfast.sampler import Sampler
+from sdfast.solver.quantiles import quantiles
 from sdfast.solver.schedule import CLEAN, Array, Node, NoiseSchedule
 
 Grid = tuple[Node, ...]
@@ -28,7 +29,9 @@ def grid(schedule: NoiseSchedule, sampler: Sampler) -> Grid:
     else:
         asked = [schedule.at(t) for t in sampler.timesteps]
     if any(here.lam >= there.lam for here, there in pairwise(asked)):
-        raise ValueError("two steps begin at the same noise; fewer steps or a lower rho part them")
+        raise ValueError(
+            "two steps begin at the same noise; a lower rho or higher alpha parts them"
+        )
     return *asked, end
 
 
@@ -54,6 +57,18 @@ def _power(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     shares = 1 - np.arange(sampler.steps) / sampler.steps
     rho = 2.0 if sampler.rho is None else sampler.rho
     return _at(schedule, schedule.last + (schedule.first - schedule.last) * shares**rho)
+
+
+def _beta(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Quantiles of a beta distribution (arXiv 2407.12173): alpha shapes the end, beta the start.
+
+    Whole training steps if the walk ends without noise, as ComfyUI asks.
+    """
+    alpha, beta = (0.6 if shape is None else shape for shape in (sampler.alpha, sampler.beta))
+    shares = np.array(quantiles(sampler.steps, alpha, beta))
+    times = np.round(schedule.last + (schedule.first - schedule.last) * shares, 9)
+    rounds = sampler.final == "zero" and schedule.steps is not None
+    return _at(schedule, _whole(times) if rounds else times)
 
 
 def _uniform(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
@@ -84,6 +99,12 @@ def _trailing(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     """Counted back from the last training step, as diffusers' `trailing`."""
     count = _count(schedule)
     return _at(schedule, _whole(count - np.arange(sampler.steps) * count / sampler.steps) - 1)
+
+
+def _simple(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
+    """Counted back from the last training step and rounded up, as the web UIs' `simple`."""
+    back: Array = np.arange(sampler.steps) * (_count(schedule) / sampler.steps)
+    return _at(schedule, schedule.first - _whole(back, np.floor))
 
 
 _DISTILLED = 50
@@ -169,6 +190,7 @@ SPACINGS: dict[str, Spacing] = {
     "uniform": _uniform,
     "normal": _normal,
     "rho": _power,
+    "beta": _beta,
     "logsnr": _logsnr,
     "karras": _karras,
     "exponential": _logsnr,
@@ -176,5 +198,6 @@ SPACINGS: dict[str, Spacing] = {
     "linspace": _linspace,
     "leading": _leading,
     "trailing": _trailing,
+    "simple": _simple,
     "lcm": _lcm,
 }
