@@ -103,7 +103,8 @@ def _trailing(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
 
 def _simple(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     """Counted back from the last training step and rounded up, as the web UIs' `simple`."""
-    back: Array = np.arange(sampler.steps) * (_count(schedule) / sampler.steps)
+    stride = _count(schedule) / sampler.steps
+    back = np.arange(sampler.steps, dtype=np.float64) * stride
     return _at(schedule, schedule.first - _whole(back, np.floor))
 
 
