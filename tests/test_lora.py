@@ -72,7 +72,24 @@ def named(weights, layer):
     return next(n for n in weights if n.removeprefix("text_model.") == f"{layer}.weight")
 
 
-def with_lora(folder, merged, path, spell, layers):
+def pefts_rows(down, lengths):
+    shape = [1, -1, 1, 1] if lengths.dim() == 4 else [-1]
+    return {down.replace("lora_A.weight", "lora_magnitude_vector"): lengths.reshape(shape)}
+
+
+def lycoris_lengths(down, lengths):
+    return {down.replace("lora_down.weight", "dora_scale"): lengths}
+
+
+def stretched(weight, side):
+    """The weight with its rows or columns some longer and some shorter; and how long they are."""
+    lines = [line.norm() * (0.7 + 0.6 * torch.rand(())) for line in weight.unbind(side)]
+    made = [x * (m / x.norm()) for x, m in zip(weight.unbind(side), lines, strict=True)]
+    shape = [-1 if dim == side else 1 for dim in range(weight.dim())]
+    return torch.stack(made, side), torch.stack(lines).view(shape)
+
+
+def with_lora(folder, merged, path, spell, layers, dora=None, side=0):
     """Write a random LoRA, and a copy of the model with what it means added by hand."""
     torch.manual_seed(7)
     shutil.copytree(folder, merged)
@@ -88,7 +105,13 @@ def with_lora(folder, merged, path, spell, layers):
             low, high, alpha = spell(part, layer)
             lora |= {low: down, high: up, alpha: torch.tensor(ALPHA)}
             delta = up.flatten(1) @ down.flatten(1)
-            weights[key] = weight + SCALE * ALPHA / RANK * delta.view(weight.shape)
+            if dora is None:
+                weights[key] = weight + SCALE * ALPHA / RANK * delta.view(weight.shape)
+                continue
+            changed = weight + ALPHA / RANK * delta.view(weight.shape)
+            changed, lengths = stretched(changed, side)
+            lora |= dora(low, lengths)
+            weights[key] = weight + SCALE * (changed - weight)
         save_file(weights, merged / FILES[part], {"format": "pt"})
     save_file(lora, path)
     return path
@@ -108,6 +131,30 @@ def test_every_layer_becomes_w_plus_scale_times_alpha_by_rank_times_up_down(smal
     torch.testing.assert_close(said(changed), said(by_hand), rtol=0, atol=1e-5)
     plain = said(load_model(str(small), device="cpu"))
     assert (said(changed) - plain).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("spell", "dora", "side"),
+    [(peft, pefts_rows, 0), (kohya, lycoris_lengths, 0), (kohya, lycoris_lengths, 1)],
+    ids=["peft", "rows", "columns"],
+)
+def test_a_doras_rows_or_columns_become_as_long_as_it_says(small, tmp_path, spell, dora, side):
+    path = tmp_path / "l.safetensors"
+    with_lora(small, tmp_path / "merged", path, spell, LAYERS, dora, side)
+    changed = load_model(str(small), device="cpu", lora=[f"{path}:{SCALE}"])
+    by_hand = load_model(str(tmp_path / "merged"), device="cpu")
+    torch.testing.assert_close(said(changed), said(by_hand), rtol=0, atol=1e-5)
+    bare = {k: v for k, v in load_file(path).items() if "magnitude" not in k and "dora" not in k}
+    save_file(bare, path)
+    plain = load_model(str(small), device="cpu", lora=[f"{path}:{SCALE}"])
+    assert (said(changed) - said(plain)).abs().max() > 1e-2
+
+
+def test_a_dora_by_nothing_leaves_the_model_as_it_is(small, tmp_path):
+    path = tmp_path / "l.safetensors"
+    with_lora(small, tmp_path / "merged", path, kohya, LAYERS, lycoris_lengths)
+    none = said(load_model(str(small), device="cpu", lora=[f"{path}:0"]))
+    torch.testing.assert_close(none, said(load_model(str(small), device="cpu")), rtol=0, atol=0)
 
 
 def test_without_an_alpha_it_is_the_rank(small, tmp_path):
@@ -253,6 +300,13 @@ def test_lohas_and_lokrs_are_what_their_papers_say(small, tmp_path, layer):
         by_hand = said(load_model(str(merged), device="cpu"))
         torch.testing.assert_close(got, by_hand, rtol=0, atol=1e-4)
         assert (by_hand - said(load_model(str(small), device="cpu"))).abs().max() > 1e-3
+        whole, lengths = stretched(weights[key] + 10 * factor * delta.view(weights[key].shape), 1)
+        file |= {f"{name}.alpha": torch.tensor(ALPHA), f"{name}.dora_scale": lengths}
+        save_file(file, tmp_path / "l.safetensors")
+        save_file(weights | {key: whole}, merged / FILES["unet"], {"format": "pt"})
+        got = said(load_model(str(small), device="cpu", lora=[f"{tmp_path}/l.safetensors"]))
+        by_hand = said(load_model(str(merged), device="cpu"))
+        torch.testing.assert_close(got, by_hand, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +325,9 @@ def test_lohas_and_lokrs_are_what_their_papers_say(small, tmp_path, layer):
         ({"lokr_w1": (2, 2), "lokr_w2": (2, 2)}, (4, 6)),
         ({"lokr_w1": (2,), "lokr_w2": (2, 6)}, (4, 6)),
         ({"lokr_w1": (2, 2), "up": (4, 2), "down": (2, 6)}, (4, 6)),
+        ({"up": (4, 2), "down": (2, 6), "magnitude": (6,)}, (4, 6)),
+        ({"up": (4, 2), "down": (2, 6), "dora_scale": (6, 1)}, (4, 6)),
+        ({"up": (4, 2), "down": (2, 6), "dora_scale": (1, 4)}, (4, 6)),
     ],
 )
 def test_tensors_that_do_not_fit_each_other_fit_no_weight(shapes, weight):
@@ -433,8 +490,6 @@ def gen(monkeypatch, *words):
 @pytest.mark.parametrize(
     ("tensor", "kind"),
     [
-        ("lora_unet_mid_block.dora_scale", "a DoRA"),
-        ("unet.mid_block.to_k.lora_magnitude_vector", "a DoRA"),
         ("base_model.model.conv_in.hada_w1_a", "a LoHa or LoKr that peft wrote"),
         ("lora_unet_mid_block.oft_blocks", "an OFT"),
         ("lora_unet_mid_block.diff", "a whole difference"),
@@ -449,28 +504,33 @@ def test_gen_refuses_other_changes_than_loras_by_their_kind(
     assert (code, out) == (3, "")
     *_, complaint, hint = err.splitlines()
     assert complaint == f"error: `{path}`: `{tensor}` is of {kind}, which is not read"
-    assert hint == "hint: --lora reads LoRA, LoHa and LoKr"
+    assert hint == "hint: --lora reads LoRA, DoRA, LoHa and LoKr"
 
 
 @pytest.mark.parametrize(
-    ("spell", "config"),
+    ("spell", "config", "scale"),
     [
-        (kohya, {}),
-        (peft, {}),
-        (peft, {"lora_alpha": 2, "alpha_pattern": {"attn1.to_k": 5, "layers.0.mlp.fc2": 7}}),
-        (peft, {"lora_alpha": 2, "use_rslora": True}),
+        (kohya, {}, SCALE),
+        (peft, {}, SCALE),
+        (peft, {"lora_alpha": 2, "alpha_pattern": {"attn1.to_k": 5, "layers.0.mlp.fc2": 7}}, SCALE),
+        (peft, {"lora_alpha": 2, "use_rslora": True}, SCALE),
+        (peft, {"lora_alpha": 2, "use_dora": True}, 1),  # which peft scales otherwise
     ],
-    ids=["kohya", "peft", "alphas", "rslora"],
+    ids=["kohya", "peft", "alphas", "rslora", "dora"],
 )
 @pytest.mark.filterwarnings("ignore:.*alpha_pattern keys did not match:RuntimeWarning")
-def test_the_walk_ends_where_diffusers_with_load_lora_weights_ends(small, tmp_path, spell, config):
-    pytest.importorskip("peft")
+def test_the_walk_ends_where_diffusers_with_load_lora_weights_ends(
+    small, tmp_path, spell, config, scale
+):
     layers = {
         "unet": [layer for layer in LAYERS["unet"] if ".attentions." in layer],
         # of kohya's text encoders diffusers 0.42 leaves out attention, with a warning
         "text_encoder": LAYERS["text_encoder"][spell is kohya :],
     }
-    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", spell, layers)
+    if "use_dora" in config:  # of text encoders it leaves out the lengths
+        del layers["text_encoder"]
+    path, dora = tmp_path / "l.safetensors", pefts_rows if "use_dora" in config else None
+    with_lora(small, tmp_path / "merged", path, spell, layers, dora)
     if config:
         names = [name for part in layers.values() for name in part]
         in_peft_config(path, {"r": RANK, "target_modules": names} | config, "header")
@@ -479,11 +539,11 @@ def test_the_walk_ends_where_diffusers_with_load_lora_weights_ends(small, tmp_pa
     pipeline = StableDiffusionPipeline.from_pretrained(small)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_lora_weights(str(tmp_path), weight_name="l.safetensors")
-    pipeline.fuse_lora(lora_scale=SCALE)
+    pipeline.fuse_lora(lora_scale=scale)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
         pipeline.scheduler.config, timestep_spacing="linspace"
     )
-    model = load_model(str(small), device="cpu", lora=[f"{path}:{SCALE}"])
+    model = load_model(str(small), device="cpu", lora=[f"{path}:{scale}"])
     noise = model.noise(3, (64, 64))
     wanted = pipeline(
         "a red cat", latents=noise, num_inference_steps=6, guidance_scale=5, output_type="latent"

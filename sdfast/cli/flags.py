@@ -95,7 +95,7 @@ Spacing = Annotated[
     typer.Option(
         "--spacing",
         metavar="NAME",
-        help="Where the steps fall: rho, karras, ...",
+        help="Where the steps fall: beta, karras, ...",
         autocompletion=completing.spacings,
     ),
 ]
@@ -140,7 +140,7 @@ Lora = Annotated[
     typer.Option(
         "--lora",
         metavar="FILE[:SCALE]",
-        help="Change the weights by a LoRA, LoHa or LoKr; may be repeated.",
+        help="Change the weights by a LoRA, DoRA, LoHa or LoKr; may be repeated.",
     ),
 ]
 Embedding = Annotated[

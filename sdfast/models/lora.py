@@ -1,5 +1,6 @@
 """LoRAs, LoHas and LoKrs: what is added to a network's weights, W + scale * alpha / rank * delta.
 
+With a DoRA's magnitudes (arXiv 2402.09353) the rows or columns of the sum are then made that long.
 Read as kohya's scripts, LyCORIS, diffusers and peft write them; what delta is, `lora_kinds` says. A
 tensor that fits nothing in the model is an error. Without an alpha it is the rank.
 """
@@ -16,7 +17,7 @@ from sdfast.errors import ModelError
 from sdfast.models.headers import Header, read_header
 from sdfast.models.layout import Layout
 from sdfast.models.lora_config import PEFT, Config, read_configs
-from sdfast.models.lora_kinds import ROLES, delta_of, fits
+from sdfast.models.lora_kinds import ROLES, delta_of, fits, lengths_of
 from sdfast.models.networks.load import Change, places
 from sdfast.models.source import Source
 
@@ -41,12 +42,13 @@ _ENDS = {
     "up": _LORA.format(kohya="up", peft="B") + r"\.weight$",
     "mid": r"\.lora_mid\.weight$",
     "alpha": r"\.alpha$",
+    "dora_scale": r"\.dora_scale$",
+    "magnitude": r"\.lora_magnitude_vector(\.\w+)?(\.weight)?$",
     **{role: rf"\.{role}$" for role in ROLES},
 }
 """What they end in, by what the tensor is."""
 
 _OTHERS = {
-    r"\.(lora_magnitude_vector|dora_scale)\b": "a DoRA",
     r"\.(hada_|lokr_)": "a LoHa or LoKr that peft wrote",
     r"\.oft_": "an OFT",
     r"\.diff(_b)?$": "a whole difference",
@@ -109,11 +111,12 @@ def changes(source: Source, part: str, network: nn.Module) -> dict[str, list[Cha
                 if rank is not None:
                     told = float(tensors["alpha"]) if "alpha" in tensors else None
                     delta = delta * config.factor(_split(lora.path, first).layer, rank, told)
-                delta = (lora.scale * delta).contiguous()
-                if not bool(delta.isfinite().all()):
+                lengths = lengths_of(tensors, slots[target.layer][0].shape)
+                if not all(bool(t.isfinite().all()) for t in (delta, lengths) if t is not None):
                     raise ModelError(f"`{lora.path}`: `{first}` holds numbers that are not finite")
                 for slot in slots[target.layer]:
-                    found.setdefault(slot.weight, []).append(Change(slot, delta))
+                    change = Change(slot, delta.contiguous(), lora.scale, lengths)
+                    found.setdefault(slot.weight, []).append(change)
     return found
 
 
@@ -151,7 +154,7 @@ def _split(path: Path, key: str) -> _Name:
     if not role or (role in ROLES and name != key):  # peft counts the alpha of those otherwise
         other = next((what for sign, what in _OTHERS.items() if re.search(sign, name)), "")
         kind = f"is of {other}, which is not read" if other else "is of no LoRA known here"
-        raise ModelError(f"`{path}`: `{key}` {kind}", "--lora reads LoRA, LoHa and LoKr")
+        raise ModelError(f"`{path}`: `{key}` {kind}", "--lora reads LoRA, DoRA, LoHa and LoKr")
     start = next((s for s in _STARTS if name.startswith(s)), "")
     return _Name(role, start, name[len(start) : end])
 

@@ -4,7 +4,8 @@
     LoHa   two such products, multiplied number by number (arXiv 2108.06098)
     LoKr   a Kronecker product, either factor whole or such a product (arXiv 2309.14859)
 
-LyCORIS, which writes the latter two, describes all of them in arXiv 2309.14859.
+LyCORIS, which writes the latter two, describes all of them in arXiv 2309.14859. Any of them can be
+a DoRA (arXiv 2402.09353), which says besides how long rows or columns of the changed weight are.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,11 @@ ROLES = (
     *(f"lokr_{role}" for role in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")),
 )
 """What LyCORIS calls its tensors, each at the end of a name."""
+
+_BESIDE = ("alpha", "magnitude", "dora_scale")
+"""What any kind can have: a number that counts the change, and the lengths of a DoRA.
+
+Those of peft are of rows; LyCORIS and OneTrainer have them of either."""
 
 
 class _Factor(NamedTuple):
@@ -68,9 +74,29 @@ def delta_of(tensors: Mapping[str, Tensor]) -> Delta:
     return Delta(whole, ranks[-1] if ranks else None)
 
 
+def lengths_of(tensors: Mapping[str, Tensor], weight: Iterable[int]) -> Tensor | None:
+    """A DoRA's lengths of a weight [out, in, ...]: [out, 1] of rows or [1, in] of columns."""
+    for role in ("magnitude", "dora_scale"):
+        if role in tensors:
+            return tensors[role].reshape(_sides(role, tensors[role].shape, weight))
+    return None
+
+
+def _sides(role: str, shape: tuple[int, ...], weight: Iterable[int]) -> tuple[int, int]:
+    """What lengths are of. Raises ValueError if the weight has not so many rows or columns."""
+    out, into, *_ = weight
+    if prod(shape) == out and (role == "magnitude" or shape[:1] == (out,)):
+        return out, 1
+    if role == "dora_scale" and prod(shape) == into and shape[:2] == (1, into):
+        return 1, into
+    raise ValueError
+
+
 def fits(shapes: Mapping[str, tuple[int, ...]], weight: list[int]) -> bool:
     """Whether tensors of these shapes change a weight of that one. KeyError if one is missing."""
     try:
+        for role in {"magnitude", "dora_scale"} & shapes.keys():
+            _sides(role, tuple(shapes[role]), weight)
         kind = _kind(shapes)
         one, *more = (_shape(factor, shapes) for factor in _FACTORS[kind])
     except ValueError:
@@ -84,7 +110,7 @@ def fits(shapes: Mapping[str, tuple[int, ...]], weight: list[int]) -> bool:
 
 def _kind(roles: Iterable[str]) -> str:
     """The kind that all the roles are of. Raises ValueError if they are of several."""
-    (kind,) = {r[:4] if r in ROLES else "lora" for r in roles if r != "alpha"} or {"lora"}
+    (kind,) = {r[:4] if r in ROLES else "lora" for r in roles if r not in _BESIDE} or {"lora"}
     return kind
 
 

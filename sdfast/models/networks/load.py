@@ -55,10 +55,13 @@ class _Recipe(NamedTuple):
         rows = wanted[0] // len(self.names) * (1 if self.half is None else 2)
         return [rows, *wanted[1:]]
 
-    def cook(self, tensors: list[Tensor]) -> Tensor:
-        if self.half is not None:
-            return tensors[0].chunk(2)[self.half]
-        return torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+    def cook(self, tensors: list[Tensor], changes: Sequence["Change"] = ()) -> Tensor:
+        whole = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
+        if changes:
+            whole = whole.clone()  # what is mapped is not to be written to
+        for change in changes:
+            change.make_in(whole)
+        return whole if self.half is None else whole.chunk(2)[self.half]
 
 
 class _Tensors:
@@ -127,28 +130,42 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 class Slot(NamedTuple):
-    """Where a layer of the files has come to lie in a weight of ours."""
+    """Where a layer of the files has come to lie in a weight of ours, or the weight in it."""
 
     weight: str
     part: int
     parts: int
     """The rows of the weight are so many layers' below each other, and this is one of them."""
-    half: int | None
-    """The weight is this half of the layer's rows."""
     shape: list[int]
     """What the layer's weight looks like."""
 
 
+_LITTLE = torch.finfo(torch.float32).eps
+"""Added to lengths that are divided by, as LyCORIS does."""
+
+
 class Change(NamedTuple):
-    """What is added to a weight of a layer; as many numbers as it has, in float32."""
+    """What is added to a weight of a layer, and how long its rows or columns are then to be."""
 
     slot: Slot
     delta: Tensor
+    """As many numbers as the weight has, in float32."""
+    scale: float = 1.0
+    """How much of the change is made."""
+    lengths: Tensor | None = None
+    """[out, 1], of each row, or [1, in], of each column; None leaves them as they come out."""
 
-    def add_to(self, weight: Tensor) -> None:
+    def make_in(self, weight: Tensor) -> None:
         rows = weight.chunk(self.slot.parts)[self.slot.part]
-        delta = self.delta if self.slot.half is None else self.delta.chunk(2)[self.slot.half]
-        rows += delta.view(rows.shape)
+        delta = self.delta.view(rows.shape)
+        if self.lengths is None:
+            rows.add_(delta, alpha=self.scale)
+            return
+        lengths = self.lengths.view(*self.lengths.shape, *[1] * (rows.dim() - 2))
+        across = [side for side, length in enumerate(lengths.shape) if length == 1]
+        changed = rows + delta
+        found = changed.square().sum(across, keepdim=True).sqrt()
+        rows.lerp_(changed * (lengths / (found + _LITTLE)), self.scale)
 
 
 def places(network: nn.Module) -> dict[str, list[Slot]]:
@@ -159,7 +176,7 @@ def places(network: nn.Module) -> dict[str, list[Slot]]:
             continue
         recipe = _usual(name)
         for part, theirs in enumerate(recipe.names):
-            slot = Slot(name, part, len(recipe.names), recipe.half, recipe.shape(weight.shape))
+            slot = Slot(name, part, len(recipe.names), recipe.shape(weight.shape))
             found.setdefault(theirs.removesuffix(".weight"), []).append(slot)
     return found
 
@@ -186,7 +203,7 @@ def fill(
     """Give a network its weights. Raises TensorError that names the first tensor at fault.
 
     Without `lay_out` they stay movable: as a CPU lays them out, no other device can read them.
-    `changes` are added in float32, by the names of the network's weights.
+    `changes` are made in float32, by the names of the network's weights.
     """
     with ExitStack() as stack:
         tensors = _Tensors(stack, files, layout)
@@ -198,13 +215,8 @@ def fill(
             recipe = tensors.recipe(name)
             raw = [tensors.read(n) for n in recipe.names]
             exact = torch.float32 if name in changes else dtype
-            cooked = recipe.cook([t.reshape(recipe.shape(shape)).to(dtype=exact) for t in raw])
-            if name not in changes:
-                return cooked
-            cooked = cooked.clone()  # what is mapped is not to be written to
-            for change in changes[name]:
-                change.add_to(cooked)
-            return cooked.to(dtype)
+            cast_ = [t.reshape(recipe.shape(shape)).to(dtype=exact) for t in raw]
+            return recipe.cook(cast_, changes.get(name, ())).to(dtype)
 
         _give(network, weight, device, lay_out=lay_out)
 
