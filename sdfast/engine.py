@@ -1,6 +1,8 @@
 """From a job to a picture, one event at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +17,7 @@ from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import Job
 from sdfast.sampler import Sampler
 from sdfast.solver import NoiseSchedule, Prediction, classifier_free, inpainting, noised
-from sdfast.solver.guidance import Condition, joined, length
+from sdfast.solver.guidance import Condition, changing, joined, length
 from sdfast.solver.spacing import grid
 from sdfast.solver.walk import Network, trajectory
 
@@ -106,7 +108,7 @@ def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     adaptive = sampler.calls is None  # each picture decides on its own steps
     alike: dict[object, list[int]] = {}
     for place, words in enumerate(read):
-        alike.setdefault(place if adaptive else words.lengths, []).append(place)
+        alike.setdefault(place if adaptive else tuple(words.lengths), []).append(place)
     finished: dict[int, Finished] = {}
     for places in alike.values():
         ahead = iter(places)
@@ -124,25 +126,42 @@ def walk_of(job: Job) -> tuple[object, Sampler, object]:
     return job.size, job.sampler, (job.guidance, job.guidance_interval, begin)
 
 
+class _Told(NamedTuple):
+    """What the network is told up to a call."""
+
+    last: int
+    prompted: Condition
+    plain: Condition | None
+
+
 class _Read(NamedTuple):
     """A job whose prompts have become numbers."""
 
     job: Job
-    prompted: Condition
-    plain: Condition | None
+    told: list[_Told]
     marks: list[Any]
     """The moments before and after."""
 
     @property
-    def lengths(self) -> tuple[int, int]:
-        return length(self.prompted), 0 if self.plain is None else length(self.plain)
+    def lengths(self) -> list[tuple[int, int, int]]:
+        return [
+            (last, length(prompted), 0 if plain is None else length(plain))
+            for last, prompted, plain in self.told
+        ]
 
 
 def _read(model: Model, job: Job) -> _Read:
     before = model.clock.mark()
-    plain = model.encode(job.negative, job.clip_skip).states if job.guidance != 1 else None
-    prompted = model.encode(job.prompt, job.clip_skip).states
-    return _Read(job, prompted, plain, [before, model.clock.mark()])
+
+    @cache
+    def read(text: str) -> Condition:
+        return model.encode(text, job.clip_skip).states
+
+    told = [
+        _Told(turn.last, read(turn.prompt), None if job.guidance == 1 else read(turn.negative))
+        for turn in job.turns
+    ]
+    return _Read(job, told, [before, model.clock.mark()])
 
 
 def _painted(model: Model, read: Sequence[_Read]) -> Iterator[Event]:
@@ -213,16 +232,7 @@ def _walk(model: Model, read: Sequence[_Read], ground: _Ground | None) -> Iterat
     size = job.size
     assert size is not None
     assert job.guidance is not None
-    told = joined([words.prompted for words in read])
-    away = [words.plain for words in read if words.plain is not None]
-    network = classifier_free(
-        _ask(model, ground),
-        told,
-        joined(away) if away else None,
-        job.guidance,
-        _times(job.guidance_interval, model.schedule),
-        repeats=True,
-    )
+    network = _in_turns(model, _ask(model, ground), read)
     noise = torch.cat([model.noise(job.seed, size) for job in jobs])
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
     walk = (job.sampler, model.schedule, model.prediction, generators, job.begin)
@@ -232,6 +242,32 @@ def _walk(model: Model, read: Sequence[_Read], ground: _Ground | None) -> Iterat
         return trajectory(network, noise, *walk)
     except ValueError as error:  # the sampler names nodes that this schedule has not
         raise JobError(str(error)) from error
+
+
+def _in_turns(
+    model: Model, ask: Callable[[Tensor, float, Any], Tensor], read: Sequence[_Read]
+) -> Network:
+    """The guided network, told at each call what the prompts then say."""
+    job, schedule = read[0].job, model.schedule
+    assert job.guidance is not None
+    during = _times(job.guidance_interval, schedule)
+    networks: list[tuple[int, Network]] = []
+    for together in zip(*(words.told for words in read), strict=True):
+        told = joined([one.prompted for one in together])
+        away = [one.plain for one in together if one.plain is not None]
+        plain = joined(away) if away else None
+        guided = classifier_free(ask, told, plain, job.guidance, during, repeats=True)
+        networks.append((together[0].last, guided))
+    walked = job.sampler.model_copy(update={"steps": job.walked}).calls
+    made = count((job.sampler.calls or 0) - (walked or 0))
+
+    def call(t: float) -> int:
+        if walked is not None:
+            return next(made)
+        gone = (schedule.first - t) / (schedule.first - schedule.last)
+        return int(gone * job.sampler.steps)  # an adaptive walk makes any number of calls
+
+    return changing(networks, call)
 
 
 def _ask(model: Model, ground: _Ground | None) -> Callable[[Tensor, float, Any], Tensor]:

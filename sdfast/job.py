@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sdfast.errors import JobError
 from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
+from sdfast.prompt_edits import Turn, turns
 from sdfast.sampler import DEFAULT, SHAPES, TAKES, Sampler, Value
 from sdfast.sampler_names import A1111, ALIASES, Record, keys_of
 from sdfast.wording import in_our_words, nearest_key, quoted
@@ -106,6 +107,11 @@ class Job(Value):
     def begin(self) -> int:
         """The step that the walk begins with, counted from 0."""
         return self.sampler.steps - self.walked
+
+    @property
+    def turns(self) -> list[Turn]:
+        """What the prompts say, up to which of the sampler's calls; adaptive ones have `steps`."""
+        return turns(self.prompt, self.negative, self.sampler.calls or self.sampler.steps)
 
     @property
     def record(self) -> Record:

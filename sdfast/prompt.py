@@ -115,9 +115,7 @@ def bare_words(prompt: str) -> str:
 
 _OTHER = re.compile(
     r"""
-    \[[^\[\]\\|]*:\s*[0-9.]+\s*\]           # [from:to:when], [to:when]
-    | \[[^\[\]\\|]*\|[^\[\]\\]*\]           # [this|that]
-    | <\w+:[^<>]{1,200}>                    # <lora:name:weight>
+    <\w+:[^<>]{1,200}>                    # <lora:name:weight>
     | \bAND\b
     """,
     re.VERBOSE,
@@ -125,9 +123,9 @@ _OTHER = re.compile(
 
 
 def not_followed(prompts: Iterable[str]) -> list[str]:
-    """What the web UI would take for more than emphasis, and is read as words here.
+    """What the web UI would take for more than words, and is read as words here.
 
-    Prompts that change from step to step, extra networks, and prompts composed with `AND`.
+    Extra networks, and prompts composed with `AND`.
     """
     found = (found[0] for prompt in dict.fromkeys(prompts) for found in _OTHER.finditer(prompt))
     return list(dict.fromkeys(found))

@@ -235,9 +235,9 @@ def test_a_long_weighted_prompt_is_painted_and_weighs(sdfast):
 
 
 def test_syntax_that_is_not_followed_is_named(sdfast):
-    code, _, err = sdfast("gen", "a [cat:dog:0.5] [sun|moon]", *QUICK[2:])
+    code, _, err = sdfast("gen", "a [cat:dog:0.5] AND <lora:ink:0.8>", *QUICK[2:])
     assert code == 0
-    assert "note: read as words and not followed: `[cat:dog:0.5]`, `[sun|moon]`" in err
+    assert "note: read as words and not followed: `AND`, `<lora:ink:0.8>`" in err
 
 
 def test_clip_skip_is_kept_in_the_picture_and_told_to_the_web_ui(sdfast):

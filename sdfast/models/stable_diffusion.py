@@ -3,7 +3,7 @@
 1.x, 2.x and XL differ in what the UNet is told of a prompt, and in nothing else here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
 import torch
@@ -210,32 +210,31 @@ class StableDiffusion:
         assert job.size is not None
         assert job.guidance is not None
         x = self.noise(0, job.size).repeat(together, 1, 1, 1)
-        told, away = self._words(job)
-        network = classifier_free(
-            self.predict,
-            joined([told] * together),
-            None if away is None else joined([away] * together),
-            job.guidance,
-            during=(0.0, 0.0),
-            repeats=True,
-        )
-        network(x, 0.0)
-        if job.guidance_interval is not None:
-            network(x, 1.0)  # out of it
+        for told, away in {_lengths(turn): turn for turn in self._words(job)}.values():
+            network = classifier_free(
+                self.predict,
+                joined([told] * together),
+                None if away is None else joined([away] * together),
+                job.guidance,
+                during=(0.0, 0.0),
+                repeats=True,
+            )
+            network(x, 0.0)
+            if job.guidance_interval is not None:
+                network(x, 1.0)  # out of it
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def calls(self, job: Job) -> object:
         """What a complete job's calls of the UNet look like; jobs that agree in it share them."""
-        words = [length(one) for one in self._words(job) if one is not None]
-        return job.size, job.guidance_interval is None, tuple(words)
+        return job.size, job.guidance_interval is None, frozenset(map(_lengths, self._words(job)))
 
-    def _words(self, job: Job) -> tuple[_States, _States | None]:
-        """What the UNet is guided to, and away from."""
-        told = self.encode(job.prompt, job.clip_skip).states
-        if job.guidance == 1:
-            return told, None
-        return told, self.encode(job.negative, job.clip_skip).states
+    def _words(self, job: Job) -> Iterator[tuple[_States, _States | None]]:
+        """What the UNet is guided to, and away from, in each turn of the prompts."""
+        for _, prompt, negative in job.turns:
+            told = self.encode(prompt, job.clip_skip).states
+            away = None if job.guidance == 1 else self.encode(negative, job.clip_skip).states
+            yield told, away
 
     def _asked_what_it_predicts(self) -> Prediction:
         """Noise or velocity, of a UNet whose files do not say.
@@ -283,6 +282,10 @@ class _Asked(NamedTuple):
     context: _States
     size: tuple[int, int]
     told: Told
+
+
+def _lengths(turn: tuple[_States, _States | None]) -> tuple[int, ...]:
+    return tuple(length(one) for one in turn if one is not None)
 
 
 def _checker(source: Source, place: Place) -> Callable[[Image.Image], bool] | None:

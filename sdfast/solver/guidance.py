@@ -89,6 +89,22 @@ def classifier_free(
     return guided
 
 
+def changing(networks: Sequence[tuple[int, Network]], call: Callable[[float], int]) -> Network:
+    """Networks that take turns, each up to a call by its number; the last one to the end.
+
+    `call` numbers a call that is made at time t.
+    """
+    *earlier, (_, last) = networks
+    if not earlier:
+        return last
+
+    def network(x: Tensor, t: float) -> Tensor:
+        number = call(t)
+        return next((one for until, one in earlier if number <= until), last)(x, t)
+
+    return network
+
+
 def classifier(
     network: Network,
     log_probability: Callable[[Tensor, float], Tensor],
