@@ -219,5 +219,5 @@ class Sampler(Value):
 
 _BARE = {key: Sampler.model_fields[key].default for key in _SOME}
 
-DEFAULT = Sampler(spacing="beta", alpha=0.5, beta=0.9, corrector=True, final="sigma_min")
+DEFAULT = Sampler(spacing="beta", alpha=0.48, beta=0.9, corrector=True, final="sigma_min")
 """What a job is painted with that asks for nothing else: the preset `default`."""
