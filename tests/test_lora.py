@@ -500,11 +500,19 @@ def test_gen_refuses_other_changes_than_loras_by_their_kind(
 ):
     path = tmp_path / "l.safetensors"
     save_file({tensor: torch.zeros(3)}, path)
-    code, out, err = gen(monkeypatch, "fog", "-m", str(small), "--lora", str(path))
-    assert (code, out) == (3, "")
-    *_, complaint, hint = err.splitlines()
-    assert complaint == f"error: `{path}`: `{tensor}` is of {kind}, which is not read"
-    assert hint == "hint: --lora reads LoRA, DoRA, LoHa and LoKr"
+    for more in ((), ("--dry-run",)):
+        code, out, err = gen(monkeypatch, "fog", "-m", str(small), "--lora", str(path), *more)
+        assert (code, out) == (3, "")
+        *_, complaint, hint = err.splitlines()
+        assert complaint == f"error: `{path}`: `{tensor}` is of {kind}, which is not read"
+        assert hint == "hint: --lora reads LoRA, DoRA, LoHa and LoKr"
+
+
+def test_a_file_that_is_no_lora_is_told_before_anything_is_loaded(small):
+    path = small / FILES["unet"]
+    first = next(iter(load_file(path)))
+    with pytest.raises(ModelError, match=f"`{first}` is of no LoRA known here"):
+        dressed(find(str(small)), Job(prompt="fog", lora=(str(path),)))
 
 
 @pytest.mark.parametrize(

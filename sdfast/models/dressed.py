@@ -11,6 +11,7 @@ from sdfast.fields import named, scaled
 from sdfast.models.embeddings import open_embedding
 from sdfast.models.folder import WEIGHTS, check_weights, open_part
 from sdfast.models.headers import read_header
+from sdfast.models.lora_names import check_names
 from sdfast.models.single import VAE, read_weights, vae_part
 from sdfast.models.source import Embedding, Lora, Part, Source
 
@@ -77,7 +78,7 @@ def _whole(path: str) -> Path:
 def _lora(text: str) -> Lora:
     path = _whole(scaled(text).path)
     _check_lora(path)
-    read_weights(path)
+    check_names(path, read_weights(path).shapes)
     return Lora(path, scaled(text).scale)
 
 

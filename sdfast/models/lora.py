@@ -16,44 +16,11 @@ from torch import nn
 from sdfast.errors import ModelError
 from sdfast.models.headers import Header, read_header
 from sdfast.models.layout import Layout
-from sdfast.models.lora_config import PEFT, Config, read_configs
-from sdfast.models.lora_kinds import ROLES, delta_of, fits, lengths_of
+from sdfast.models.lora_config import Config, read_configs
+from sdfast.models.lora_kinds import delta_of, fits, lengths_of
+from sdfast.models.lora_names import STARTS, split
 from sdfast.models.networks.load import Change, places
 from sdfast.models.source import Source
-
-_STARTS = {
-    "lora_unet_": "unet",
-    "lora_te_": "text_encoder",
-    "lora_te1_": "text_encoder",
-    "lora_te2_": "text_encoder_2",
-    "unet.": "unet",
-    "text_encoder.": "text_encoder",
-    "text_encoder_2.": "text_encoder_2",
-}
-"""What the names begin with that are meant for each network."""
-
-_LORA = (
-    r"(\.lora_{kohya}|\.lora_{peft}(\.\w+)?|\.lora\.{kohya}"
-    r"|\.lora_linear_layer\.{kohya}|_lora\.{kohya})"
-)
-
-_ENDS = {
-    "down": _LORA.format(kohya="down", peft="A") + r"\.weight$",
-    "up": _LORA.format(kohya="up", peft="B") + r"\.weight$",
-    "mid": r"\.lora_mid\.weight$",
-    "alpha": r"\.alpha$",
-    "dora_scale": r"\.dora_scale$",
-    "magnitude": r"\.lora_magnitude_vector(\.\w+)?(\.weight)?$",
-    **{role: rf"\.{role}$" for role in ROLES},
-}
-"""What they end in, by what the tensor is."""
-
-_OTHERS = {
-    r"\.(hada_|lokr_)": "a LoHa or LoKr that peft wrote",
-    r"\.oft_": "an OFT",
-    r"\.diff(_b)?$": "a whole difference",
-}
-"""Changes of other kinds, by what they call their tensors."""
 
 _BLOCK = re.compile(r"(input_blocks|middle_block|output_blocks)_(\d+)_(?:(\d+)_)?(.*)")
 _INNER = re.compile(r"\b(in_layers|out_layers|emb_layers)_(\d)")
@@ -110,7 +77,7 @@ def changes(source: Source, part: str, network: nn.Module) -> dict[str, list[Cha
                 delta, rank = delta_of(tensors)
                 if rank is not None:
                     told = float(tensors["alpha"]) if "alpha" in tensors else None
-                    delta = delta * config.factor(_split(lora.path, first).layer, rank, told)
+                    delta = delta * config.factor(split(lora.path, first).layer, rank, told)
                 lengths = lengths_of(tensors, slots[target.layer][0].shape)
                 if not all(bool(t.isfinite().all()) for t in (delta, lengths) if t is not None):
                     raise ModelError(f"`{lora.path}`: `{first}` holds numbers that are not finite")
@@ -126,8 +93,8 @@ def _found(source: Source, path: Path, header: Header) -> Found:
     layers = source.config("unet").get("layers_per_block")
     layout = Layout("unet", "", layers if isinstance(layers, int) else 2)
     for key in header.shapes:
-        role, start, named = _split(path, key)
-        part = _STARTS.get(start, "unet")
+        role, start, named = split(path, key)
+        part = STARTS.get(start, "unet")
         layer = _spelled(named).removeprefix("text_model_")
         layer = layer.replace("_processor_", "_")
         if layer.endswith("_to_out"):
@@ -136,27 +103,6 @@ def _found(source: Source, path: Path, header: Header) -> Found:
             layer = _today(layer, layout)
         found.setdefault(_Target(part, layer), {})[role] = key
     return found
-
-
-class _Name(NamedTuple):
-    """A tensor's name in its pieces."""
-
-    role: str
-    start: str
-    layer: str
-    """As the file has it, with dots or without."""
-
-
-def _split(path: Path, key: str) -> _Name:
-    name = key.removeprefix(PEFT)
-    ends = ((role, re.search(end, name)) for role, end in _ENDS.items())
-    role, end = next(((role, end.start()) for role, end in ends if end), ("", 0))
-    if not role or (role in ROLES and name != key):  # peft counts the alpha of those otherwise
-        other = next((what for sign, what in _OTHERS.items() if re.search(sign, name)), "")
-        kind = f"is of {other}, which is not read" if other else "is of no LoRA known here"
-        raise ModelError(f"`{path}`: `{key}` {kind}", "--lora reads LoRA, DoRA, LoHa and LoKr")
-    start = next((s for s in _STARTS if name.startswith(s)), "")
-    return _Name(role, start, name[len(start) : end])
 
 
 def _today(layer: str, layout: Layout) -> str:

@@ -15,11 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ROLES = (
-    *(f"hada_{role}" for role in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
-    *(f"lokr_{role}" for role in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")),
-)
-"""What LyCORIS calls its tensors, each at the end of a name."""
+from sdfast.models.lora_names import ROLES
 
 _BESIDE = ("alpha", "magnitude", "dora_scale")
 """What any kind can have: a number that counts the change, and the lengths of a DoRA.
