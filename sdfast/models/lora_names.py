@@ -62,6 +62,7 @@ class Name(NamedTuple):
 
 
 def split(path: Path, key: str) -> Name:
+    """A tensor's name in its pieces. Raises ModelError for one of no LoRA."""
     name = key.removeprefix(PEFT)
     ends = ((role, re.search(end, name)) for role, end in _ENDS.items())
     role, end = next(((role, end.start()) for role, end in ends if end), ("", 0))

@@ -213,10 +213,9 @@ def fill(
 
         def weight(name: str, shape: torch.Size) -> Tensor:
             recipe = tensors.recipe(name)
-            raw = [tensors.read(n) for n in recipe.names]
             exact = torch.float32 if name in changes else dtype
-            cast_ = [t.reshape(recipe.shape(shape)).to(dtype=exact) for t in raw]
-            return recipe.cook(cast_, changes.get(name, ())).to(dtype)
+            raw = [tensors.read(n).reshape(recipe.shape(shape)).to(exact) for n in recipe.names]
+            return recipe.cook(raw, changes.get(name, ())).to(dtype)
 
         _give(network, weight, device, lay_out=lay_out)
 
