@@ -170,7 +170,7 @@ def _text(graph: _Graph, path: list[str], unknown: dict[str, str]) -> str | None
         text = graph.value(inputs[key])
         if "text_l" in inputs and (other := graph.value(inputs["text_l"])) != text:
             unknown["text_l"] = _short(other)
-        return re.sub(r"(?<!\\)[\[\]]", r"\\\g<0>", text) if isinstance(text, str) else None
+        return _literal(text) if isinstance(text, str) else None
     return None
 
 
@@ -222,6 +222,9 @@ def read_old_invoke(text: str) -> Said:
 
 def _flat(found: Mapping[str, Any]) -> Said:
     said: dict[str, object] = {ours: found.get(theirs) for theirs, ours in _FLAT.items()}
+    for key in ("prompt", "negative"):
+        if isinstance(text := said[key], str):
+            said[key] = _literal(text)
     if "width" in found and "height" in found:
         said["size"] = f"{found['width']}x{found['height']}"
     named = found.get("scheduler", found.get("sampler"))
@@ -269,6 +272,11 @@ def _object(text: str) -> dict[str, Any]:
 
 def _link(value: object) -> bool:
     return isinstance(value, list)
+
+
+def _literal(text: str) -> str:
+    """A prompt of a program to which square brackets are plain letters."""
+    return re.sub(r"(?<!\\)[\[\]]", r"\\\g<0>", text)
 
 
 def _short(value: object) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import count
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -96,8 +97,8 @@ def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
 
     They must agree in all but prompt, negative prompt, clip_skip and seed: see `walk_of`. Each is
     the picture it would be alone but for rounding, and has its own Encoded and, in the order of the
-    jobs, Finished; steps are of all of them. Where the prompts fill unlike numbers of chunks, those
-    that fill as many have a walk of their own.
+    jobs, Finished; steps are of all of them. Where the prompts fill unlike numbers of chunks, or
+    change at other calls, those alike in it have a walk of their own.
     """
     jobs = [model.complete(job) for job in jobs]
     walks = {walk_of(job) for job in jobs}
@@ -126,7 +127,7 @@ def walk_of(job: Job) -> tuple[object, Sampler, object]:
     return job.size, job.sampler, (job.guidance, job.guidance_interval, begin)
 
 
-class _Told(NamedTuple):
+class _Turn(NamedTuple):
     """What the network is told up to a call."""
 
     last: int
@@ -138,7 +139,7 @@ class _Read(NamedTuple):
     """A job whose prompts have become numbers."""
 
     job: Job
-    told: list[_Told]
+    turns: list[_Turn]
     marks: list[Any]
     """The moments before and after."""
 
@@ -146,7 +147,7 @@ class _Read(NamedTuple):
     def lengths(self) -> list[tuple[int, int, int]]:
         return [
             (last, length(prompted), 0 if plain is None else length(plain))
-            for last, prompted, plain in self.told
+            for last, prompted, plain in self.turns
         ]
 
 
@@ -157,11 +158,11 @@ def _read(model: Model, job: Job) -> _Read:
     def read(text: str) -> Condition:
         return model.encode(text, job.clip_skip).states
 
-    told = [
-        _Told(turn.last, read(turn.prompt), None if job.guidance == 1 else read(turn.negative))
+    turns = [
+        _Turn(turn.last, read(turn.prompt), None if job.guidance == 1 else read(turn.negative))
         for turn in job.turns
     ]
-    return _Read(job, told, [before, model.clock.mark()])
+    return _Read(job, turns, [before, model.clock.mark()])
 
 
 def _painted(model: Model, read: Sequence[_Read]) -> Iterator[Event]:
@@ -251,21 +252,23 @@ def _in_turns(
     job, schedule = read[0].job, model.schedule
     assert job.guidance is not None
     during = _times(job.guidance_interval, schedule)
+    known: dict[tuple[int, ...], Network] = {}  # what comes again is worked out once
     networks: list[tuple[int, Network]] = []
-    for together in zip(*(words.told for words in read), strict=True):
-        told = joined([one.prompted for one in together])
-        away = [one.plain for one in together if one.plain is not None]
-        plain = joined(away) if away else None
-        guided = classifier_free(ask, told, plain, job.guidance, during, repeats=True)
-        networks.append((together[0].last, guided))
+    for together in zip(*(words.turns for words in read), strict=True):
+        key = tuple(id(part) for turn in together for part in turn[1:])
+        if key not in known:
+            told = joined([turn.prompted for turn in together])
+            away = [turn.plain for turn in together if turn.plain is not None]
+            plain = joined(away) if away else None
+            known[key] = classifier_free(ask, told, plain, job.guidance, during, repeats=True)
+        networks.append((together[0].last, known[key]))
     walked = job.sampler.model_copy(update={"steps": job.walked}).calls
     made = count((job.sampler.calls or 0) - (walked or 0))
 
     def call(t: float) -> int:
         if walked is not None:
             return next(made)
-        gone = (schedule.first - t) / (schedule.first - schedule.last)
-        return int(gone * job.sampler.steps)  # an adaptive walk makes any number of calls
+        return ceil(100 * (schedule.first - t) / (schedule.first - schedule.last))
 
     return changing(networks, call)
 

@@ -110,8 +110,8 @@ class Job(Value):
 
     @property
     def turns(self) -> list[Turn]:
-        """What the prompts say, up to which of the sampler's calls; adaptive ones have `steps`."""
-        return turns(self.prompt, self.negative, self.sampler.calls or self.sampler.steps)
+        """What the prompts say, up to which of the sampler's calls, or hundredth of its way."""
+        return turns(self.prompt, self.negative, self.sampler.calls or 100)
 
     @property
     def record(self) -> Record:

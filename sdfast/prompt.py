@@ -115,7 +115,7 @@ def bare_words(prompt: str) -> str:
 
 _OTHER = re.compile(
     r"""
-    <\w+:[^<>]{1,200}>                    # <lora:name:weight>
+    <\w+:[^<>]{1,200}>  # <lora:name:weight>
     | \bAND\b
     """,
     re.VERBOSE,

@@ -7,11 +7,13 @@
 
 The rules are those of `get_learned_conditioning_prompt_schedules` in the web UI's
 modules/prompt_parser.py. It counts from 1 what it decides by and from 0 what it looks up, so that
-the first text lasts a call longer than it says; so it does here.
+the first text lasts a call longer than it says; so it does here. There, a `|`, a bracket or a
+backslash in a wrong place leaves the whole prompt as it is; here they are letters.
 """
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -46,7 +48,7 @@ _NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,
 _TOKEN = re.compile(r"[^\\()\[\]:|]+|\\.?|.", re.DOTALL)
 _CLOSES = {"]": "[", ")": "("}
 _DEEP = 50
-"""Brackets within brackets; one further in is a plain letter."""
+"""Square brackets within each other; one further in is a plain letter."""
 
 
 def turns(prompt: str, negative: str, calls: int) -> list[Turn]:
@@ -54,12 +56,7 @@ def turns(prompt: str, negative: str, calls: int) -> list[Turn]:
     sides = [_read(text, calls) for text in (prompt, negative)]
     ends = sorted({calls, *(end for side in sides for end in _ends(side, calls))})
     said = [Turn(end, *(_said(side, end) for side in sides)) for end in ends]
-    following = [*said[1:], None]
-    return [turn for turn, then in zip(said, following, strict=True) if _differ(turn, then)]
-
-
-def _differ(turn: Turn, then: Turn | None) -> bool:
-    return then is None or turn[1:] != then[1:]
+    return [turn for turn, then in pairwise(said) if turn[1:] != then[1:]] + said[-1:]
 
 
 class _Open(NamedTuple):
@@ -73,13 +70,15 @@ class _Open(NamedTuple):
 
 def _read(prompt: str, calls: int) -> _Text:
     """The prompt as text and what changes in it. What is no whole change is text."""
-    open_ = [_Open("", [], [])]
+    open_, deep = [_Open("", [], [])], 0
     for token in _TOKEN.findall(prompt):
         here = open_[-1]
-        if token in ("[", "(") and len(open_) <= _DEEP:
+        if token == "(" or (token == "[" and deep < _DEEP):
             open_.append(_Open(token, [], []))
+            deep += token == "["
         elif token in _CLOSES and here.bracket == _CLOSES[token]:
             open_.pop()
+            deep -= token == "]"
             change = _change(here, calls) if token == "]" else None
             open_[-1].pieces.extend([change] if change else [here.bracket, *here.pieces, token])
         else:

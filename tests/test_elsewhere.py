@@ -124,6 +124,13 @@ def test_comfys_default_workflow_is_taken_over_whole(tmp_path):
     assert read_job(recipe.record).sampler.spacing == "karras"
 
 
+def test_invokes_square_brackets_are_plain_letters():
+    record, _ = elsewhere.read_invoke(
+        json.dumps({"positive_prompt": "a [cat:dog:0.5]", "steps": 4})
+    )
+    assert record["prompt"] == r"a \[cat:dog:0.5\]"
+
+
 def test_comfys_lcm_is_ours():
     record, unknown = read(comfy(sampler_name="lcm", scheduler="sgm_uniform", steps=4, cfg=1))
     assert (unknown, read_job(record).sampler.solver) == (MODEL, "lcm")

@@ -150,6 +150,20 @@ def test_a_doras_rows_or_columns_become_as_long_as_it_says(small, tmp_path, spel
     assert (said(changed) - said(plain)).abs().max() > 1e-2
 
 
+def test_a_dora_whose_magnitude_is_broken_is_refused_by_its_name(small, tmp_path):
+    path = tmp_path / "l.safetensors"
+    with_lora(small, tmp_path / "merged", path, kohya, LAYERS, lycoris_lengths)
+    found = load_file(path)
+    key = next(key for key in found if "dora_scale" in key)
+    save_file(found | {key: torch.full_like(found[key], torch.nan)}, path)
+    with pytest.raises(ModelError, match=f"`{key}` holds numbers that are not finite"):
+        load_model(str(small), device="cpu", lora=[str(path)])
+    save_file(found | {key: found[key][1:]}, path)
+    layer = key.removesuffix("dora_scale")
+    with pytest.raises(ModelError, match=f"`{layer}[dlora_]+[^`]*` is of another shape"):
+        load_model(str(small), device="cpu", lora=[str(path)])
+
+
 def test_a_dora_by_nothing_leaves_the_model_as_it_is(small, tmp_path):
     path = tmp_path / "l.safetensors"
     with_lora(small, tmp_path / "merged", path, kohya, LAYERS, lycoris_lengths)
@@ -328,6 +342,7 @@ def test_lohas_and_lokrs_are_what_their_papers_say(small, tmp_path, layer):
         ({"up": (4, 2), "down": (2, 6), "magnitude": (6,)}, (4, 6)),
         ({"up": (4, 2), "down": (2, 6), "dora_scale": (6, 1)}, (4, 6)),
         ({"up": (4, 2), "down": (2, 6), "dora_scale": (1, 4)}, (4, 6)),
+        ({"up": (4, 2), "down": (2, 6), "dora_scale": (4, 1), "magnitude": (4,)}, (4, 6)),
     ],
 )
 def test_tensors_that_do_not_fit_each_other_fit_no_weight(shapes, weight):

@@ -52,6 +52,10 @@ def said(prompt, calls=10):
         ("[a:b:c:3]", [(10, "[a:b:c:3]")]),
         ("[a:b:3:]", [(10, "[a:b:3:]")]),
         (r"\[a:b:3\]", [(10, r"\[a:b:3\]")]),
+        # and what is none there, where a stray letter leaves the whole prompt as it is
+        ("a | b [c:d:3]", [(3, "a | b c"), (10, "a | b d")]),
+        ("[a:b:3]\\", [(3, "a\\"), (10, "b\\")]),
+        ("[a|b:3]", [(3, ""), (10, "a|b")]),
         ("(a|b) a:3 c|d", [(10, "(a|b) a:3 c|d")]),
         ("[a:b:\N{ARABIC-INDIC DIGIT THREE}]", [(10, "[a:b:\N{ARABIC-INDIC DIGIT THREE}]")]),
     ],
@@ -89,8 +93,12 @@ def test_text_without_square_brackets_never_changes(text, calls):
 
 
 @pytest.mark.parametrize("bad", ["[" * 20_000, "[a:" * 6_000, "[a|" * 4_000, "[a:b:1]" * 2_800])
-def test_ten_thousand_brackets_are_read_in_a_moment(bad):
+def test_ten_thousand_brackets_are_read_to_the_end(bad):
     assert turns(bad, "", 50)[-1].last == 50
+
+
+def test_round_brackets_that_are_never_closed_are_in_no_changes_way():
+    assert said(":( " * 60 + "[a:b:3]") == [(3, ":( " * 60 + "a"), (10, ":( " * 60 + "b")]
 
 
 class Listening(Grey):
@@ -126,12 +134,14 @@ def test_every_call_counts_where_a_step_makes_several():
     assert lengths == [[1]] * 3 + [[2]] * 2
 
 
-def test_an_adaptive_walk_changes_where_its_share_of_the_way_is_done():
-    adaptive = Sampler(method="adaptive", steps=10)
+@pytest.mark.parametrize("steps", [1, 10, 500])
+def test_an_adaptive_walk_changes_where_its_share_of_the_way_is_done(steps):
+    adaptive = Sampler(method="adaptive", steps=steps)
     model = Listening()
     *_, finished = generate(model, Job(prompt="[a:bb:0.3]", seed=1, guidance=1, sampler=adaptive))
     lengths, times = model.told, [t for t, *_ in model.asked]
-    assert lengths == [[1 if t > 999 * 0.6 else 2] for t in times]
+    assert lengths == [[1 if t >= 999 * 0.7 else 2] for t in times]
+    assert {1, 2} == {length for (length,) in lengths}
     assert len(finished.times.steps) == len(lengths)
 
 
@@ -210,7 +220,7 @@ def test_the_walk_is_one_whose_network_is_told_otherwise_from_some_call_on(model
     assert model.decode(x)[0].tobytes() == finished.image.tobytes()
 
 
-def test_what_is_prepared_is_every_shape_that_the_prompts_take(model):
+def test_what_is_prepared_is_every_shape_that_the_prompts_take(model, monkeypatch):
     long = "fog " * 90
     jobs = [
         Job(prompt=prompt, seed=1, size=(64, 64), guidance=3, sampler=Sampler(steps=4))
@@ -219,4 +229,12 @@ def test_what_is_prepared_is_every_shape_that_the_prompts_take(model):
     changing, plain, alike = (model.calls(job) for job in jobs)
     assert changing != plain
     assert alike == plain
+    words = model.encode(long).states.shape[1]
+    assert words > 77
+    asked, predict = [], model.predict
+    monkeypatch.setattr(
+        model, "predict", lambda x, t, told: asked.append(told.shape[1]) or predict(x, t, told)
+    )
     model.prepare(jobs[0])
+    model.prepare(jobs[2])
+    assert asked == [77, words, 77]

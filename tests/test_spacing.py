@@ -206,10 +206,11 @@ def test_explicit_times_are_asked_at_as_they_are():
 
 
 def test_steps_that_rounding_would_merge_are_refused():
-    with pytest.raises(ValueError, match="lower rho"):
+    with pytest.raises(ValueError, match="milder spacing"):
         times("rho", 50, rho=20)
-    with pytest.raises(ValueError, match="higher alpha"):
-        times("beta", 50, alpha=0.1)
+    for shape in ({"alpha": 0.1}, {"beta": 0.1}, {"alpha": 10, "beta": 0.1}):
+        with pytest.raises(ValueError, match="milder spacing"):
+            times("beta", 50, **shape)
 
 
 def test_a_time_beyond_training_is_refused():

@@ -17,7 +17,7 @@ from sdfast.errors import ModelError
 from sdfast.models.headers import Header, read_header
 from sdfast.models.layout import Layout
 from sdfast.models.lora_config import Config, read_configs
-from sdfast.models.lora_kinds import delta_of, fits, lengths_of
+from sdfast.models.lora_kinds import delta_of, fits, magnitude_of
 from sdfast.models.lora_names import STARTS, split
 from sdfast.models.networks.load import Change, places
 from sdfast.models.source import Source
@@ -43,7 +43,7 @@ def check_loras(source: Source, networks: Mapping[str, nn.Module]) -> None:
         header = read_header(lora.path, f"`{lora.path}`")
         read_configs(lora.path, header)
         for target, keys in _found(source, lora.path, header).items():
-            first = next(iter(keys.values()))
+            first = _first(keys)
             if (shape := known.get(target.part, {}).get(target.layer)) is None:
                 raise ModelError(f"`{lora.path}`: `{first}` fits nothing in `{source.name}`")
             shapes = {role: header.shapes[key] for role, key in keys.items()}
@@ -73,16 +73,18 @@ def changes(source: Source, part: str, network: nn.Module) -> dict[str, list[Cha
                 if target.part != part:
                     continue
                 tensors = {k: file.get_tensor(key).float() for k, key in keys.items()}
-                first = next(iter(keys.values()))
+                first = _first(keys)
                 delta, rank = delta_of(tensors)
                 if rank is not None:
                     told = float(tensors["alpha"]) if "alpha" in tensors else None
                     delta = delta * config.factor(split(lora.path, first).layer, rank, told)
-                lengths = lengths_of(tensors, slots[target.layer][0].shape)
-                if not all(bool(t.isfinite().all()) for t in (delta, lengths) if t is not None):
-                    raise ModelError(f"`{lora.path}`: `{first}` holds numbers that are not finite")
+                broken = [keys[k] for k, t in tensors.items() if not bool(t.isfinite().all())]
+                if broken or not bool(delta.isfinite().all()):
+                    named = (*broken, first)[0]
+                    raise ModelError(f"`{lora.path}`: `{named}` holds numbers that are not finite")
+                magnitude = magnitude_of(tensors, slots[target.layer][0].shape)
                 for slot in slots[target.layer]:
-                    change = Change(slot, delta.contiguous(), lora.scale, lengths)
+                    change = Change(slot, delta.contiguous(), lora.scale, magnitude)
                     found.setdefault(slot.weight, []).append(change)
     return found
 
@@ -103,6 +105,11 @@ def _found(source: Source, path: Path, header: Header) -> Found:
             layer = _today(layer, layout)
         found.setdefault(_Target(part, layer), {})[role] = key
     return found
+
+
+def _first(keys: Mapping[str, str]) -> str:
+    """The tensor that a message names: one that has a shape to be wrong, if any has."""
+    return next((key for role, key in keys.items() if role != "alpha"), keys.get("alpha", ""))
 
 
 def _today(layer: str, layout: Layout) -> str:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from sdfast.models.lora_names import ROLES
 
-_BESIDE = ("alpha", "magnitude", "dora_scale")
-"""What any kind can have: a number that counts the change, and the lengths of a DoRA.
-
-Those of peft are of rows; LyCORIS and OneTrainer have them of either."""
+_MAGNITUDES = ("magnitude", "dora_scale")
+"""A DoRA's, as peft has it, of rows, and as LyCORIS and OneTrainer do, of rows or columns."""
+_BESIDE = ("alpha", *_MAGNITUDES)
+"""What any kind can have."""
 
 
 class _Factor(NamedTuple):
@@ -70,16 +70,16 @@ def delta_of(tensors: Mapping[str, Tensor]) -> Delta:
     return Delta(whole, ranks[-1] if ranks else None)
 
 
-def lengths_of(tensors: Mapping[str, Tensor], weight: Iterable[int]) -> Tensor | None:
-    """A DoRA's lengths of a weight [out, in, ...]: [out, 1] of rows or [1, in] of columns."""
-    for role in ("magnitude", "dora_scale"):
+def magnitude_of(tensors: Mapping[str, Tensor], weight: Iterable[int]) -> Tensor | None:
+    """A DoRA's magnitude of a weight [out, in, ...]: [out, 1] of rows or [1, in] of columns."""
+    for role in _MAGNITUDES:
         if role in tensors:
             return tensors[role].reshape(_sides(role, tensors[role].shape, weight))
     return None
 
 
 def _sides(role: str, shape: tuple[int, ...], weight: Iterable[int]) -> tuple[int, int]:
-    """What lengths are of. Raises ValueError if the weight has not so many rows or columns."""
+    """What it is of. Raises ValueError if the weight has not so many rows or columns."""
     out, into, *_ = weight
     if prod(shape) == out and (role == "magnitude" or shape[:1] == (out,)):
         return out, 1
@@ -90,9 +90,12 @@ def _sides(role: str, shape: tuple[int, ...], weight: Iterable[int]) -> tuple[in
 
 def fits(shapes: Mapping[str, tuple[int, ...]], weight: list[int]) -> bool:
     """Whether tensors of these shapes change a weight of that one. KeyError if one is missing."""
+    magnitudes = [role for role in _MAGNITUDES if role in shapes]
+    if len(magnitudes) > 1:
+        return False
     try:
-        for role in {"magnitude", "dora_scale"} & shapes.keys():
-            _sides(role, tuple(shapes[role]), weight)
+        for role in magnitudes:
+            _sides(role, shapes[role], weight)
         kind = _kind(shapes)
         one, *more = (_shape(factor, shapes) for factor in _FACTORS[kind])
     except ValueError:

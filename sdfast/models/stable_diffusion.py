@@ -231,7 +231,7 @@ class StableDiffusion:
 
     def _words(self, job: Job) -> Iterator[tuple[_States, _States | None]]:
         """What the UNet is guided to, and away from, in each turn of the prompts."""
-        for _, prompt, negative in job.turns:
+        for prompt, negative in dict.fromkeys(turn[1:] for turn in job.turns):
             told = self.encode(prompt, job.clip_skip).states
             away = None if job.guidance == 1 else self.encode(negative, job.clip_skip).states
             yield told, away

@@ -18,8 +18,8 @@ def quantiles(count: int, alpha: float, beta: float) -> tuple[float, ...]:
     shares = 1 - np.arange(count, dtype=np.float64) / count
     half = np.array([0.5])
     below, above = _mass(half, alpha, beta), _mass(half, beta, alpha)
-    low = _where(np.minimum(shares * (below + above), below), alpha, beta)
-    high = 1 - _where(np.minimum((1 - shares) * (below + above), above), beta, alpha)
+    low = _inverse(np.minimum(shares * (below + above), below), alpha, beta)
+    high = 1 - _inverse(np.minimum((1 - shares) * (below + above), above), beta, alpha)
     return tuple(np.where(shares * (below + above) <= below, low, high).tolist())
 
 
@@ -29,8 +29,8 @@ def _mass(x: Array, a: float, b: float) -> Array:
     return x**a * (1 / a + series.sum(1))
 
 
-def _where(mass: Array, a: float, b: float) -> Array:
-    """The x that have these masses: Newton's steps in x^a, in which the slope has no pole."""
+def _inverse(mass: Array, a: float, b: float) -> Array:
+    """The x of which `_mass` is this: Newton's steps in x^a, in which the slope has no pole."""
     power = np.minimum(a * mass, 0.5**a)
     for _ in range(_NEWTON):
         x = power ** (1 / a)

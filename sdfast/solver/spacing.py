@@ -30,7 +30,7 @@ def grid(schedule: NoiseSchedule, sampler: Sampler) -> Grid:
         asked = [schedule.at(t) for t in sampler.timesteps]
     if any(here.lam >= there.lam for here, there in pairwise(asked)):
         raise ValueError(
-            "two steps begin at the same noise; a lower rho or higher alpha parts them"
+            "two steps begin at the same noise; fewer steps or a milder spacing part them"
         )
     return *asked, end
 
@@ -62,11 +62,13 @@ def _power(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
 def _beta(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     """Quantiles of a beta distribution (arXiv 2407.12173): alpha shapes the end, beta the start.
 
-    Whole training steps if the walk ends without noise, as ComfyUI asks.
+    Whole training steps if the walk ends without noise, as ComfyUI asks (which drops those that
+    coincide, from 139 steps on).
     """
     alpha, beta = (0.6 if shape is None else shape for shape in (sampler.alpha, sampler.beta))
     shares = np.array(quantiles(sampler.steps, alpha, beta))
-    times = np.round(schedule.last + (schedule.first - schedule.last) * shares, 9)
+    times = schedule.last + (schedule.first - schedule.last) * shares
+    times = np.round(times, 9)  # a half is one then, and goes to the even number as there
     rounds = sampler.final == "zero" and schedule.steps is not None
     return _at(schedule, _whole(times) if rounds else times)
 

@@ -60,7 +60,7 @@ class _Recipe(NamedTuple):
         if changes:
             whole = whole.clone()  # what is mapped is not to be written to
         for change in changes:
-            change.make_in(whole)
+            change.merge_into(whole)
         return whole if self.half is None else whole.chunk(2)[self.half]
 
 
@@ -140,7 +140,7 @@ class Slot(NamedTuple):
     """What the layer's weight looks like."""
 
 
-_LITTLE = torch.finfo(torch.float32).eps
+_EPS = torch.finfo(torch.float32).eps
 """Added to lengths that are divided by, as LyCORIS does."""
 
 
@@ -152,20 +152,20 @@ class Change(NamedTuple):
     """As many numbers as the weight has, in float32."""
     scale: float = 1.0
     """How much of the change is made."""
-    lengths: Tensor | None = None
+    magnitude: Tensor | None = None
     """[out, 1], of each row, or [1, in], of each column; None leaves them as they come out."""
 
-    def make_in(self, weight: Tensor) -> None:
+    def merge_into(self, weight: Tensor) -> None:
         rows = weight.chunk(self.slot.parts)[self.slot.part]
         delta = self.delta.view(rows.shape)
-        if self.lengths is None:
+        if self.magnitude is None:
             rows.add_(delta, alpha=self.scale)
             return
-        lengths = self.lengths.view(*self.lengths.shape, *[1] * (rows.dim() - 2))
-        across = [side for side, length in enumerate(lengths.shape) if length == 1]
+        wanted = self.magnitude.view(*self.magnitude.shape, *[1] * (rows.dim() - 2))
+        across = [side for side, length in enumerate(wanted.shape) if length == 1]
         changed = rows + delta
         found = changed.square().sum(across, keepdim=True).sqrt()
-        rows.lerp_(changed * (lengths / (found + _LITTLE)), self.scale)
+        rows.lerp_(changed * (wanted / (found + _EPS)), self.scale)
 
 
 def places(network: nn.Module) -> dict[str, list[Slot]]:
