@@ -446,6 +446,7 @@ class Finder:
         if name == {module!r}:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job has not
 from sdfast import entry
 entry.{program}()"""
     words = [sys.executable, "-c", wakes, *QUICK]
