@@ -4,82 +4,23 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import count
 from math import ceil
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from PIL.Image import new as new_image
 from torch import Tensor
 
 from sdfast.canvas import Canvas, read_canvas
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
-from sdfast.job import Job
+from sdfast.job import PARTS, Job
+from sdfast.protocols import Model, Words
 from sdfast.sampler import Sampler
-from sdfast.solver import NoiseSchedule, Prediction, classifier_free, inpainting, noised
+from sdfast.solver import NoiseSchedule, classifier_free, inpainting, noised
 from sdfast.solver.guidance import Condition, changing, joined, length
 from sdfast.solver.spacing import grid
 from sdfast.solver.walk import Network, trajectory
-
-
-class Words(Protocol):
-    """A prompt as a model reads it."""
-
-    @property
-    def states(self) -> Condition: ...
-
-
-class Timer(Protocol):
-    """Marks moments on a device, and tells the seconds between them afterwards."""
-
-    def mark(self) -> Any: ...
-    def between(self, marks: Sequence[Any]) -> list[float]: ...
-
-
-class Model(Protocol):
-    """A latent diffusion model, on its device and ready to be asked.
-
-    Latents are float32, [n, c, h, w] with a factor of 8 fewer pixels, scaled as the UNet has them.
-    """
-
-    schedule: NoiseSchedule
-    prediction: Prediction
-
-    @property
-    def clock(self) -> Timer: ...
-
-    def complete(self, job: Job) -> Job:
-        """The job with the model's own size and guidance where it leaves them open."""
-        ...
-
-    def encode(self, prompt: str, clip_skip: int | None = None) -> Words:
-        """The prompt as the UNet is told it, one row."""
-        ...
-
-    def look(self, picture: Image) -> Tensor:
-        """The latents of an RGB picture, [1, c, h, w]."""
-        ...
-
-    def hole(self, picture: Image, mask: Image) -> Tensor | None:
-        """What an inpainting UNet reads behind the latents, [1, c + 1, h, w]; None for others."""
-        ...
-
-    def noise(self, seed: int, size: tuple[int, int]) -> Tensor:
-        """The unit noise that a picture of this width and height begins with, [1, c, h, w]."""
-        ...
-
-    def predict(self, x: Tensor, t: float, context: Any) -> Tensor:
-        """One row for each of the context, which may have twice as many as x: x is repeated."""
-        ...
-
-    def decode(self, x: Tensor) -> tuple[Image, bool, int]:
-        """One picture, whether it took a second try in float32, and in how many tiles."""
-        ...
-
-    def is_unsafe(self, picture: Image) -> bool | None:
-        """What the model's safety checker says; None if it has none."""
-        ...
 
 
 def generate(model: Model, job: Job) -> Iterator[Event]:
@@ -176,7 +117,7 @@ def _painted(model: Model, read: Sequence[_Read]) -> Iterator[Event]:
     for job in jobs:
         yield Encoded(job)
 
-    total = first.sampler.model_copy(update={"steps": first.walked}).calls
+    total = first.calls
     marks = [mark()]
     steps = _walk(model, read, ground)
     x = torch.empty(0)
@@ -262,13 +203,12 @@ def _in_turns(
             plain = joined(away) if away else None
             known[key] = classifier_free(ask, told, plain, job.guidance, during, repeats=True)
         networks.append((together[0].last, known[key]))
-    walked = job.sampler.model_copy(update={"steps": job.walked}).calls
-    made = count((job.sampler.calls or 0) - (walked or 0))
+    made = None if job.calls is None else count((job.sampler.calls or 0) - job.calls)
 
     def call(t: float) -> int:
-        if walked is not None:
+        if made is not None:
             return next(made)
-        return ceil(100 * (schedule.first - t) / (schedule.first - schedule.last))
+        return ceil(PARTS * (schedule.first - t) / (schedule.first - schedule.last))
 
     return changing(networks, call)
 

@@ -25,6 +25,9 @@ draws the noise, knows their lowest 32 bits alone."""
 DRAWN_SEEDS = 2**32
 """Those that are drawn where none is given run to here: every other program reads them."""
 
+PARTS = 100
+"""What an adaptive walk counts instead of calls, where prompts change: hundredths of its way."""
+
 _V = TypeVar("_V", bound=Value)
 
 
@@ -110,8 +113,13 @@ class Job(Value):
 
     @property
     def turns(self) -> list[Turn]:
-        """What the prompts say, up to which of the sampler's calls, or hundredth of its way."""
-        return turns(self.prompt, self.negative, self.sampler.calls or 100)
+        """What the prompts say, up to which of the sampler's calls; adaptive, part of the way."""
+        return turns(self.prompt, self.negative, self.sampler.calls or PARTS)
+
+    @property
+    def calls(self) -> int | None:
+        """Network calls of the walk; None where it decides on its way."""
+        return self.sampler.model_copy(update={"steps": self.walked}).calls
 
     @property
     def record(self) -> Record:

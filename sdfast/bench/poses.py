@@ -7,9 +7,10 @@ from torch import Tensor
 
 from sdfast.bench.accuracy import Case, Posed, Settling
 from sdfast.bench.problems import CHOOSING, SCHEDULE, TEST, TRAINING, Answer, answered, errors
-from sdfast.engine import Model, guided
+from sdfast.engine import guided
 from sdfast.errors import ModelError
 from sdfast.job import Job
+from sdfast.protocols import Model
 from sdfast.sampler import Sampler
 from sdfast.solver.walk import Network, trajectory
 

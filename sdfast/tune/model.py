@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdfast.engine import Model
 from sdfast.job import Job
+from sdfast.protocols import Model
 from sdfast.sampler import DEFAULT, Sampler
 from sdfast.solver import classifier_free, solve
 from sdfast.solver.guidance import joined

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from sdfast import __version__, png
 from sdfast.bench.timing.painted import Painted, Side
-from sdfast.engine import Model, generate_together
+from sdfast.engine import generate_together
 from sdfast.events import Finished, Times
 from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.source import Source
 from sdfast.naming import Exists
+from sdfast.protocols import Model
 
 
 def load_ours(source: Source, device: str, dtype: str, *, compiled: bool = False) -> Side:
