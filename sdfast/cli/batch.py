@@ -17,6 +17,7 @@ from sdfast.cli.output import policy
 from sdfast.cli.telling import Telling
 
 
+@flags.of_a_job
 def batch(
     file: Annotated[
         str,
@@ -30,16 +31,9 @@ def batch(
         str | None,
         typer.Option("--format", metavar="NAME", help="txt, jsonl or csv. [by ending or 1st line]"),
     ] = None,
-    negative: flags.Negative = None,
     preset: flags.PresetName = None,
-    steps: flags.Steps = None,
-    guidance: flags.Guidance = None,
-    guidance_interval: flags.GuidanceInterval = None,
-    clip_skip: flags.ClipSkip = None,
-    sampler: flags.SamplerName = None,
-    order: flags.Order = None,
-    method: flags.Method = None,
-    spacing: flags.Spacing = None,
+    *,
+    given: dict[str, Any],
     seed: Annotated[
         str | None,
         typer.Option("--seed", metavar="42|1,5,9|1..8", help="[each line's own, always the same]"),
@@ -50,14 +44,6 @@ def batch(
             "-n", "--count", parser=flags.number, metavar="N", help="Pictures a line; key `n`."
         ),
     ] = None,
-    size: flags.Size = None,
-    init: flags.Init = None,
-    mask: flags.Mask = None,
-    strength: flags.Strength = None,
-    model: flags.ModelName = None,
-    lora: flags.Lora = None,
-    embedding: flags.Embedding = None,
-    vae: flags.Vae = None,
     out: Annotated[
         str | None,
         typer.Option("-o", "--out", metavar="FOLDER/|TEMPLATE|URL", help="[{slug}-{seed}.png]"),
@@ -137,25 +123,6 @@ def batch(
         raise UsageError("`--gpus` is for one machine and `--ray` for many", "give one of them")
     if device != "auto" and gpus is not None:
         raise UsageError("`--gpus` names the devices, and so does `--device`", "give one of them")
-    given = {
-        "negative": negative,
-        "steps": steps,
-        "guidance": guidance,
-        "guidance_interval": guidance_interval,
-        "clip_skip": clip_skip,
-        "sampler": sampler,
-        "order": order,
-        "method": method,
-        "spacing": spacing,
-        "size": size,
-        "init": init,
-        "mask": mask,
-        "strength": strength,
-        "model": model,
-        "lora": tuple(lora) if lora else None,
-        "embedding": tuple(embedding) if embedding else None,
-        "vae": vae,
-    }
     say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
     config = load_config()
     asked = resolve(given, preset, None, config)

@@ -1,5 +1,7 @@
 """The flags that name job keys, each written down once."""
 
+from collections.abc import Callable
+from inspect import Parameter, signature
 from typing import Annotated, Any
 
 import typer
@@ -193,6 +195,53 @@ Compile = Annotated[
         "--compile", help="CUDA: compile the UNet; minutes the first time, kept for later runs."
     ),
 ]
+
+_OF_A_JOB: dict[str, Any] = {
+    "negative": Negative,
+    "steps": Steps,
+    "guidance": Guidance,
+    "guidance_interval": GuidanceInterval,
+    "clip_skip": ClipSkip,
+    "sampler": SamplerName,
+    "order": Order,
+    "method": Method,
+    "spacing": Spacing,
+    "size": Size,
+    "init": Init,
+    "mask": Mask,
+    "strength": Strength,
+    "model": ModelName,
+    "lora": Lora,
+    "embedding": Embedding,
+    "vae": Vae,
+}
+
+
+def of_a_job(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with the flags of a job's keys in the place of its parameter `given`.
+
+    It gets them as one record, with None for each flag that is not given. Seeds and prompts, of
+    which a command may take several, are its own.
+    """
+    own = signature(command, eval_str=True)
+    spread = [
+        Parameter(key, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for key, kind in _OF_A_JOB.items()
+    ]
+    parameters = [
+        each
+        for parameter in own.parameters.values()
+        for each in (spread if parameter.name == "given" else [parameter])
+    ]
+
+    def gathering(**said: Any) -> Any:
+        given = {key: said.pop(key) for key in _OF_A_JOB}
+        for key in ("lora", "embedding"):
+            given[key] = tuple(given[key]) if given[key] else None
+        return command(given=given, **said)
+
+    vars(gathering)["__signature__"] = own.replace(parameters=parameters)
+    return gathering
 
 
 def together(text: str) -> Any:

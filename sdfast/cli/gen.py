@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sdfast.models.source import Source
 
 
+@flags.of_a_job
 def gen(
     prompts: Annotated[
         list[str] | None,
@@ -30,16 +31,9 @@ def gen(
             help="One or more; `-` reads one a line from stdin, `@file` is a whole file.",
         ),
     ] = None,
-    negative: flags.Negative = None,
     preset: flags.PresetName = None,
-    steps: flags.Steps = None,
-    guidance: flags.Guidance = None,
-    guidance_interval: flags.GuidanceInterval = None,
-    clip_skip: flags.ClipSkip = None,
-    sampler: flags.SamplerName = None,
-    order: flags.Order = None,
-    method: flags.Method = None,
-    spacing: flags.Spacing = None,
+    *,
+    given: dict[str, Any],
     seed: Annotated[
         str | None,
         typer.Option("--seed", metavar="42|1,5,9|1..8", help="[a new one each time]"),
@@ -54,14 +48,6 @@ def gen(
             help="Pictures a prompt: seed, seed + 1, ...",
         ),
     ] = None,
-    size: flags.Size = None,
-    init: flags.Init = None,
-    mask: flags.Mask = None,
-    strength: flags.Strength = None,
-    model: flags.ModelName = None,
-    lora: flags.Lora = None,
-    embedding: flags.Embedding = None,
-    vae: flags.Vae = None,
     no_safety: flags.NoSafety = False,
     source: Annotated[
         str | None,
@@ -119,25 +105,6 @@ def gen(
     from sdfast.naming import as_folder
     from sdfast.presets import check_free, save_preset
 
-    given = {
-        "negative": negative,
-        "steps": steps,
-        "guidance": guidance,
-        "guidance_interval": guidance_interval,
-        "clip_skip": clip_skip,
-        "sampler": sampler,
-        "order": order,
-        "method": method,
-        "spacing": spacing,
-        "size": size,
-        "init": init,
-        "mask": mask,
-        "strength": strength,
-        "model": model,
-        "lora": tuple(lora) if lora else None,
-        "embedding": tuple(embedding) if embedding else None,
-        "vae": vae,
-    }
     config = load_config()
     asked = resolve(given, preset, source, config)
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
@@ -156,7 +123,7 @@ def gen(
         _note(f"note: of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
     for remark in () if quiet else asked.remarks:
         _note(f"note: {remark}")
-    _remark_on_steps(jobs[0].sampler, steps, output.say)
+    _remark_on_steps(jobs[0].sampler, given["steps"], output.say)
     name = jobs[0].model
     if asked.model_from_picture and name is not None:
         found = _find_as_painted(name, config)
@@ -177,7 +144,7 @@ def gen(
         from sdfast.models.find import from_anywhere
 
         fitted = "corrections" in asked.record  # to its model
-        others = () if fitted or model is not None else ("model",)
+        others = () if fitted or given["model"] is not None else ("model",)
         kept = {k: v for k, v in asked.record.items() if k not in others}
         if kept.get("model") is not None:
             kept["model"] = from_anywhere(kept["model"], config.aliases)
