@@ -1,7 +1,7 @@
 """Events as the terminal shows them: a bar while a picture is painted."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import assert_never
 
@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from sdfast.events import Encoded, Event, Finished, Stepped
+from sdfast.job import Job
 
 
 @contextmanager
@@ -28,10 +29,12 @@ def waiting(text: str, console: Console) -> Generator[None]:
         yield
 
 
-def watch(events: Iterable[Event], console: Console) -> Iterator[Event]:
-    """Pass events on, drawing each as it goes by."""
+def watch(
+    events: Iterable[Event], console: Console, named: Callable[[Job], str] | None = None
+) -> Iterator[Event]:
+    """Pass events on, drawing each as it goes by; a picture is called by its seed or as `named`."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[pace]}"),
@@ -48,7 +51,8 @@ def watch(events: Iterable[Event], console: Console) -> Iterator[Event]:
             match event:
                 case Encoded(job):
                     begun, encoded = time.perf_counter(), encoded + 1
-                    who = f"seed {job.seed}" if encoded == 1 else f"{encoded} pictures"
+                    one = named(job) if named else f"seed {job.seed}"
+                    who = one if encoded == 1 else f"{encoded} pictures"
                     bar.update(task, description=who)
                 case Stepped(index, total):
                     encoded = 0

@@ -13,7 +13,7 @@ from sdfast.cli import completing, flags, remarks
 from sdfast.cli.model import find_model
 from sdfast.cli.output import Output, policy
 from sdfast.cli.painter import Wanted
-from sdfast.cli.painting import paint
+from sdfast.cli.painting import Audience, paint
 
 if TYPE_CHECKING:
     from sdfast.config import Config
@@ -161,7 +161,8 @@ def gen(
     wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, together)
     if not no_safety and (remark := remarks.unchecked(found)):
         output.say(f"note: {remark}")
-    paint(jobs, found, output, wanted, draw=not quiet, colour=not no_color, explain=verbose)
+    audience = Audience(output.say, draw=not quiet, colour=not no_color, explain=verbose)
+    paint(jobs, found, output, wanted, audience)
 
 
 def _note(text: str) -> None:

@@ -72,6 +72,7 @@ class Painter:
     """What is worth knowing of the model, and only seen once it is loaded."""
     compiler: Compiler | None = None
     """Where something has to be compiled."""
+    is_worker: bool = False
 
 
 def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> Painter | None:
@@ -101,6 +102,7 @@ def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> 
         load=0.0,
         about=f"kept warm by worker {held.pid}, from {held.folder}",
         ask=lambda jobs: client.ask(place, held, *jobs),
+        is_worker=True,
     )
 
 

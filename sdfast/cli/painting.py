@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sdfast.cli import remarks
 from sdfast.cli.output import Output
@@ -24,30 +25,48 @@ if TYPE_CHECKING:
     from sdfast.warm.client import Turn
 
 
-def paint(
-    jobs: list[Job],
-    found: Source,
-    output: Output,
-    wanted: Wanted,
-    *,
-    draw: bool,
-    colour: bool,
-    explain: bool,
-) -> None:
-    from sdfast.warm.client import GoneError
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who looks on, and how much of it they want to see."""
 
-    say = output.say
-    explained: Callable[[str], None] = say if explain else lambda text: None
+    say: Callable[[str], None]
+    draw: bool
+    """A progress bar, on a terminal."""
+    colour: bool
+    explain: bool
+
+    @property
+    def explained(self) -> Callable[[str], None]:
+        return self.say if self.explain else lambda text: None
+
+
+def paint(
+    jobs: list[Job], found: Source, output: Output, wanted: Wanted, audience: Audience
+) -> None:
+    """Paint the jobs of one model and write their pictures."""
     jobs = [found.complete(job) for job in jobs]
     places = output.places(jobs)
-    worker = by_worker(found, wanted, explained)
-    painter = worker or by_ourselves(found, wanted)
-    say(headline(found.name, painter.dtype, painter.device, jobs[0]))
-    explained(painter.about)
-    explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
-    if painter.remark and jobs[0].size == found.size:
-        say(f"note: {painter.remark}")
+    painter = hire(found, wanted, audience)
+    audience.say(headline(found.name, painter.dtype, painter.device, jobs[0]))
+    tell(painter, found, jobs, audience)
+    together = 1 if jobs[0].sampler.calls is None else wanted.together
+    groups = _groups(output, zip(jobs, places, strict=True), together)
+    for walk in walks(groups, painter, found, wanted, audience):
+        output.write(walk.painted, walk.places, walk.painter)
+
+
+def hire(found: Source, wanted: Wanted, audience: Audience) -> Painter:
+    """A worker that holds the model, or this process with the model loaded."""
+    return by_worker(found, wanted, audience.explained) or by_ourselves(found, wanted)
+
+
+def tell(painter: Painter, found: Source, jobs: list[Job], audience: Audience) -> None:
+    """What is worth knowing of complete jobs before they are painted."""
+    audience.explained(painter.about)
+    audience.explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
+    of_painter = painter.remark if jobs[0].size == found.size else ""
     told = (
+        of_painter,
         remarks.strange_words(found, jobs),
         remarks.not_followed(jobs),
         remarks.unsaid(jobs),
@@ -55,28 +74,52 @@ def paint(
         remarks.too_guided(jobs),
     )
     for remark in filter(None, told):
-        say(f"note: {remark}")
-    show = _watcher(colour) if draw and sys.stderr.isatty() else _unseen
+        audience.say(f"note: {remark}")
+
+
+class Walk(NamedTuple):
+    """Pictures that were painted together."""
+
+    painted: list[Finished]
+    places: list[Path]
+    painter: Painter
+
+
+_Placed = tuple["Job", "Path"]
+
+
+def walks(
+    groups: Iterable[list[_Placed]],
+    painter: Painter,
+    found: Source,
+    wanted: Wanted,
+    audience: Audience,
+    named: Callable[[Job], str] | None = None,
+) -> Iterator[Walk]:
+    """Paint groups of complete jobs, each in one walk.
+
+    A worker that is lost on the way is replaced by this process; one that was not there is left
+    behind, if that is wanted. `named` is what the bar calls a job's picture.
+    """
+    from sdfast.warm.client import GoneError
+
+    show = _watcher(audience.colour, named) if audience.draw and sys.stderr.isatty() else _unseen
     prepared: set[object] = set()
-    together = 1 if jobs[0].sampler.calls is None else wanted.together
-    for some in _groups(output, zip(jobs, places, strict=True), together):
+    for some in groups:
         asked = [job for job, _ in some]
         with _hinting_at_batch_size(asked):
             if painter.compiler is not None:
-                saying = partial(_compiling, say=say, draw=draw, colour=colour)
+                saying = partial(_compiling, audience=audience)
                 _prepare(painter.compiler, asked, prepared, saying)
             try:
                 painted = _painted(painter, asked, show)
             except GoneError as gone:
-                say(f"note: the worker is lost ({gone}); painting without it")
+                audience.say(f"note: the worker is lost ({gone}); painting without it")
                 painter = by_ourselves(found, wanted)
                 painted = _painted(painter, asked, show)
-        output.write(painted, [place for _, place in some], painter)
-    if wanted.keep_warm is not None and painter is not worker and found.is_bare:
-        leave_worker(found, wanted, explained)
-
-
-_Placed = tuple["Job", "Path"]
+        yield Walk(painted, [place for _, place in some], painter)
+    if wanted.keep_warm is not None and not painter.is_worker and found.is_bare:
+        leave_worker(found, wanted, audience.explained)
 
 
 def _groups(output: Output, jobs: Iterable[_Placed], most: int) -> Iterator[list[_Placed]]:
@@ -124,21 +167,19 @@ def _prepare(
 
 
 @contextmanager
-def _compiling(
-    job: Job, say: Callable[[str], None], *, draw: bool, colour: bool
-) -> Generator[None]:
+def _compiling(job: Job, audience: Audience) -> Generator[None]:
     """Say that this takes a while, and on a terminal for how long it has been."""
     width, height = job.size or (0, 0)
     text = f"compiling for {width}x{height}: minutes the first time, seconds in later runs"
-    if not (draw and sys.stderr.isatty()):
-        say(text)
+    if not (audience.draw and sys.stderr.isatty()):
+        audience.say(text)
         yield
         return
     from rich.console import Console
 
     from sdfast.screen import waiting
 
-    with waiting(text, Console(stderr=True, no_color=True if not colour else None)):
+    with waiting(text, Console(stderr=True, no_color=True if not audience.colour else None)):
         yield
 
 
@@ -155,7 +196,9 @@ def _unseen(turn: Turn) -> Iterator[Event]:
     return turn.events
 
 
-def _watcher(colour: bool) -> Callable[[Turn], Iterator[Event]]:
+def _watcher(
+    colour: bool, named: Callable[[Job], str] | None
+) -> Callable[[Turn], Iterator[Event]]:
     """The progress bar, on stderr; before it, how many pictures a worker paints first."""
     from rich.console import Console
 
@@ -169,7 +212,7 @@ def _watcher(colour: bool) -> Callable[[Turn], Iterator[Event]]:
             ahead = "one picture" if turn.ahead == 1 else f"{turn.ahead} pictures"
             with console.status(f"waiting: the worker paints {ahead} before"):
                 events = chain([next(events)], events)
-        return watch(events, console)
+        return watch(events, console, named)
 
     return show
 
