@@ -40,16 +40,25 @@ class Asked:
 
 def resolve(given: Record, preset: str | None, picture: str | None, config: Config) -> Asked:
     """One record from all the layers, the flags on top."""
-    with config.naming("preset"):
-        recipe_of = load_preset(preset or config.preset or "default")
-    beneath = layered({"model": config.model}, recipe_of.record)
     if picture is None:
+        chosen, beneath = _beneath(preset, config)
         asked = placed(on_top(beneath, given))
-        return Asked(asked, remarks=_unfitted(recipe_of, asked))
+        return Asked(asked, remarks=_unfitted(chosen, asked))
     from sdfast.png import read_recipe
 
     recipe = read_recipe(Path(picture))
-    painted = layered(beneath, recipe.record | _beside(Path(picture), recipe.record))
+    if recipe.sheet is not None:
+        several = f"`{picture}` is a sheet of {len(recipe.sheet.jobs)} pictures"
+        raise UsageError(several, "`sdfast grid --from` paints it again")
+    return follow(given, preset, recipe, Path(picture), config)
+
+
+def follow(
+    given: Record, preset: str | None, recipe: "Recipe", picture: Path, config: Config
+) -> Asked:
+    """As `resolve`, where the picture's recipe has been read."""
+    _, beneath = _beneath(preset, config)
+    painted = layered(beneath, recipe.record | _beside(picture, recipe.record))
     return Asked(
         placed(on_top(painted, given)),
         (
@@ -59,6 +68,13 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
         "model" in recipe.record and given.get("model") is None,
         (f"the picture's recipe stands above the preset `{preset}`",) if preset else (),
     )
+
+
+def _beneath(preset: str | None, config: Config) -> tuple[Preset, Record]:
+    """The preset and the layers up to it."""
+    with config.naming("preset"):
+        chosen = load_preset(preset or config.preset or "default")
+    return chosen, layered({"model": config.model}, chosen.record)
 
 
 def _noise(recipe: "Recipe", given: Record) -> tuple[str, ...]:

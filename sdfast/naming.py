@@ -104,18 +104,21 @@ def as_folder(out: str) -> str:
     return f"{out}/" if _PLAIN.fullmatch(out) and not is_file else out
 
 
-def destination(out: str | None, words: Mapping[str, str]) -> Path:
-    """Where `-o` says the picture goes: a folder, a file or a template; without it, here."""
+def destination(out: str | None, words: Mapping[str, str], template: str = TEMPLATE) -> Path:
+    """Where `-o` says the picture goes: a folder, a file or a template; without it, here.
+
+    In a folder it is called by the other `template`.
+    """
     try:
         place = Path(out or "").expanduser()
         if place.is_dir():
-            return place / _filled(TEMPLATE, words)
+            return place / _filled(template, words)
     except (OSError, RuntimeError) as error:  # no such user's home, no way in, too long
         raise unwritable(Path(out or "."), error) from error
     if "\0" in str(place):
         raise UsageError("a file name cannot hold a NUL character")
     if str(out).endswith(("/", os.sep)):
-        return Path(_filled(str(place), words)) / _filled(TEMPLATE, words)
+        return Path(_filled(str(place), words)) / _filled(template, words)
     if place.suffix.lower() != ".png":
         raise UsageError(
             f"`{out}` is neither a folder nor the name of a PNG",

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sdfast import elsewhere, infotext
 from sdfast.errors import JobError, MetadataError
@@ -22,6 +22,7 @@ from sdfast.job import Job, Record, read_job
 from sdfast.naming import Exists, settle, unwritable
 from sdfast.png_strips import encode_in_strips
 from sdfast.png_texts import read_texts
+from sdfast.sheet import Sheet, read_sheet, sheet_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,9 +48,17 @@ def recipe(job: Job, *, version: str, model: str | None, size: tuple[int, int]) 
         "vae": job.vae and _from_home(job.vae),
     }
     told = job.model_copy(update={"model": public, "size": size, **named, **weights})
-    ours = {"schema": SCHEMA, "version": version, "job": _spelled_out(told)}
+    ours = {"schema": SCHEMA, "version": version, "job": spelled_out(told)}
     text = infotext.write(told, version=version, model=public, size=size)
     return {"parameters": text, "sdfast": json.dumps(ours)}
+
+
+def sheet_recipe(sheet: Sheet, recipes: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The text chunks of a sheet, of those of its pictures; other programs read the first's."""
+    told = [json.loads(recipe["sdfast"]) for recipe in recipes]
+    ours = {**told[0], "sheet": sheet_record(sheet, [each["job"] for each in told])}
+    del ours["job"]
+    return {"parameters": recipes[0]["parameters"], "sdfast": json.dumps(ours)}
 
 
 def _public(model: str) -> str | None:
@@ -65,7 +74,7 @@ def _from_home(path: str) -> str:
     return f"~{os.sep}{path[len(home) :]}" if path.startswith(home) and home != os.sep else path
 
 
-def _spelled_out(job: Job) -> Record:
+def spelled_out(job: Job) -> Record:
     """The job's record with its defaults, which another version may have changed."""
     walk = job.sampler.model_dump(mode="json", exclude_none=True)
     solver = {"sampler": walk.pop("solver")}
@@ -149,6 +158,8 @@ class Recipe:
     """What else it says, by name, which sdfast cannot follow."""
     size: tuple[int, int]
     """Width and height in pixels."""
+    sheet: Sheet | None = None
+    """Where it holds many pictures; the record then is what they have in common."""
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -196,7 +207,7 @@ _BY_VERSION = {
 def _recipe(size: tuple[int, int], texts: dict[str, str]) -> Recipe:
     """What the first recipe that can be read says, ours before any other."""
     if "sdfast" in texts:
-        return Recipe("sdfast", _our_record(texts["sdfast"]), {}, size)
+        return _our_recipe(texts["sdfast"], size)
     if "parameters" not in texts:
         for name, read in _READERS.items():
             if texts.get(name):
@@ -228,12 +239,15 @@ def _as_utf8(text: str) -> str:
         return text
 
 
-def _our_record(text: str) -> Record:
-    """The job in our own chunk, with its defaults spelled out."""
+def _our_recipe(text: str, size: tuple[int, int]) -> Recipe:
+    """What our own chunk says, with the defaults spelled out."""
     try:
         match json.loads(text):
             case {"schema": 1, "job": {"prompt": _, "seed": _} as record}:
-                return _spelled_out(read_job(record))
+                return Recipe("sdfast", spelled_out(read_job(record)), {}, size)
+            case {"schema": 1, "sheet": {"job": shared} as record}:
+                sheet = read_sheet(record)
+                return Recipe("sdfast", cast("Record", shared), {}, size, sheet)
             case {"schema": int(schema)} if schema != SCHEMA:
                 raise MetadataError(
                     f"has a recipe of schema {str(schema)[:20]}; this sdfast knows {SCHEMA}",

@@ -4,7 +4,6 @@ A studio keeps the model it has loaded until it is asked for another. Where memo
 for the jobs it was given, it paints half of them at a time from then on.
 """
 
-import gc
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from sdfast.errors import ModelError, OutOfMemoryError, SdfastError
 from sdfast.events import Finished, Times
 from sdfast.job import Job
 from sdfast.models import load_model
-from sdfast.models.malloc import give_back
+from sdfast.models.malloc import tidy
 
 if TYPE_CHECKING:
     from sdfast.models.stable_diffusion import StableDiffusion
@@ -125,7 +124,7 @@ class Studio:
             raise self._refused[job.weights]
         setting = self._setting
         self._held = None
-        _tidy()
+        tidy()
         begun = time.perf_counter()
         try:
             model = load_model(
@@ -163,7 +162,7 @@ class Studio:
         except Exception as error:  # a bug of ours ends one job, not the night
             problem = SdfastError(f"{type(error).__name__}: {error}", "this is a bug")
         model.forget()
-        _tidy()
+        tidy()
         if len(orders) == 1:  # which says nothing of others, that may be smaller
             return [problem]
         half = len(orders) // 2
@@ -240,13 +239,3 @@ def _told(order: Order, done: Finished, setting: Setting) -> dict[str, str]:
 def _bare(error: SdfastError) -> SdfastError:
     """The error without what it was caused by, which would keep tensors alive."""
     return type(error)(str(error), error.hint)
-
-
-def _tidy() -> None:
-    """Give memory back to the system and the device."""
-    import torch
-
-    gc.collect()
-    give_back()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

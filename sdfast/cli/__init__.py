@@ -23,6 +23,7 @@ from sdfast.errors import FullError, SdfastError, UsageError
 _COMMANDS = {
     "gen": "Make pictures.",
     "batch": "Make pictures from a file of jobs, as many as it may be.",
+    "grid": "Make a labelled sheet of pictures that differ in one thing or two.",
     "bench": "Time pictures or measure errors, beside diffusers.",
     "tune": "Fit a preset to a model.",
     "warm": "A worker that keeps a model loaded for `gen`.",

@@ -37,7 +37,7 @@ def say_error(problem: str, hint: str = "") -> None:
 def say_misuse(error: typer.TyperException) -> None:
     """Print what is wrong with the words of a call; a flag of others is answered with ours."""
     flag = getattr(error, "option_name", None)
-    if flag in _ELSEWHERE and sys.argv[1:2] in (["gen"], ["batch"]):
+    if flag in _ELSEWHERE and sys.argv[1:2] in (["gen"], ["batch"], ["grid"]):
         say_error(f"there is no flag {flag}", _ELSEWHERE[flag])
         return
     say_error(error.format_message().rstrip("."), "--help shows how")

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdfast.cli import completing, flags, remarks
-from sdfast.cli.model import find_model
+from sdfast.cli.model import find_as_painted, find_model
 from sdfast.cli.output import Output, policy
 from sdfast.cli.painter import Wanted
 from sdfast.cli.painting import Audience, paint
 
 if TYPE_CHECKING:
-    from sdfast.config import Config
     from sdfast.job import Sampler
-    from sdfast.models.source import Source
 
 
 @flags.of_a_job
@@ -110,7 +108,7 @@ def gen(
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
     output = Output(
         out=out or (config.out and as_folder(config.out)),
-        preset=preset or config.preset or "default",
+        presets=[preset or config.preset or "default"],
         exists=policy(exists),
         metadata=not no_metadata,
         as_json=as_json,
@@ -126,7 +124,7 @@ def gen(
     _remark_on_steps(jobs[0].sampler, given["steps"], output.say)
     name = jobs[0].model
     if asked.model_from_picture and name is not None:
-        found = _find_as_painted(name, config)
+        found = find_as_painted(name, config)
     else:
         found = find_model(
             name,
@@ -180,17 +178,3 @@ def _remark_on_steps(sampler: Sampler, given: int | None, say: Callable[[str], N
         say(f"note: {sampler.steps} steps is few; DPM-Solver wants 10 to 25")
     if sampler.steps > 25:
         say(f"note: {sampler.steps} steps is many; from 25 on DPM-Solver gains next to nothing")
-
-
-def _find_as_painted(name: str, config: Config) -> Source:
-    """The model that a picture names. Nothing is fetched on a picture's word."""
-    from sdfast.errors import ModelError
-    from sdfast.models.find import find
-
-    try:
-        return find(name, config.aliases, offline=True)
-    except ModelError as error:
-        raise ModelError(
-            f"that picture was painted with `{name}`: {error}",
-            "-m says where it is, or names another",
-        ) from error

@@ -35,6 +35,8 @@ def info(
         if as_json:
             told = {"file": str(path), "program": recipe.program, "size": size}
             line = {**told, "job": recipe.record, "unknown": recipe.unknown}
+            if recipe.sheet is not None:
+                line["sheet"] = recipe.sheet.layout
             print(json.dumps(line, ensure_ascii=False))
             continue
         print(f"{printable(str(path))}  {size}  {recipe.program}")
@@ -45,6 +47,10 @@ def info(
             values = value if key in ("lora", "embedding") else (value,)  # a line for each file
             for one in values:
                 print(f"  {key:<9} {printable(str(one))}")
+        if recipe.sheet is not None:
+            for key, values in (("across", recipe.sheet.tops), ("down", recipe.sheet.lefts)):
+                if values:
+                    print(f"  {key:<9} {printable(', '.join(values))}")
         if recipe.unknown:
             print("  and, not known to sdfast:")
         for key, value in recipe.unknown.items():

@@ -47,3 +47,17 @@ def find_model(
             repo = target_of(name, config.aliases)
             fetch_model(repo, say, draw=draw, colour=colour, safety=safety)
         return find(name, config.aliases, offline=offline, safety=safety)
+
+
+def find_as_painted(name: str, config: Config) -> Source:
+    """The model that a picture names. Nothing is fetched on a picture's word."""
+    from sdfast.errors import ModelError
+    from sdfast.models.find import find
+
+    try:
+        return find(name, config.aliases, offline=True)
+    except ModelError as error:
+        raise ModelError(
+            f"that picture was painted with `{name}`: {error}",
+            "-m says where it is, or names another",
+        ) from error

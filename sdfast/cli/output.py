@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import remarks
 
@@ -26,7 +26,8 @@ class Output:
     """What was said about the pictures: where, how, and to whom to talk about it."""
 
     out: str | None
-    preset: str
+    presets: Sequence[str]
+    """Of each picture, or of all."""
     exists: Exists
     metadata: bool
     as_json: bool
@@ -35,6 +36,8 @@ class Output:
     aliases: Mapping[str, str]
     """A person's own names of models: a picture tells what they stand for."""
     begun: datetime = field(default_factory=datetime.now)
+    template: str | None = None
+    """What a picture is called in a folder; None is as ever."""
 
     @property
     def to_stdout(self) -> bool:
@@ -79,17 +82,17 @@ class Output:
         return places
 
     def _destination(self, job: Job, index: int) -> Path:
-        from sdfast.naming import destination, fields
+        from sdfast.naming import TEMPLATE, destination, fields
 
         words = fields(
             job,
             size=job.size or (0, 0),
             now=self.begun,
-            preset=self.preset,
+            preset=self.presets[(index - 1) % len(self.presets)],
             i=index,
             n=self.count,
         )
-        return destination(self.out, words)
+        return destination(self.out, words, self.template or TEMPLATE)
 
     def keeps(self, place: Path) -> bool:
         """Whether a picture is there that shall be kept."""
@@ -128,44 +131,73 @@ class Output:
             self._write(done, file, place, painter, share)
 
     def _recipe(self, job: Job) -> dict[str, str]:
-        from sdfast import __version__, png
-        from sdfast.config import lasting_name
-
-        if not self.metadata:
-            return {}
-        assert job.size is not None
-        model = lasting_name(job.model, self.aliases)
-        return png.recipe(job, version=__version__, model=model, size=job.size)
+        return recipe_of(job, self.aliases) if self.metadata else {}
 
     def _write(
         self, painted: Finished, file: bytes, place: Path, painter: Painter, spent: float
     ) -> None:
         """Write one that took so many seconds to encode."""
-        from sdfast import png
-        from sdfast.events import judged
-
-        job, steps = painted.job, painted.times.steps
-        again, tiles, flagged = painted.decoded_again, painted.tiles, painted.unsafe
-        told = (remarks.decoded_again(again), remarks.in_tiles(tiles))
-        for remark in filter(None, (*told, remarks.blackened(flagged, job.seed))):
-            self.say(f"note: {remark}")
         begun = time.perf_counter()
-        if self.to_stdout:
-            sys.stdout.buffer.write(file)
-            sys.stdout.flush()
-        else:  # None if another process has painted it meanwhile
-            place = png.keep(file, place, exists=self.exists) or place
+        place = self.put(file, place)
         write = spent + time.perf_counter() - begun
         if self.as_json:
-            line = {"path": str(place), **job.record, "device": painter.device}
-            line |= {"dtype": painter.dtype, "together": painted.together}
-            line |= seconds(painted.times, painter.load, write) | judged(painted.unsafe)
+            line = {"path": str(place), **line_of(painted, painter, write)}
             print(json.dumps(line, ensure_ascii=False), flush=True)
         elif not self.to_stdout:
             print(place, flush=True)
-        among = f" (a share of {painted.together})" if painted.together > 1 else ""
-        told = summary(painted.times, write, "step" if len(steps) == job.walked else "call")
-        self.say(f"seed {job.seed}{among}, {told}; load {painter.load:.2f}")
+        tell_times(painted, painter, write, self.say)
+
+    def put(self, file: bytes, place: Path) -> Path:
+        """Write a whole file; where it is then."""
+        from sdfast import png
+
+        if self.to_stdout:
+            sys.stdout.buffer.write(file)
+            sys.stdout.flush()
+            return place
+        # None if another process has painted it meanwhile
+        return png.keep(file, place, exists=self.exists) or place
+
+
+def recipe_of(job: Job, aliases: Mapping[str, str]) -> dict[str, str]:
+    """What a picture's file tells of a complete job."""
+    from sdfast import __version__, png
+    from sdfast.config import lasting_name
+
+    assert job.size is not None
+    model = lasting_name(job.model, aliases)
+    return png.recipe(job, version=__version__, model=model, size=job.size)
+
+
+def line_of(painted: Finished, painter: Painter, write: float) -> dict[str, Any]:
+    """A picture and where its time went, for programs."""
+    from sdfast.events import judged
+
+    line = {**painted.job.record, "device": painter.device, "dtype": painter.dtype}
+    line |= {"together": painted.together} | seconds(painted.times, painter.load, write)
+    return line | judged(painted.unsafe)
+
+
+def tell_times(
+    painted: Finished,
+    painter: Painter,
+    write: float,
+    say: Callable[[str], None],
+    name: str | None = None,
+) -> None:
+    """Where a picture's time went, for people, and what else is worth knowing of it."""
+    job, times = painted.job, painted.times
+    told = (
+        remarks.decoded_again(painted.decoded_again),
+        remarks.in_tiles(painted.tiles),
+        remarks.blackened(painted.unsafe, job.seed),
+    )
+    for remark in filter(None, told):
+        say(f"note: {remark}")
+    among = f" (a share of {painted.together})" if painted.together > 1 else ""
+    call = "step" if len(times.steps) == job.walked else "call"
+    who = f"seed {job.seed}" if name is None else name
+    say(f"{who}{among}, {summary(times, write, call)}; load {painter.load:.2f}")
 
 
 def seconds(times: Times, load: float, write: float) -> dict[str, float | list[float]]:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from sdfast.cli import remarks
 from sdfast.cli.output import Output
@@ -77,25 +77,26 @@ def tell(painter: Painter, found: Source, jobs: list[Job], audience: Audience) -
         audience.say(f"note: {remark}")
 
 
-class Walk(NamedTuple):
+_Place = TypeVar("_Place")
+"""Where a picture belongs: a file's path, or the number of a cell."""
+
+
+class Walk(NamedTuple, Generic[_Place]):
     """Pictures that were painted together."""
 
     painted: list[Finished]
-    places: list[Path]
+    places: list[_Place]
     painter: Painter
 
 
-_Placed = tuple["Job", "Path"]
-
-
 def walks(
-    groups: Iterable[list[_Placed]],
+    groups: Iterable[list[tuple[Job, _Place]]],
     painter: Painter,
     found: Source,
     wanted: Wanted,
     audience: Audience,
     named: Callable[[Job], str] | None = None,
-) -> Iterator[Walk]:
+) -> Iterator[Walk[_Place]]:
     """Paint groups of complete jobs, each in one walk.
 
     A worker that is lost on the way is replaced by this process; one that was not there is left
@@ -122,9 +123,12 @@ def walks(
         leave_worker(found, wanted, audience.explained)
 
 
-def _groups(output: Output, jobs: Iterable[_Placed], most: int) -> Iterator[list[_Placed]]:
+_OnDisk = tuple["Job", "Path"]
+
+
+def _groups(output: Output, jobs: Iterable[_OnDisk], most: int) -> Iterator[list[_OnDisk]]:
     """Jobs that are painted together; one whose picture is there already is told in its turn."""
-    some: list[_Placed] = []
+    some: list[_OnDisk] = []
     for each in jobs:
         if some and (len(some) == most or output.keeps(each[1])):
             yield some
@@ -196,9 +200,7 @@ def _unseen(turn: Turn) -> Iterator[Event]:
     return turn.events
 
 
-def _watcher(
-    colour: bool, named: Callable[[Job], str] | None
-) -> Callable[[Turn], Iterator[Event]]:
+def _watcher(colour: bool, named: Callable[[Job], str] | None) -> Callable[[Turn], Iterator[Event]]:
     """The progress bar, on stderr; before it, how many pictures a worker paints first."""
     from rich.console import Console
 

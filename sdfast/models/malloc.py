@@ -7,6 +7,7 @@ at 32 MB; never asking for single blocks and never giving back has no such limit
 """
 
 import ctypes
+import gc
 import os
 import sys
 from functools import cache
@@ -28,6 +29,15 @@ def give_back() -> None:
     """Free memory goes back to the system, this once: somebody else has too little of it."""
     if library := _glibc():
         library.malloc_trim(0)
+
+
+def tidy() -> None:
+    """What is no longer used goes back to the system and the device: another model is to come."""
+    gc.collect()
+    give_back()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -3,7 +3,6 @@
 A row is named by what tells it from the others. Nothing here imports torch.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sdfast.errors import UsageError
 from sdfast.job import KEYS, Job, Record, read_job
+from sdfast.sweeps import read_sweep
 from sdfast.wording import nearest, quoted
 
 OURS = "sdfast"
@@ -102,27 +102,13 @@ def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
 def read_sweeps(words: Sequence[str], given: Mapping[str, Any]) -> list[Record]:
     """All combinations of `key=a,b` words. Raises UsageError for a key that is none, is swept
     twice, or is `given` a single value elsewhere."""
-    swept: dict[str, list[Any]] = {}
+    swept: dict[str, tuple[Any, ...]] = {}
     for word in words:
-        key, equals, listed = word.partition("=")
-        values = list(dict.fromkeys(listed.split(",")))
-        if not equals or not all(value.strip() for value in values):
-            raise UsageError(f"{quoted(word)} is no sweep", "--sweep steps=10,20")
-        if key not in SWEPT:
-            raise UsageError(f"{quoted(key)} cannot be swept", nearest(key, SWEPT))
+        key, values = read_sweep(word, "--sweep", SWEPT)
         if key in swept or given.get(key) is not None:
             raise UsageError(f"{key} is given twice", f"--sweep {key}=... alone is enough")
-        swept[key] = [_value(value.strip()) for value in values]
+        swept[key] = values
     return [dict(zip(swept, values, strict=True)) for values in product(*swept.values())]
-
-
-def _value(text: str) -> Any:
-    """The number or truth that a text says; else the text, for the job to judge."""
-    if re.fullmatch(r"[+-]?\d{1,18}", text):
-        return int(text)
-    if re.fullmatch(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?", text):
-        return float(text)
-    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def named(preset: str, swept: Record, presets: int) -> str:

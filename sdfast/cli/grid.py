@@ -1,0 +1,184 @@
+"""`sdfast grid`: a labelled sheet of pictures that differ in one thing or in two."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from sdfast.cli import completing, flags
+from sdfast.cli.model import find_as_painted, find_model
+from sdfast.cli.output import Output, policy
+from sdfast.cli.paging import new_page, paint_sheet
+from sdfast.cli.painter import Wanted
+from sdfast.cli.painting import Audience
+
+
+@flags.of_a_job
+def grid(
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT",
+            show_default=False,
+            help="One or more; `-` reads one a line from stdin, `@file` is a whole file.",
+        ),
+    ] = None,
+    x: Annotated[
+        str | None,
+        typer.Option(
+            "--x",
+            metavar="KEY=A,B",
+            help="What varies across: a job's key, `preset`, or `replace=cat,dog,...`, which puts "
+            "each word in the place of the first. 1..4 is 1,2,3,4.",
+        ),
+    ] = None,
+    y: Annotated[
+        str | None, typer.Option("--y", metavar="KEY=A,B", help="What varies down.")
+    ] = None,
+    columns: Annotated[
+        int | None,
+        typer.Option("--columns", min=1, metavar="N", help="Break a sheet of one axis into rows."),
+    ] = None,
+    preset: flags.PresetName = None,
+    *,
+    given: dict[str, Any],
+    seed: Annotated[
+        str | None,
+        typer.Option("--seed", metavar="42|1,5,9|1..8", help="[a new one for the whole sheet]"),
+    ] = None,
+    count: Annotated[
+        Any,
+        typer.Option(
+            "-n", "--count", parser=flags.number, metavar="N", help="Seeds: seed, seed + 1, ..."
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="IMAGE", help="Begin with that picture's recipe, or repeat a sheet."
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE|FOLDER/|TEMPLATE|-", help="The sheet. [{slug}-grid.png]"
+        ),
+    ] = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            "--cells",
+            metavar="FOLDER/|TEMPLATE",
+            help="Write every picture, too. [{slug}-{seed}-{i}.png]",
+        ),
+    ] = None,
+    exists: Annotated[
+        str,
+        typer.Option(
+            "--exists",
+            metavar="WHAT",
+            help="rename, skip, overwrite or error.",
+            autocompletion=completing.exists,
+        ),
+    ] = "rename",
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Pictures alone.")] = False,
+    font: Annotated[
+        str | None, typer.Option("--font", metavar="FILE", help="Of the labels.")
+    ] = None,
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="Write no recipe into the PNGs.")
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="A JSON line per picture on stdout, and one of the sheet."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say what is decided, and why.")
+    ] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the jobs as JSON lines; load nothing.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    no_safety: flags.NoSafety = False,
+    device: flags.Device = "auto",
+    dtype: flags.Dtype = "auto",
+    vram: flags.Vram = "auto",
+    batch_size: Annotated[
+        int, flags.together("Pictures a network call, of those that agree in all but prompt, seed.")
+    ] = 1,
+    compiled: flags.Compile = False,
+) -> None:
+    from sdfast.config import load_config
+    from sdfast.errors import UsageError
+    from sdfast.grid.plan import Question, plan_sheet
+    from sdfast.jobs import read_prompts
+    from sdfast.models.dressed import dressed
+    from sdfast.naming import as_folder
+
+    say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
+    config = load_config()
+    said = tuple(read_prompts(prompts or []))
+    question = Question(said, given, x, y, columns, preset, seed, count, source)
+    plan = plan_sheet(question, config)
+    jobs = plan.sheet.jobs
+    output = Output(
+        out=out or (config.out and as_folder(config.out)),
+        presets=plan.presets,
+        exists=policy(exists),
+        metadata=not no_metadata,
+        as_json=as_json,
+        say=say,
+        count=1,
+        aliases=config.aliases,
+        template="{slug}-grid.png",
+    )
+    several = replace(output, out=cells, count=len(jobs), template="{slug}-{seed}-{i}.png")
+    output.check(jobs[0])
+    if cells is not None:
+        if several.to_stdout:
+            raise UsageError("`--cells` is a folder or a template, not `-`")
+        several.check(jobs[0])
+    for remark in plan.remarks:
+        say(f"note: {remark}")
+    bare = {
+        name: find_as_painted(name, config)
+        if name is not None and name in plan.painted_with
+        else find_model(
+            name,
+            config,
+            say,
+            offline=offline,
+            fetch=not dry_run,
+            safety=not no_safety,
+            draw=not quiet,
+            colour=not no_color,
+        )
+        for name in dict.fromkeys(job.model for job in jobs)
+    }
+    found = {job.weights: (known := bare[job.model]) and dressed(known, job) for job in jobs}
+    if dry_run:
+        for place, job in enumerate(jobs):
+            model = found[job.weights]
+            told = (model.complete(job) if model else job).record
+            print(json.dumps({"cell": plan.sheet.name(place)} | told, ensure_ascii=False))
+        return
+    sources = {weights: model for weights, model in found.items() if model is not None}
+    sheet = replace(plan.sheet, jobs=tuple(sources[job.weights].complete(job) for job in jobs))
+    page = new_page(sheet, font, say, labelled=not no_labels)
+    unchecked = no_safety and any(model.checker is not None for model in sources.values())
+    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, batch_size)
+    audience = Audience(say, draw=not quiet, colour=not no_color, explain=verbose)
+    models = [sources[job.weights] for job in jobs]
+    paint_sheet(sheet, models, page, output, several if cells else None, wanted, audience)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,128 @@
+"""From flags, or from a sheet that is to be painted again, to the jobs of a sheet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from sdfast.config import Config
+from sdfast.errors import UsageError
+from sdfast.grid.axes import find_sides, lay_out, replaced
+from sdfast.job import Job, Record, read_job
+from sdfast.jobs import Asked, follow, list_seeds, resolve
+from sdfast.png import Recipe, read_recipe, spelled_out
+from sdfast.sheet import Sheet
+
+
+class Question(NamedTuple):
+    """What the words of a call say."""
+
+    prompts: Sequence[str]
+    given: Record
+    """Job keys that a flag names one value of, or None."""
+    x: str | None = None
+    y: str | None = None
+    columns: int | None = None
+    preset: str | None = None
+    seed: str | None = None
+    number: object = None
+    picture: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A sheet before its models are found."""
+
+    sheet: Sheet
+    remarks: tuple[str, ...]
+    painted_with: frozenset[str]
+    """Models that are named by a picture alone."""
+    presets: tuple[str, ...]
+    """Of each picture, or of all."""
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What is learned of the layers while jobs are made."""
+
+    remarks: dict[str, None] = field(default_factory=dict[str, None])
+    painted_with: set[str] = field(default_factory=set[str])
+    presets: list[str] = field(default_factory=list[str])
+
+    def record(self, asked: Asked) -> Record:
+        if asked.not_followed:
+            listed = ", ".join(asked.not_followed)
+            self.remarks[f"of that picture's recipe, not followed: {listed}"] = None
+        self.remarks |= dict.fromkeys(asked.remarks)
+        if asked.model_from_picture:
+            self.painted_with.add(asked.record["model"])
+        return asked.record
+
+    def plan(self, sheet: Sheet, preset: str) -> Plan:
+        presets = tuple(self.presets) or (preset,)
+        return Plan(sheet, tuple(self.remarks), frozenset(self.painted_with), presets)
+
+
+def plan_sheet(asked: Question, config: Config) -> Plan:
+    """The sheet that is asked for. Raises UsageError for one that cannot be."""
+    heard = _Heard()
+    recipe = None if asked.picture is None else read_recipe(Path(asked.picture))
+    if recipe is not None and recipe.sheet is not None:
+        sheet = _again(asked, recipe.sheet, config, heard)
+    else:
+        sheet = _anew(asked, config, heard)
+    return heard.plan(sheet, asked.preset or config.preset or "default")
+
+
+def _anew(asked: Question, config: Config, heard: _Heard) -> Sheet:
+    base = resolve(asked.given, asked.preset, asked.picture, config).record
+    seeds = list_seeds(asked.seed, asked.number, read_job({"prompt": "any", **_seed(base)}).seed)
+    said = seeds if asked.seed is not None or asked.number is not None else []
+    given = asked.given | {"preset": asked.preset}
+    sides = find_sides(asked.x, asked.y, asked.prompts, said, given)
+    if not asked.prompts and "prompt" not in base and "prompt" not in sides.keys:
+        raise UsageError("there is no prompt", 'sdfast grid "a cat" --x steps=10,20')
+    if asked.picture is not None and "preset" in sides.keys:
+        raise UsageError(
+            "a picture's recipe stands above every preset, so none can vary with --from"
+        )
+    words = next((side.values for side in sides if side and side.key == "replace"), ())
+    prompt = {"prompt": asked.prompts[0]} if asked.prompts else {}
+
+    def made(cell: Record) -> Job:
+        own = {k: cell[k] for k in ("prompt", "seed") if k in cell}
+        keys = {k: v for k, v in cell.items() if k not in ("prompt", "seed", "replace", "preset")}
+        preset = cell.get("preset", asked.preset)
+        resolved = resolve(asked.given | keys, preset, asked.picture, config)
+        record = heard.record(resolved) | prompt | {"seed": seeds[0]} | own
+        if "preset" in cell:
+            heard.presets.append(preset)
+        if "replace" in cell:
+            record = replaced(record, words, cell["replace"])
+        return read_job(record)
+
+    return lay_out(sides, asked.columns, made)
+
+
+def _seed(record: Record) -> Record:
+    return {"seed": record["seed"]} if "seed" in record else {}
+
+
+def _again(asked: Question, sheet: Sheet, config: Config, heard: _Heard) -> Sheet:
+    """The sheet anew, with the flags upon every picture of it."""
+    seeds = [] if asked.seed is asked.number is None else list_seeds(asked.seed, asked.number, 0)
+    if asked.x or asked.y or asked.columns or len(asked.prompts) > 1 or len(seeds) > 1:
+        raise UsageError(f"`{asked.picture}` is a sheet; its rows and columns stay as they are")
+    own = {"prompt": asked.prompts[0]} if asked.prompts else {}
+    own |= {"seed": seeds[0]} if seeds else {}
+    fixed = {"replace": "prompt"}
+    for key in sheet.varies:
+        if (asked.given | own).get(fixed.get(key, key)) is not None:
+            raise UsageError(f"{key} varies on `{asked.picture}` and cannot be given one value")
+    assert asked.picture is not None
+    jobs: list[Job] = []
+    for job in sheet.jobs:
+        recipe = Recipe("sdfast", spelled_out(job), {}, job.size or (0, 0))
+        followed = follow(asked.given, asked.preset, recipe, Path(asked.picture), config)
+        jobs.append(read_job(heard.record(followed) | own))
+    return replace(sheet, jobs=tuple(jobs))

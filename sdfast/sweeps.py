@@ -1,0 +1,65 @@
+"""Several values of one key in one word: `steps=10,20`, `seed=1..4`, `prompt="a cat, up",a dog`."""
+
+import csv
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sdfast.errors import UsageError
+from sdfast.wording import nearest_key, quoted
+
+_MOST = 1000
+
+
+class Sweep(NamedTuple):
+    """A key and the values it takes in turn."""
+
+    key: str
+    values: tuple[Any, ...]
+
+
+def read_sweep(word: str, flag: str, keys: Sequence[str], texts: Sequence[str] = ()) -> Sweep:
+    """The values between commas, each once, numbers from `a..b` one by one.
+
+    One that holds a comma stands in double quotes. The values of `texts` stay text; of other keys
+    numbers and truths are read. Raises UsageError for a key that is not of these, and for no values
+    or too many.
+    """
+    key, equals, listed = word.partition("=")
+    if equals and key not in keys:
+        raise UsageError(f"{quoted(key)} cannot be swept", nearest_key(key, keys))
+    values = [value.strip() for value in _parted(listed)]
+    if not (equals and values and all(values)):
+        raise UsageError(f"{quoted(word)} is no sweep", f"{flag} steps=10,20")
+    if key not in texts:
+        values = [each for value in values for each in _counted(value)]
+    if len(values) > _MOST:
+        raise UsageError(f"{quoted(word)} is more than {_MOST} values")
+    return Sweep(key, tuple(dict.fromkeys(values)))
+
+
+def _parted(listed: str) -> list[str]:
+    try:
+        return [v for row in csv.reader([listed], skipinitialspace=True, strict=True) for v in row]
+    except csv.Error as error:
+        quote = 'a value with a comma or a line break is "quoted", a quote in it is doubled'
+        raise UsageError(f"{quoted(listed)} cannot be parted at its commas", quote) from error
+
+
+def _counted(text: str) -> Sequence[Any]:
+    """The values of a text: numbers in a row, or one."""
+    if row := re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", text):
+        low, high = map(int, row.groups())
+        if not low <= high < low + _MOST:
+            raise UsageError(f"`{text}` must rise, over at most {_MOST} numbers")
+        return range(low, high + 1)
+    return (_value(text),)
+
+
+def _value(text: str) -> Any:
+    """The number or truth that a text says; else the text, for the job to judge."""
+    if re.fullmatch(r"[+-]?\d{1,18}", text):
+        return int(text)
+    if re.fullmatch(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?", text):
+        return float(text)
+    return {"true": True, "false": False}.get(text.lower(), text)

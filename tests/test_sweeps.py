@@ -1,0 +1,64 @@
+"""Several values of one key, said in one word."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdfast.errors import UsageError
+from sdfast.sweeps import Sweep, read_sweep
+
+KEYS = ("steps", "guidance", "corrector", "prompt", "sampler", "seed")
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "values"),
+    [
+        ("steps=10", "steps", (10,)),
+        ("steps=10, 20", "steps", (10, 20)),
+        ("steps=20,10,20", "steps", (20, 10)),
+        ("seed=3..6", "seed", (3, 4, 5, 6)),
+        ("seed=9,1..3", "seed", (9, 1, 2, 3)),
+        ("guidance=1,7.5,1e1", "guidance", (1, 7.5, 10.0)),
+        ("corrector=true,False", "corrector", (True, False)),
+        ("sampler=DDIM,DPM++ 2M Karras", "sampler", ("DDIM", "DPM++ 2M Karras")),
+        ('prompt="a cat, black",a dog', "prompt", ("a cat, black", "a dog")),
+        ('prompt="say ""hi""",a 5" disk', "prompt", ('say "hi"', 'a 5" disk')),
+        ("prompt=2024,1..3", "prompt", ("2024", "1..3")),
+        ("prompt=a=b", "prompt", ("a=b",)),
+    ],
+)
+def test_a_word_is_the_values_it_says(word, key, values):
+    assert read_sweep(word, "--x", KEYS, texts=["prompt"]) == Sweep(key, values)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("steps", "`steps` is no sweep"),
+        ("steps=", "is no sweep"),
+        ("steps=1,,2", "is no sweep"),
+        ("stpes=1", "`stpes` cannot be swept"),
+        ("cfg=1", "`cfg` cannot be swept"),
+        ("=1", "cannot be swept"),
+        ("seed=4..1", "`4..1` must rise"),
+        ("seed=1..99999", "must rise, over at most 1000"),
+        ("seed=1..900,1000..1900", "more than 1000 values"),
+        ('prompt="a cat', "cannot be parted"),
+        ("prompt=a\rb", "cannot be parted"),
+    ],
+)
+def test_a_word_that_says_none_is_refused(word, said):
+    with pytest.raises(UsageError, match=said):
+        read_sweep(word, "--x", KEYS, texts=["prompt"])
+
+
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1),
+        min_size=1,
+        unique=True,
+    )
+)
+def test_whatever_is_quoted_comes_back(values):
+    listed = ",".join('"' + value.replace('"', '""') + '"' for value in values)
+    assert read_sweep(f"prompt={listed}", "--x", KEYS, texts=["prompt"]).values == tuple(values)
