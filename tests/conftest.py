@@ -1,12 +1,13 @@
 """Every test runs offline, with an empty Hugging Face cache and nobody's settings or worker."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-import sdfast
+import sdfast as package
 
 _HOME = tempfile.TemporaryDirectory(prefix="sdfast-tests-")
 os.environ |= {  # read once, when huggingface_hub and torch are imported
@@ -14,7 +15,7 @@ os.environ |= {  # read once, when huggingface_hub and torch are imported
     "HF_HUB_CACHE": f"{_HOME.name}/hub",
     "HF_HUB_OFFLINE": "1",
     "XDG_RUNTIME_DIR": _HOME.name,  # where nobody's own worker is asked
-    "PYTHONPATH": str(Path(sdfast.__file__).parent.parent),  # other processes run what is tested
+    "PYTHONPATH": str(Path(package.__file__).parent.parent),  # other processes run what is tested
     "OMP_NUM_THREADS": "1",  # networks as small as these only wait for each other's threads
 }
 
@@ -28,6 +29,28 @@ def _nothing_settled(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("SDFAST_CONFIG", str(tmp_path_factory.mktemp("config")))
     monkeypatch.delenv("SDFAST_MODEL", raising=False)
     monkeypatch.delenv("SDFAST_OUTPUT", raising=False)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Stand in an empty folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def sdfast(monkeypatch, capsys):
+    """Run a command in this process: its exit code, stdout and stderr."""
+    from sdfast.cli import run_command
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
+        code = run_command()
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -18,31 +18,11 @@ from PIL import Image
 
 from sdfast.batch.manifest import WHOLE, open_manifest
 from sdfast.batch.store import look
-from sdfast.cli import run_command
 from sdfast.errors import UsageError
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every test stands in an empty folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def sdfast(monkeypatch, capsys):
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
-        code = run_command()
-        return code, *capsys.readouterr()
-
-    return run
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def pixels(path):

@@ -16,7 +16,6 @@ from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 
 from sdfast import png
-from sdfast.cli import run_command
 from sdfast.cli.output import summary
 from sdfast.config import config_file, lasting_name
 from sdfast.errors import OutOfMemoryError
@@ -24,26 +23,7 @@ from sdfast.events import Times
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every test stands in an empty folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def sdfast(monkeypatch, capsys):
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
-        code = run_command()
-        return code, *capsys.readouterr()
-
-    return run
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.mark.parametrize("name", ["my", "./my", "~/my"])

@@ -15,7 +15,6 @@ from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 
 from sdfast import png
-from sdfast.cli import run_command
 from sdfast.errors import JobError, UsageError
 from sdfast.grid.axes import Sides, find_sides, lay_out, replaced
 from sdfast.grid.letters import broken, lacking, open_font
@@ -26,26 +25,7 @@ from sdfast.sweeps import Sweep
 
 QUICK = ("-m", "tiny", "-s", "2")
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every test stands in an empty folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-@pytest.fixture
-def sdfast(monkeypatch, capsys):
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
-        code = run_command()
-        return code, *capsys.readouterr()
-
-    return run
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def sides(x=None, y=None, prompts=(), seeds=(), **given):

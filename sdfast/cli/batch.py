@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sdfast.cli import completing, flags, remarks
+from sdfast.cli import flags, remarks
 from sdfast.cli.batching import check_devices, hired, list_missing, paint_missing
 from sdfast.cli.model import find_model
 from sdfast.cli.output import policy
@@ -52,15 +52,7 @@ def batch(
         str | None,
         typer.Option("--manifest", metavar="FOLDER/", help="Where it is kept. [the output folder]"),
     ] = None,
-    exists: Annotated[
-        str,
-        typer.Option(
-            "--exists",
-            metavar="WHAT",
-            help="If another picture has the name: rename, skip, overwrite or error.",
-            autocompletion=completing.exists,
-        ),
-    ] = "rename",
+    exists: flags.Exists = "rename",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try what has failed before, too.")
     ] = False,
@@ -89,19 +81,17 @@ def batch(
             "--cpus-per-worker", min=0.01, metavar="N", help="Of a Ray cluster without GPUs."
         ),
     ] = 1.0,
-    no_metadata: Annotated[
-        bool, typer.Option("--no-metadata", help="Write no recipe into the PNGs.")
-    ] = False,
+    no_metadata: flags.NoMetadata = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON line on stdout for each job done.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: flags.Quiet = False,
+    no_color: flags.NoColor = False,
+    debug: flags.Debug = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the jobs that are missing; load nothing.")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    offline: flags.Offline = False,
     no_safety: flags.NoSafety = False,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",

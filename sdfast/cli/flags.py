@@ -19,6 +19,14 @@ def number(text: str) -> int | float | str:
     return text
 
 
+Prompts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PROMPT",
+        show_default=False,
+        help="One or more; `-` reads one a line from stdin, `@file` is a whole file.",
+    ),
+]
 Negative = Annotated[
     str | None,
     typer.Option("-x", "--negative", metavar="TEXT", help="What the picture should not show."),
@@ -195,6 +203,21 @@ Compile = Annotated[
         "--compile", help="CUDA: compile the UNet; minutes the first time, kept for later runs."
     ),
 ]
+Exists = Annotated[
+    str,
+    typer.Option(
+        "--exists",
+        metavar="WHAT",
+        help="If the name is taken: rename, skip, overwrite or error.",
+        autocompletion=completing.exists,
+    ),
+]
+NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Write no recipe into the PNGs.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what is decided, and why.")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
 
 _OF_A_JOB: dict[str, Any] = {
     "negative": Negative,

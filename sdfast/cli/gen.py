@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdfast.cli import completing, flags, remarks
+from sdfast.cli import flags, remarks
 from sdfast.cli.model import find_as_painted, find_model
 from sdfast.cli.output import Output, policy
 from sdfast.cli.painter import Wanted
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 
 @flags.of_a_job
 def gen(
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PROMPT",
-            show_default=False,
-            help="One or more; `-` reads one a line from stdin, `@file` is a whole file.",
-        ),
-    ] = None,
+    prompts: flags.Prompts = None,
     preset: flags.PresetName = None,
     *,
     given: dict[str, Any],
@@ -60,18 +53,8 @@ def gen(
             help="Where to write; `-` is stdout. [{slug}-{seed}.png]",
         ),
     ] = None,
-    exists: Annotated[
-        str,
-        typer.Option(
-            "--exists",
-            metavar="WHAT",
-            help="rename, skip, overwrite or error.",
-            autocompletion=completing.exists,
-        ),
-    ] = "rename",
-    no_metadata: Annotated[
-        bool, typer.Option("--no-metadata", help="Write no recipe into the PNG.")
-    ] = False,
+    exists: flags.Exists = "rename",
+    no_metadata: flags.NoMetadata = False,
     save: Annotated[
         str | None,
         typer.Option("--save", metavar="NAME", help="Keep these flags as a preset, too."),
@@ -79,16 +62,14 @@ def gen(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON line per picture on stdout.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Say what is decided, and why.")
-    ] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = False,
+    no_color: flags.NoColor = False,
+    debug: flags.Debug = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the jobs as JSON lines; load nothing.")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    offline: flags.Offline = False,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
     vram: flags.Vram = "auto",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sdfast.cli import completing, flags
+from sdfast.cli import flags
 from sdfast.cli.model import find_as_painted, find_model
 from sdfast.cli.output import Output, policy
 from sdfast.cli.paging import new_page, paint_sheet
@@ -20,14 +20,7 @@ from sdfast.cli.painting import Audience
 
 @flags.of_a_job
 def grid(
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PROMPT",
-            show_default=False,
-            help="One or more; `-` reads one a line from stdin, `@file` is a whole file.",
-        ),
-    ] = None,
+    prompts: flags.Prompts = None,
     x: Annotated[
         str | None,
         typer.Option(
@@ -77,36 +70,24 @@ def grid(
             help="Write every picture, too. [{slug}-{seed}-{i}.png]",
         ),
     ] = None,
-    exists: Annotated[
-        str,
-        typer.Option(
-            "--exists",
-            metavar="WHAT",
-            help="rename, skip, overwrite or error.",
-            autocompletion=completing.exists,
-        ),
-    ] = "rename",
+    exists: flags.Exists = "rename",
     no_labels: Annotated[bool, typer.Option("--no-labels", help="Pictures alone.")] = False,
     font: Annotated[
         str | None, typer.Option("--font", metavar="FILE", help="Of the labels.")
     ] = None,
-    no_metadata: Annotated[
-        bool, typer.Option("--no-metadata", help="Write no recipe into the PNGs.")
-    ] = False,
+    no_metadata: flags.NoMetadata = False,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="A JSON line per picture on stdout, and one of the sheet."),
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Say what is decided, and why.")
-    ] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = False,
+    no_color: flags.NoColor = False,
+    debug: flags.Debug = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the jobs as JSON lines; load nothing.")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    offline: flags.Offline = False,
     no_safety: flags.NoSafety = False,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",

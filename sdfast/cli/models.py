@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sdfast.cli import flags
+
 app = typer.Typer(rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
@@ -94,9 +96,9 @@ def pull(
     full: Annotated[
         bool, typer.Option("--full", help="Full precision, which `--dtype fp32` then uses.")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
+    offline: flags.Offline = False,
+    quiet: flags.Quiet = False,
+    no_color: flags.NoColor = False,
 ) -> None:
     from sdfast.cli.fetching import fetch
     from sdfast.config import load_config
