@@ -17,6 +17,7 @@ from diffusers import DDIMScheduler, PNDMScheduler
 from diffusers import StableDiffusionImg2ImgPipeline as ImageToImage
 from diffusers import StableDiffusionPipeline as TextToImage
 from diffusers.utils import logging
+from safetensors import safe_open
 from small import write_model
 from waiting import no_waiting
 
@@ -657,6 +658,13 @@ def test_a_walk_never_waits_for_the_gpu(record):
         for t in scheduler.timesteps:
             x = scheduler.step(network(x, t), t, x).prev_sample
     assert x.isfinite().all()
+
+
+def test_tinys_text_encoder_has_the_names_of_stable_diffusions_own():
+    """Newer releases of transformers write names without the prefix, which older ones miss."""
+    file = Path(our_models.__file__).parent / "tiny" / "text_encoder" / "model.safetensors"
+    with safe_open(file, "pt") as weights:
+        assert all(name.startswith("text_model.") for name in weights.keys())  # noqa: SIM118
 
 
 def test_tiny_paints_in_a_pipeline_as_it_lies_there():

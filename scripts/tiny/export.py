@@ -10,6 +10,7 @@ from pathlib import Path
 
 import diffusers
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer
 
@@ -64,6 +65,13 @@ def main() -> None:
         "vae": eyes["vae"],
     }.items():
         network.half().save_pretrained(to / name, safe_serialization=True)
+    text = to / "text_encoder" / "model.safetensors"
+    named = {k.removeprefix("text_model."): v for k, v in load_file(text).items()}
+    weights = {f"text_model.{k}": v for k, v in named.items()}
+    save_file(
+        weights, text, {"format": "pt"}
+    )  # Stable Diffusion's names: any transformers reads them
+    text.chmod(0o644)
     for config in to.glob("*/config.json"):
         told = json.loads(config.read_text())
         told.pop("_name_or_path", None)  # where it went on from
