@@ -13,16 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sdfast import elsewhere, infotext
-from sdfast.errors import JobError, MetadataError
+from sdfast.errors import JobError, MetadataError, UsageError
 from sdfast.exif import is_photo, read_comments
 from sdfast.job import Job, Record, read_job
 from sdfast.naming import Exists, settle, unwritable
 from sdfast.png_strips import encode_in_strips
-from sdfast.png_texts import read_texts
-from sdfast.sheet import Sheet, read_sheet, sheet_record
+from sdfast.png_texts import MOST_TEXT, read_texts
+from sdfast.sheet import Sheet, in_common, read_sheet, sheet_record
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,11 +54,20 @@ def recipe(job: Job, *, version: str, model: str | None, size: tuple[int, int]) 
 
 
 def sheet_recipe(sheet: Sheet, recipes: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """The text chunks of a sheet, of those of its pictures; other programs read the first's."""
+    """The text chunks of a sheet, of those of its pictures; other programs read the first's.
+
+    Raises UsageError if they are longer than anybody would read.
+    """
     told = [json.loads(recipe["sdfast"]) for recipe in recipes]
     ours = {**told[0], "sheet": sheet_record(sheet, [each["job"] for each in told])}
     del ours["job"]
-    return {"parameters": recipes[0]["parameters"], "sdfast": json.dumps(ours)}
+    text = json.dumps(ours, ensure_ascii=False)
+    if len(text.encode(errors="replace")) > MOST_TEXT:
+        raise UsageError(
+            f"the recipe of a sheet of these {len(sheet.jobs)} pictures is too long to be read",
+            "--no-metadata leaves it out; shorter prompts or fewer pictures make it shorter",
+        )
+    return {"parameters": recipes[0]["parameters"], "sdfast": text}
 
 
 def _public(model: str) -> str | None:
@@ -245,9 +254,10 @@ def _our_recipe(text: str, size: tuple[int, int]) -> Recipe:
         match json.loads(text):
             case {"schema": 1, "job": {"prompt": _, "seed": _} as record}:
                 return Recipe("sdfast", spelled_out(read_job(record)), {}, size)
-            case {"schema": 1, "sheet": {"job": shared} as record}:
+            case {"schema": 1, "sheet": record}:
                 sheet = read_sheet(record)
-                return Recipe("sdfast", cast("Record", shared), {}, size, sheet)
+                shared = in_common([spelled_out(job) for job in sheet.jobs])
+                return Recipe("sdfast", shared, {}, size, sheet)
             case {"schema": int(schema)} if schema != SCHEMA:
                 raise MetadataError(
                     f"has a recipe of schema {str(schema)[:20]}; this sdfast knows {SCHEMA}",

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from sdfast.errors import MetadataError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_LIMIT = 2**20
+MOST_TEXT = 2**20
 """Bytes of text; the longest prompts of our own stay far below."""
 _SIDE = 2**16
 """Pixels."""
@@ -61,7 +61,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         if kind != b"IHDR" and kind not in _DECODERS:
             file.seek(length + 4, os.SEEK_CUR)
             continue
-        content = _exactly(file, min(length, _LIMIT + 100))
+        content = _exactly(file, min(length, MOST_TEXT + 100))
         if len(content) < length:
             file.seek(length - len(content) + 4, os.SEEK_CUR)
         elif struct.unpack(">I", _exactly(file, 4)) != (zlib.crc32(kind + content),):
@@ -82,13 +82,13 @@ def _text(kind: bytes, content: bytes) -> str:
         text = _DECODERS[kind](content)
     except (ValueError, IndexError, zlib.error) as error:
         raise MetadataError("has a recipe that is damaged") from error
-    if len(text) > _LIMIT:
-        raise MetadataError(f"has a recipe of more than {_LIMIT // 2**20} MiB")
+    if len(text) > MOST_TEXT:
+        raise MetadataError(f"has a recipe of more than {MOST_TEXT // 2**20} MiB")
     return text
 
 
 def _unpacked(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, _LIMIT + 1)
+    return zlib.decompressobj().decompress(data, MOST_TEXT + 1)
 
 
 def _international(content: bytes) -> str:

@@ -21,15 +21,17 @@ class Sweep(NamedTuple):
 def read_sweep(word: str, flag: str, keys: Sequence[str], texts: Sequence[str] = ()) -> Sweep:
     """The values between commas, each once, numbers from `a..b` one by one.
 
-    One that holds a comma stands in double quotes. The values of `texts` stay text; of other keys
-    numbers and truths are read. Raises UsageError for a key that is not of these, and for no values
-    or too many.
+    One that holds a comma, or nothing, stands in double quotes. The values of `texts` stay text; of
+    other keys numbers and truths are read. Raises UsageError for a key that is not of these, for no
+    values and for too many.
     """
     key, equals, listed = word.partition("=")
+    key = key.strip().replace("-", "_")
     if equals and key not in keys:
         raise UsageError(f"{quoted(key)} cannot be swept", nearest_key(key, keys))
     values = [value.strip() for value in _parted(listed)]
-    if not (equals and values and all(values)):
+    nothings = len(_NOTHING.findall(listed)) if key in texts else 0
+    if not (equals and values) or values.count("") > nothings:
         raise UsageError(f"{quoted(word)} is no sweep", f"{flag} steps=10,20")
     if key not in texts:
         values = [each for value in values for each in _counted(value)]
@@ -38,9 +40,17 @@ def read_sweep(word: str, flag: str, keys: Sequence[str], texts: Sequence[str] =
     return Sweep(key, tuple(dict.fromkeys(values)))
 
 
+_NOTHING = re.compile(r'(?:^|(?<=,))\s*""\s*(?=,|$)')
+"""A value of nothing."""
+
+
 def _parted(listed: str) -> list[str]:
     try:
-        return [v for row in csv.reader([listed], skipinitialspace=True, strict=True) for v in row]
+        return [
+            v
+            for row in csv.reader([listed.strip()], skipinitialspace=True, strict=True)
+            for v in row
+        ]
     except csv.Error as error:
         quote = 'a value with a comma or a line break is "quoted", a quote in it is doubled'
         raise UsageError(f"{quoted(listed)} cannot be parted at its commas", quote) from error
@@ -48,8 +58,12 @@ def _parted(listed: str) -> list[str]:
 
 def _counted(text: str) -> Sequence[Any]:
     """The values of a text: numbers in a row, or one."""
-    if row := re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", text):
-        low, high = map(int, row.groups())
+    if row := re.fullmatch(r"(\d{1,20})(\.\.|-)(\d{1,20})\s*(\(.*\))?", text):
+        low, high = int(row[1]), int(row[3])
+        if row[2] == "-" or row[4]:
+            raise UsageError(
+                f"{quoted(text)} is no number", f"{low}..{high} is each number of these"
+            )
         if not low <= high < low + _MOST:
             raise UsageError(f"`{text}` must rise, over at most {_MOST} numbers")
         return range(low, high + 1)
@@ -58,7 +72,7 @@ def _counted(text: str) -> Sequence[Any]:
 
 def _value(text: str) -> Any:
     """The number or truth that a text says; else the text, for the job to judge."""
-    if re.fullmatch(r"[+-]?\d{1,18}", text):
+    if re.fullmatch(r"[+-]?\d{1,20}", text):
         return int(text)
     if re.fullmatch(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?", text):
         return float(text)

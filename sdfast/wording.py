@@ -55,6 +55,12 @@ def quoted(value: Any) -> str:
     return f"`{text[:57] + '...' if len(text) > 60 else text}`"
 
 
+def shortened(text: str, most: int = 40) -> str:
+    """A line of at most so many characters."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= most else f"{line[: most - 3].rstrip()}..."
+
+
 def in_our_words(
     error: ValidationError, values: Mapping[str, Any], *, samplers: list[str]
 ) -> JobError:

@@ -1,10 +1,14 @@
 """Sheets: what varies on them, how they look, and that their pictures are those of `gen`."""
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 
-from sdfast import png
+from sdfast import models, png
+from sdfast.cli import painting
+from sdfast.config import config_file
 from sdfast.errors import JobError, UsageError
 from sdfast.grid.axes import Sides, find_sides, lay_out, replaced
 from sdfast.grid.letters import broken, lacking, open_font
@@ -155,6 +161,12 @@ def test_a_sheet_comes_back_from_its_record():
         {"cells": [{"seed": k, "steps": 10} for k in range(1001)], "tops": [], "lefts": []},
         {"tops": ["one"]},
         {"lefts": ["up"]},
+        {"columns": True, "tops": ["one"], "lefts": ["a", "b", "c", "d"]},
+        {"tops": ["one", 2]},
+        {"tops": ["one", ["two"]]},
+        {"lefts": ["up", "d" * 201]},
+        {"varies": [{}]},
+        {"varies": ["seed"] * 1001},
         {"job": {"prompt": ""}},
         {"job": {"prompt": "a", "nonsense": 1}},
     ],
@@ -233,7 +245,7 @@ FONT = open_font(None, 14, [])
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300))
 def test_a_broken_label_fits_and_says_the_same(text):
-    lines = broken(FONT, text, 90)
+    lines = broken(FONT, text, 90, 4)
     assert len(lines) <= 4
     assert all(len(line) == 1 or FONT.getlength(line.rstrip("…")) <= 90 for line in lines)
     said, told = "".join(text.split()), "".join("".join(lines).split())
@@ -351,6 +363,59 @@ def test_a_sheet_tells_what_it_shows(sdfast):
     assert "is a sheet of 2 pictures\nhint: `sdfast grid --from`" in err
 
 
+def write_sheet(path, **change):
+    """A picture with a recipe of a sheet of our own making."""
+    sheet = a_sheet()
+    record = sheet_record(sheet, [one.record for one in sheet.jobs]) | change
+    text = PngInfo()
+    text.add_text("sdfast", json.dumps({"schema": 1, "sheet": record}))
+    Image.new("RGB", (8, 8)).save(path, pnginfo=text)
+
+
+@pytest.mark.parametrize(
+    ("shared", "own"),
+    [
+        ({"lora": 5}, {"lora": []}),
+        ({"sampler": ["x"]}, {"sampler": "ddim"}),
+        ({"\x1b[31mevil\n": None}, {}),
+    ],
+)
+def test_what_the_cells_of_a_sheet_hide_is_not_told(sdfast, shared, own):
+    cells = [{"prompt": "a", "seed": k, **own} for k in range(4)]
+    write_sheet("one.png", job=shared, cells=cells)
+    code, out, err = sdfast("info", "one.png")
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert "evil" not in out
+
+
+def test_a_strangers_labels_do_not_reach_the_terminal_as_they_are(sdfast):
+    write_sheet("one.png", tops=["\x1b[31mred\x07", "two\nlines"])
+    _, out, err = sdfast("grid", "--from", "one.png", "-m", "tiny", "--json", "-o", "two.png")
+    assert "lines, up, " in err
+    assert not {"\x1b", "\x07"} & {*out, *err}
+    assert len(out.splitlines()) == 5
+
+
+def test_long_prompts_are_told_by_their_beginning(sdfast):
+    prompts = [f"{k} a cat on green grass with a red ball and a very long tail" for k in (1, 2)]
+    _, out, err = sdfast("grid", *prompts, "-m", "tiny", "-s", "1", "--json")
+    assert "1 a cat on green grass with a red bal..., 0." in err
+    assert json.loads(out.splitlines()[0])["cell"] == prompts[0]
+    code, _, err = sdfast("grid", *prompts, "-m", "tiny", "--x", "steps=0")
+    assert code == 2
+    assert "with a red bal..., steps 0: steps must be" in err
+
+
+def test_a_sheet_whose_recipe_nobody_would_read_is_refused_before_it_is_painted(sdfast, here):
+    prompts = [f"{k} " + "very " * 3000 + "long" for k in range(100)]
+    words = ("grid", *prompts, "-m", "tiny", "-s", "1")
+    code, _, err = sdfast(*words)
+    assert code == 2
+    assert "100 pictures is too long to be read\nhint: --no-metadata" in err
+    assert not list(here.iterdir())
+
+
 def test_a_sheet_that_somebody_has_damaged_is_refused(sdfast):
     text = PngInfo()
     sheet = {"columns": 1, "varies": [], "tops": [], "lefts": [], "job": {}, "cells": [{}]}
@@ -408,6 +473,117 @@ def test_models_are_loaded_once_each_and_paint_in_their_own_sizes(sdfast, small)
         for x in range(128, whole.width - 63)
         if whole.getpixel((x, y)) == own.getpixel((0, 0))
     )
+
+
+def test_models_of_one_name_are_told_apart_by_the_folders_that_lead_there(sdfast, small, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model").symlink_to(small)
+    paths = ",".join(str(tmp_path / folder / "model") for folder in ("a", "b"))
+    _, out, _ = sdfast("grid", "a cat", "--x", f"model={paths}", "-s", "1", "--json")
+    assert [json.loads(line).get("cell") for line in out.splitlines()] == [
+        *("a/model", "b/model"),
+        None,
+    ]
+
+
+def test_one_model_is_in_memory_at_a_time(sdfast, small, monkeypatch):
+    alive, found = weakref.WeakSet(), []
+    loaded = models.load_model
+
+    def load(*given, **flags):
+        found.append(len(alive))
+        alive.add(model := loaded(*given, **flags))
+        return model
+
+    monkeypatch.setattr(models, "load_model", load)
+    words = ("--x", f"model=tiny,{small},tiny", "--y", "clip_skip=1,2", "-s", "1")
+    assert sdfast("grid", "a cat", *words)[0] == 0
+    assert found == [0, 0]
+
+
+def test_a_worker_paints_what_is_of_its_model_and_one_is_left_after_the_last(
+    sdfast, small, here, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    left = []
+    monkeypatch.setattr(painting, "leave_worker", lambda found, *_: left.append(found.name))
+    config_file().write_text("keep_warm: 1m\n")
+    words = ("grid", "a cat", "--y", f"model={small},tiny", "--x", "steps=1,2", "--seed", "1")
+    assert sdfast(*words, "-o", "one.png")[0] == 0
+    assert left == ["tiny"]
+    assert sdfast("warm", "start", "-m", "tiny")[0] == 0
+    try:
+        _, out, _ = sdfast(*words, "-o", "two.png", "--json", "-v")
+    finally:
+        assert sdfast("warm", "stop")[0] == 0
+    assert [json.loads(line).get("load_s", 0) > 0 for line in out.splitlines()] == [
+        *(True, True, False, False),
+        False,
+    ]
+    assert left == ["tiny"]
+    assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
+
+
+def test_with_and_without_are_values_of_an_axis(sdfast):
+    words = ("--x", 'negative="",red', "--y", 'vae=""', "-m", "tiny", "-s", "1", "--dry-run")
+    _, out, _ = sdfast("grid", "a cat", *words)
+    first, second = map(json.loads, out.splitlines())
+    assert (first["cell"], second["cell"]) == ("no negative, no vae", "negative red, no vae")
+    assert ("negative" in first, second["negative"], "vae" in first) == (False, "red", False)
+
+
+def test_flags_that_would_make_pictures_of_a_sheet_alike_are_refused(sdfast):
+    sdfast("grid", "a cat", "--x", "preset=a1111,ddim50", *QUICK, "-o", "one.png")
+    code, _, err = sdfast("grid", "--from", "one.png", "--sampler", "euler")
+    assert code == 2
+    assert "pictures of `one.png` would be alike that differ" in err
+
+
+def test_pictures_that_agree_in_their_walk_are_painted_together_wherever_they_stand(sdfast):
+    words = ("a cat", "a dog", "--x", "steps=1,2", "-m", "tiny", "--json", "--batch-size", "2")
+    lines = [json.loads(line) for line in sdfast("grid", *words)[1].splitlines()]
+    assert [(line.get("cell"), line.get("together")) for line in lines] == [
+        *(("steps 1, a cat", 2), ("steps 1, a dog", 2)),
+        *(("steps 2, a cat", 2), ("steps 2, a dog", 2)),
+        (None, None),
+    ]
+
+
+def test_cells_that_are_there_are_treated_as_told(sdfast, here):
+    words = ("grid", "a cat", "--seed", "1,2", *QUICK, "--cells", "all", "-o", "one.png")
+    assert sdfast(*words)[0] == 0
+    last = here / "all" / "a-cat-2-2.png"
+    last.write_bytes(b"mine")
+    (here / "one.png").unlink()
+    code, out, err = sdfast(*words, "--exists", "error")
+    assert (code, out) == (2, "")
+    assert "`all/a-cat-1-1.png` exists" in err
+    assert sdfast(*words, "--exists", "skip")[1].split()[1:] == ["all/a-cat-2-2.png", "one.png"]
+    assert last.read_bytes() == b"mine"
+    assert json.loads(sdfast(*words, "--exists", "skip", "--json")[1]) == {
+        "path": "one.png",
+        "skipped": True,
+        "pictures": 2,
+    }
+
+
+def test_a_terminal_calls_pictures_by_their_labels(here):
+    leader, follower = pty.openpty()
+    words = ("grid", "a cat", "--x", "steps=3,4", "-m", "tiny")
+    with subprocess.Popen(
+        [sys.executable, "-m", "sdfast", *words], stdout=subprocess.PIPE, stderr=follower
+    ) as process:
+        os.close(follower)
+        drawn = b""
+        with contextlib.suppress(OSError):  # Linux: the end
+            while some := os.read(leader, 4096):
+                drawn += some
+        os.close(leader)
+        assert process.stdout.read() == b"a-cat-grid.png\n"
+    assert b"steps 3 " in drawn
+    assert b"seed " not in drawn
 
 
 def test_pictures_that_agree_in_their_walk_are_painted_together(sdfast):

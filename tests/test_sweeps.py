@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sdfast.errors import UsageError
 from sdfast.sweeps import Sweep, read_sweep
 
-KEYS = ("steps", "guidance", "corrector", "prompt", "sampler", "seed")
+KEYS = ("steps", "guidance", "guidance_interval", "corrector", "prompt", "sampler", "seed")
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,10 @@ KEYS = ("steps", "guidance", "corrector", "prompt", "sampler", "seed")
         ('prompt="say ""hi""",a 5" disk', "prompt", ('say "hi"', 'a 5" disk')),
         ("prompt=2024,1..3", "prompt", ("2024", "1..3")),
         ("prompt=a=b", "prompt", ("a=b",)),
+        ('prompt="",a', "prompt", ("", "a")),
+        ('prompt=a, "" ', "prompt", ("a", "")),
+        ("seed=18446744073709551615", "seed", (2**64 - 1,)),
+        ("guidance-interval=0:0.5,0.2:0.8", "guidance_interval", ("0:0.5", "0.2:0.8")),
     ],
 )
 def test_a_word_is_the_values_it_says(word, key, values):
@@ -40,6 +44,10 @@ def test_a_word_is_the_values_it_says(word, key, values):
         ("stpes=1", "`stpes` cannot be swept"),
         ("cfg=1", "`cfg` cannot be swept"),
         ("=1", "cannot be swept"),
+        ('steps=1,""', "is no sweep"),
+        ("prompt=a,", "is no sweep"),
+        ("steps=1-10", "`1-10` is no number"),
+        ("steps=1..10 (+2)", "is no number"),
         ("seed=4..1", "`4..1` must rise"),
         ("seed=1..99999", "must rise, over at most 1000"),
         ("seed=1..900,1000..1900", "more than 1000 values"),

@@ -31,9 +31,6 @@ def batch(
         str | None,
         typer.Option("--format", metavar="NAME", help="txt, jsonl or csv. [by ending or 1st line]"),
     ] = None,
-    preset: flags.PresetName = None,
-    *,
-    given: dict[str, Any],
     seed: Annotated[
         str | None,
         typer.Option("--seed", metavar="42|1,5,9|1..8", help="[each line's own, always the same]"),
@@ -44,6 +41,9 @@ def batch(
             "-n", "--count", parser=flags.number, metavar="N", help="Pictures a line; key `n`."
         ),
     ] = None,
+    preset: flags.PresetName = None,
+    *,
+    given: dict[str, Any],
     out: Annotated[
         str | None,
         typer.Option("-o", "--out", metavar="FOLDER/|TEMPLATE|URL", help="[{slug}-{seed}.png]"),

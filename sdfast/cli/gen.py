@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 @flags.of_a_job
 def gen(
     prompts: flags.Prompts = None,
-    preset: flags.PresetName = None,
-    *,
-    given: dict[str, Any],
     seed: Annotated[
         str | None,
         typer.Option("--seed", metavar="42|1,5,9|1..8", help="[a new one each time]"),
@@ -39,6 +36,9 @@ def gen(
             help="Pictures a prompt: seed, seed + 1, ...",
         ),
     ] = None,
+    preset: flags.PresetName = None,
+    *,
+    given: dict[str, Any],
     no_safety: flags.NoSafety = False,
     source: Annotated[
         str | None,

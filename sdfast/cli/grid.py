@@ -37,9 +37,6 @@ def grid(
         int | None,
         typer.Option("--columns", min=1, metavar="N", help="Break a sheet of one axis into rows."),
     ] = None,
-    preset: flags.PresetName = None,
-    *,
-    given: dict[str, Any],
     seed: Annotated[
         str | None,
         typer.Option("--seed", metavar="42|1,5,9|1..8", help="[a new one for the whole sheet]"),
@@ -47,9 +44,16 @@ def grid(
     count: Annotated[
         Any,
         typer.Option(
-            "-n", "--count", parser=flags.number, metavar="N", help="Seeds: seed, seed + 1, ..."
+            "-n",
+            "--count",
+            parser=flags.number,
+            metavar="N",
+            help="That many seeds: seed, seed + 1, ...",
         ),
     ] = None,
+    preset: flags.PresetName = None,
+    *,
+    given: dict[str, Any],
     source: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +71,7 @@ def grid(
         typer.Option(
             "--cells",
             metavar="FOLDER/|TEMPLATE",
-            help="Write every picture, too. [{slug}-{seed}-{i}.png]",
+            help="Write every picture, too, as soon as it is there. [{slug}-{seed}-{i}.png]",
         ),
     ] = None,
     exists: flags.Exists = "rename",
@@ -93,7 +97,7 @@ def grid(
     dtype: flags.Dtype = "auto",
     vram: flags.Vram = "auto",
     batch_size: Annotated[
-        int, flags.together("Pictures a network call, of those that agree in all but prompt, seed.")
+        int, flags.together("Pictures a network call, of those whose walks agree.")
     ] = 1,
     compiled: flags.Compile = False,
 ) -> None:
@@ -121,7 +125,9 @@ def grid(
         aliases=config.aliases,
         template="{slug}-grid.png",
     )
-    several = replace(output, out=cells, count=len(jobs), template="{slug}-{seed}-{i}.png")
+    several = replace(
+        output, out=cells and as_folder(cells), count=len(jobs), template="{slug}-{seed}-{i}.png"
+    )
     output.check(jobs[0])
     if cells is not None:
         if several.to_stdout:

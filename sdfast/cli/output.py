@@ -27,7 +27,7 @@ class Output:
 
     out: str | None
     presets: Sequence[str]
-    """Of each picture, or of all."""
+    """One for each picture, or a single one for all."""
     exists: Exists
     metadata: bool
     as_json: bool
@@ -54,7 +54,7 @@ class Output:
             if self.count > 1 or sys.stdout.isatty():
                 raise UsageError(
                     "`-o -` writes one picture into a pipe or a file",
-                    'sdfast gen "a cat" -o - > cat.png',
+                    "-o - > cat.png",
                 )
             return
         if "://" in (self.out or ""):
@@ -77,7 +77,7 @@ class Output:
         if len(set(places)) < len(places) and self.exists is not Exists.RENAME:
             raise UsageError(
                 f"several pictures would be called the same, and `--exists` is `{self.exists}`",
-                "a template such as `-o '{slug}-{seed}-{i}.png'` tells them apart",
+                "a template such as `{slug}-{seed}-{i}.png` tells them apart",
             )
         return places
 
@@ -100,8 +100,8 @@ class Output:
 
         return not self.to_stdout and settle(place, self.exists) is None
 
-    def ready(self, job: Job, place: Path) -> bool:
-        """Whether to paint the job's picture, or it is there already and shall be kept.
+    def ready(self, place: Path, about: Mapping[str, object]) -> bool:
+        """Whether to paint a picture, or it is there already and shall be kept, which is told.
 
         Makes the folder, so that one that cannot be made is found out before the painting.
         """
@@ -111,7 +111,7 @@ class Output:
             return True
         if self.keeps(place):
             self.say(f"kept {place}, which is there already")
-            kept = {"path": str(place), "skipped": True, **job.record}
+            kept = {"path": str(place), "skipped": True, **about}
             print(json.dumps(kept, ensure_ascii=False) if self.as_json else place, flush=True)
             return False
         try:

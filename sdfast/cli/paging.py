@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import remarks
 from sdfast.cli.output import Output, line_of, recipe_of, tell_times
-from sdfast.cli.painting import Audience, Walk, hire, tell, walks
+from sdfast.cli.painting import Audience, Walk, hire, keep_warm, tell, walks
 
 if TYPE_CHECKING:
     from sdfast.cli.painter import Wanted
@@ -49,104 +50,121 @@ def paint_sheet(
 ) -> None:
     """Paint a sheet of complete jobs and write it; every picture, too, if there are `cells`.
 
-    Each job is of the model in its place, and each model is loaded once.
+    Each job is of the model in its place. One model is in memory at a time, and paints all that are
+    of its weights.
     """
+    from sdfast import png
+    from sdfast.errors import SdfastError
+    from sdfast.models.malloc import tidy
+
     begun = time.perf_counter()
     (destination,) = output.places(list(sheet.jobs[:1]))
-    if not output.ready(sheet.jobs[0], destination):
+    if not output.ready(destination, {"pictures": len(sheet.jobs)}):
         return
     places = cells.places(list(sheet.jobs)) if cells else []
-    for some in _of_one_model(sheet.jobs):
-        for walk in _painted(sheet, some, models[some[0]], wanted, audience):
-            _lay(walk, sheet, page, cells, places, output)
-    _write(sheet, page, destination, output, time.perf_counter() - begun)
+    kept = [cells.keeps(place) for place in places] if cells else []
+    recipes = [recipe_of(job, output.aliases) for job in sheet.jobs] if output.metadata else []
+    recipe = png.sheet_recipe(sheet, recipes) if recipes else {}
+    easel = _Easel(sheet, page, output, cells, places, kept)
+    of_models = _of_one_model(sheet.jobs)
+    try:
+        for some in of_models:
+            last = some is of_models[-1]
+            easel.paint(some, models[some[0]], wanted, audience, last=last)
+            tidy()
+    except (SdfastError, KeyboardInterrupt):
+        if cells is None:
+            output.say("note: no sheet is written; with --cells, its pictures are as they come")
+        raise
+    _tell(sheet, output.put(png.encode(page.image, recipe), destination), output, begun)
 
 
 def _of_one_model(jobs: Sequence[Job]) -> list[list[int]]:
-    """The places of the jobs that share a loaded model."""
+    """The places of the jobs that share loaded weights."""
     alike: dict[object, list[int]] = {}
     for place, job in enumerate(jobs):
         alike.setdefault(job.weights, []).append(place)
     return [*alike.values()]
 
 
-def _painted(
-    sheet: Sheet, places: list[int], found: Source, wanted: Wanted, audience: Audience
-) -> Iterator[Walk[int]]:
-    from sdfast.models.malloc import tidy
+@dataclass(frozen=True, slots=True)
+class _Easel:
+    """A page in the making, and where its pictures go besides."""
 
-    jobs = [sheet.jobs[place] for place in places]
-    painter = hire(found, wanted, audience)
-    pictures = "1 picture" if len(jobs) == 1 else f"{len(jobs)} pictures"
-    audience.say(f"{found.name} {painter.dtype} on {painter.device}, {pictures}")
-    tell(painter, found, jobs, audience)
-    if not wanted.unchecked and (remark := remarks.unchecked(found)):
-        audience.say(f"note: {remark}")
-    names = {sheet.jobs[place]: sheet.name(place) for place in reversed(places)}
-    groups = _groups(sheet.jobs, places, wanted.together)
-    yield from walks(groups, painter, found, wanted, audience, names.__getitem__)
-    del painter
-    tidy()
+    sheet: Sheet
+    page: Page
+    output: Output
+    cells: Output | None
+    places: Sequence[Path]
+    kept: Sequence[bool]
+    """Which of these are there already and stay as they are."""
+
+    def paint(
+        self, some: list[int], found: Source, wanted: Wanted, audience: Audience, *, last: bool
+    ) -> None:
+        """Paint what is of one model's weights; when this returns, they can be forgotten."""
+        jobs = [self.sheet.jobs[place] for place in some]
+        painter = hire(found, wanted, audience)
+        pictures = "1 picture" if len(jobs) == 1 else f"{len(jobs)} pictures"
+        audience.say(f"{found.name} {painter.dtype} on {painter.device}, {pictures}")
+        tell(painter, found, jobs, audience)
+        if not wanted.unchecked and (remark := remarks.unchecked(found)):
+            audience.say(f"note: {remark}")
+        names = {self.sheet.jobs[place]: self.sheet.short_name(place) for place in reversed(some)}
+        groups = _groups(self.sheet.jobs, some, wanted.together)
+        for walk in walks(groups, painter, found, wanted, audience, names.__getitem__):
+            self._lay(walk)
+            painter = walk.painter
+        if last:
+            keep_warm(painter, found, wanted, audience)
+
+    def _lay(self, walk: Walk[int]) -> None:
+        """Paste pictures, write them where they are wanted, too, and tell of them."""
+        from sdfast import png
+
+        for done, place in zip(walk.painted, walk.places, strict=True):
+            begun = time.perf_counter()
+            self.page.paste(place, done.image)
+            line: dict[str, Any] = {"cell": self.sheet.name(place)}
+            if self.cells is not None:
+                recipe = recipe_of(done.job, self.output.aliases) if self.output.metadata else {}
+                path = self.places[place]
+                if not self.kept[place]:
+                    path = self.cells.put(png.encode(done.image, recipe), path)
+                line["path"] = str(path)
+                if not self.output.as_json and not self.output.to_stdout:
+                    print(path, flush=True)
+            spent = time.perf_counter() - begun
+            if self.output.as_json:
+                line |= line_of(done, walk.painter, spent)
+                print(json.dumps(line, ensure_ascii=False), flush=True)
+            tell_times(done, walk.painter, spent, self.output.say, self.sheet.short_name(place))
 
 
 def _groups(
     jobs: Sequence[Job], places: Sequence[int], most: int
 ) -> Iterator[list[tuple[Job, int]]]:
-    """Pictures that are painted together: in a row, and alike in what their walk must agree in."""
-    some: list[tuple[Job, int]] = []
-    for place in places:
-        if some and not (len(some) < most and _walk_together(some[0][0], jobs[place])):
-            yield some
-            some = []
-        some.append((jobs[place], place))
-    yield some
-
-
-def _walk_together(one: Job, other: Job) -> bool:
+    """Pictures that are painted together: those whose walks agree, wherever they stand."""
+    if most == 1:
+        yield from ([(jobs[place], place)] for place in places)
+        return
     from sdfast.engine import walk_of
 
-    return one.sampler.calls is not None and walk_of(one) == walk_of(other)
+    alike: dict[object, list[int]] = {}
+    for place in places:
+        adaptive = jobs[place].sampler.calls is None
+        alike.setdefault(place if adaptive else walk_of(jobs[place]), []).append(place)
+    for some in alike.values():
+        for k in range(0, len(some), most):
+            yield [(jobs[place], place) for place in some[k : k + most]]
 
 
-def _lay(
-    walk: Walk[int],
-    sheet: Sheet,
-    page: Page,
-    cells: Output | None,
-    places: Sequence[Path],
-    output: Output,
-) -> None:
-    """Paste pictures, write them where they are wanted, too, and tell of them."""
-    from sdfast import png
-
-    for done, place in zip(walk.painted, walk.places, strict=True):
-        begun = time.perf_counter()
-        page.paste(place, done.image)
-        line: dict[str, object] = {"cell": sheet.name(place)}
-        if cells is not None:
-            recipe = recipe_of(done.job, cells.aliases) if cells.metadata else {}
-            kept = cells.put(png.encode(done.image, recipe), places[place])
-            line["path"] = str(kept)
-            if not output.as_json and not output.to_stdout:
-                print(kept, flush=True)
-        spent = time.perf_counter() - begun
-        if output.as_json:
-            line |= line_of(done, walk.painter, spent)
-            print(json.dumps(line, ensure_ascii=False), flush=True)
-        tell_times(done, walk.painter, spent, output.say, sheet.name(place))
-
-
-def _write(sheet: Sheet, page: Page, place: Path, output: Output, spent: float) -> None:
-    """Write the sheet, and tell of it."""
-    from sdfast import png
-
-    recipes = [recipe_of(job, output.aliases) for job in sheet.jobs] if output.metadata else []
-    texts = png.sheet_recipe(sheet, recipes) if recipes else {}
-    kept = output.put(png.encode(page.image, texts), place)
+def _tell(sheet: Sheet, path: Path, output: Output, begun: float) -> None:
+    """Where the sheet is, and what it took."""
+    spent = time.perf_counter() - begun
     if output.as_json:
-        told = {"path": str(kept), "pictures": len(sheet.jobs), "seconds": round(spent, 6)}
-        told |= sheet.layout
-        print(json.dumps(told, ensure_ascii=False), flush=True)
+        told = {"path": str(path), "pictures": len(sheet.jobs), "seconds": round(spent, 6)}
+        print(json.dumps(told | sheet.layout, ensure_ascii=False), flush=True)
     elif not output.to_stdout:
-        print(kept, flush=True)
+        print(path, flush=True)
     output.say(f"{len(sheet.jobs)} pictures in {spent:.2f} s")

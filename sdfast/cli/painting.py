@@ -53,6 +53,14 @@ def paint(
     groups = _groups(output, zip(jobs, places, strict=True), together)
     for walk in walks(groups, painter, found, wanted, audience):
         output.write(walk.painted, walk.places, walk.painter)
+        painter = walk.painter
+    keep_warm(painter, found, wanted, audience)
+
+
+def keep_warm(painter: Painter, found: Source, wanted: Wanted, audience: Audience) -> None:
+    """Leave a worker behind for the next picture, if that is wanted and none has painted these."""
+    if wanted.keep_warm is not None and not painter.is_worker and found.is_bare:
+        leave_worker(found, wanted, audience.explained)
 
 
 def hire(found: Source, wanted: Wanted, audience: Audience) -> Painter:
@@ -99,8 +107,8 @@ def walks(
 ) -> Iterator[Walk[_Place]]:
     """Paint groups of complete jobs, each in one walk.
 
-    A worker that is lost on the way is replaced by this process; one that was not there is left
-    behind, if that is wanted. `named` is what the bar calls a job's picture.
+    A worker that is lost on the way is replaced by this process. `named` is what the bar calls a
+    job's picture.
     """
     from sdfast.warm.client import GoneError
 
@@ -119,8 +127,6 @@ def walks(
                 painter = by_ourselves(found, wanted)
                 painted = _painted(painter, asked, show)
         yield Walk(painted, [place for _, place in some], painter)
-    if wanted.keep_warm is not None and not painter.is_worker and found.is_bare:
-        leave_worker(found, wanted, audience.explained)
 
 
 _OnDisk = tuple["Job", "Path"]
@@ -133,7 +139,8 @@ def _groups(output: Output, jobs: Iterable[_OnDisk], most: int) -> Iterator[list
         if some and (len(some) == most or output.keeps(each[1])):
             yield some
             some = []
-        if output.ready(*each):
+        job, place = each
+        if output.ready(place, job.record):
             some.append(each)
     if some:
         yield some

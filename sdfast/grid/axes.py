@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 from sdfast.errors import UsageError
 from sdfast.job import KEYS, Job, Record
-from sdfast.sheet import MOST, Sheet
+from sdfast.sheet import LONGEST, MOST, Sheet
 from sdfast.sweeps import Sweep, read_sweep
+from sdfast.wording import shortened
 
 AXES = ("preset", "replace", *(k for k in KEYS if k not in ("timesteps", "corrections")))
 """What a sheet's side can be: a preset, a word of the prompts, and what in a job is one value."""
 
-_TEXTS = ("preset", "replace", "prompt", "negative", "model", "lora", "embedding", "vae")
+_FILES = ("model", "lora", "embedding", "vae", "init", "mask")
+_TEXTS = ("preset", "replace", "prompt", "negative", *_FILES)
 _SPEAKING = ("preset", "replace", "prompt", "sampler", "model")
 """Keys whose values need no name beside them."""
 _IN_A_ROW = 8
@@ -42,8 +44,8 @@ def find_sides(
 
     Raises UsageError if nothing varies, more than two things do, or one is said twice.
     """
-    across = read_sweep(x, "--x", AXES, _TEXTS) if x else None
-    down = read_sweep(y, "--y", AXES, _TEXTS) if y else None
+    across = None if x is None else read_sweep(x, "--x", AXES, _TEXTS)
+    down = None if y is None else read_sweep(y, "--y", AXES, _TEXTS)
     said = Sides(across, down).keys
     given = given | {"prompt": prompts or None, "seed": seeds or None}
     for key in said:
@@ -74,7 +76,7 @@ def lay_out(sides: Sides, columns: int | None, made: Callable[[Record], Job]) ->
     if len(cells) > MOST:
         raise UsageError(f"a sheet has at most {MOST} pictures, not {len(cells)}")
     if columns is not None and (across is None or down is not None):
-        raise UsageError("--columns is for a sheet of one axis, across")
+        raise UsageError("--columns breaks up a sheet of one axis across", "give --x alone")
     jobs = tuple(_made(cell, made) for cell in cells)
     tops, lefts = (tuple(_labels(side)) if side else () for side in (across, down))
     width = 1 if across is None else columns or _columns(len(tops), alone=down is None)
@@ -87,21 +89,29 @@ def _columns(pictures: int, *, alone: bool) -> int:
 
 def _made(cell: Record, made: Callable[[Record], Job]) -> Job:
     try:
-        return made(cell)
+        return made({k: None if k in _FILES and v == "" else v for k, v in cell.items()})
     except UsageError as error:
-        where = ", ".join(_label(key, value) for key, value in cell.items())
+        where = ", ".join(shortened(_label(key, value)) for key, value in cell.items())
         raise UsageError(f"{where}: {error}", error.hint) from error
 
 
 def _labels(side: Sweep) -> list[str]:
-    return [_label(side.key, value) for value in side.values]
+    """A label for each value; of paths as much as tells them apart."""
+    values = side.values
+    if side.key in ("preset", *_FILES):
+        parts = [re.split(r"[/\\]", f"{value}".rstrip("/\\")) for value in values]
+        for kept in range(1, max(map(len, parts)) + 1):
+            values = tuple("/".join(path[-kept:]) for path in parts)
+            if len(set(values)) == len(values):
+                break
+    return [_label(side.key, value) for value in values]
 
 
 def _label(key: str, value: Any) -> str:
-    text = str(value).lower() if isinstance(value, bool) else f"{value}"
-    if key in ("model", "lora", "embedding", "vae", "init", "mask", "preset"):
-        text = re.split(r"[/\\]", text.rstrip("/\\"))[-1]
-    return text if key in _SPEAKING else f"{key.replace('_', ' ')} {text}"
+    text = f"{value}".lower() if isinstance(value, bool) else f"{value}"
+    if not text:
+        return f"no {key}"
+    return shortened(text if key in _SPEAKING else f"{key.replace('_', ' ')} {text}", LONGEST)
 
 
 def replaced(record: Record, words: Sequence[str], word: str) -> Record:

@@ -1,6 +1,6 @@
 """Labels as lines of letters: the font that has them, and where they break."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL.Image import new as new_image
@@ -15,13 +15,11 @@ _ELSEWHERE = (
     *("Hiragino Sans GB.ttc", "msyh.ttc", "YuGothM.ttc", "malgun.ttf"),
 )
 """Fonts that systems have, for letters which Pillow's own lacks: it has those of English."""
-_LINES = 4
-"""That a label is broken into; what does not fit in ends with an ellipsis."""
 _NO_LETTER = "\U0010ffff"
 
 
 def open_font(path: str | None, height: int, labels: Sequence[str]) -> FreeTypeFont:
-    """The font named, or one that has all the letters, or else Pillow's own; `height` in pixels.
+    """The font named, or else one that lacks the fewest letters; `height` in pixels.
 
     Raises UsageError for a file that is no font.
     """
@@ -33,12 +31,14 @@ def open_font(path: str | None, height: int, labels: Sequence[str]) -> FreeTypeF
     own = load_default(height)
     if not isinstance(own, FreeTypeFont):
         raise UsageError("this Pillow draws no letters", "--no-labels does without")
-    if not lacking(own, labels):
-        return own
-    return next((font for font in _found(height) if not lacking(font, labels)), own)
+    return (
+        own
+        if not lacking(own, labels)
+        else min((own, *_found(height)), key=lambda font: len(lacking(font, labels)))
+    )
 
 
-def _found(height: int) -> Iterable[FreeTypeFont]:
+def _found(height: int) -> Iterator[FreeTypeFont]:
     for name in _ELSEWHERE:
         try:
             yield truetype(name, height)
@@ -60,11 +60,14 @@ def _shape(font: FreeTypeFont, letter: str) -> bytes:
     return paper.tobytes()
 
 
-def broken(font: FreeTypeFont, text: str, width: int) -> list[str]:
-    """The text in lines of at most so many pixels, broken between words where that can be."""
+def broken(font: FreeTypeFont, text: str, width: int, most: int) -> list[str]:
+    """The text in lines of so many pixels, broken between words where that can be.
+
+    What does not fit into `most` lines is cut off, and an ellipsis says so.
+    """
     lines: list[str] = []
     rest = " ".join(printable(text).split())
-    for _ in range(_LINES):
+    for _ in range(most):
         if not rest:
             return lines
         line = rest[: _fitting(font, rest, width)]
@@ -73,11 +76,12 @@ def broken(font: FreeTypeFont, text: str, width: int) -> list[str]:
         lines.append(line)
         rest = rest[len(line) :].strip()
     if rest:
-        lines[-1] = lines[-1][: max(len(lines[-1]) - 1, 1)] + "…"
+        room = width - font.getlength("…")
+        lines[-1] = lines[-1][: _fitting(font, lines[-1], room)] + "…"
     return lines
 
 
-def _fitting(font: FreeTypeFont, text: str, width: int) -> int:
+def _fitting(font: FreeTypeFont, text: str, width: float) -> int:
     """How many of its letters fit; one at least."""
     longer = range(2, len(text) + 1)
     return next((n - 1 for n in longer if font.getlength(text[:n]) > width), len(text))

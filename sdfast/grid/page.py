@@ -15,6 +15,8 @@ from sdfast.sheet import Sheet
 
 _MOST_PIXELS = 2**28
 """Of a page, which takes 0.8 GB then; beyond, viewers give up as well."""
+_LINES = 4
+"""Of a label, where the picture beside it is not as high as more of them."""
 _PAPER, _INK = "white", "black"
 
 
@@ -57,8 +59,9 @@ class Page:
         widths = [max(width for width, _ in sizes[k::across]) for k in range(across)]
         heights = [max(height for _, height in row) for row in rows]
         gap = round(font.size / 2) if font else 0
-        tops = _labels(font, sheet.tops, widths)
-        lefts = _labels(font, sheet.lefts, [max(widths)])
+        tops = _labels(font, sheet.tops, [(width, _LINES) for width in widths])
+        room = [height // sum(font.getmetrics()) for height in heights] if font else []
+        lefts = _labels(font, sheet.lefts, [(max(widths), max(_LINES, n)) for n in room])
         of_row = [tops[k : k + across] for k in range(0, len(sizes), across)]
         heads = [max(label.height for label in row) + gap if row else 0 for row in of_row]
         side = max((label.width + gap for label in lefts), default=0)
@@ -91,11 +94,13 @@ class Page:
         self.image.paste(picture, at)
 
 
-def _labels(font: FreeTypeFont | None, texts: Sequence[str], widths: Sequence[int]) -> list[_Label]:
-    """Labels broken to the widths, which are gone through in turn."""
+def _labels(
+    font: FreeTypeFont | None, texts: Sequence[str], rooms: Sequence[tuple[int, int]]
+) -> list[_Label]:
+    """Labels broken to widths and numbers of lines, which are gone through in turn."""
     if font is None:
         return []
     return [
-        _Label(font, broken(font, text, widths[k % len(widths)]) or [""])
+        _Label(font, broken(font, text, *rooms[k % len(rooms)]) or [""])
         for k, text in enumerate(texts)
     ]

@@ -13,6 +13,8 @@ from sdfast.jobs import Asked, follow, list_seeds, resolve
 from sdfast.png import Recipe, read_recipe, spelled_out
 from sdfast.sheet import Sheet
 
+_ANOTHER = "without --from, --x and --y make another sheet"
+
 
 class Question(NamedTuple):
     """What the words of a call say."""
@@ -38,7 +40,7 @@ class Plan:
     painted_with: frozenset[str]
     """Models that are named by a picture alone."""
     presets: tuple[str, ...]
-    """Of each picture, or of all."""
+    """One for each picture, or a single one for all."""
 
 
 @dataclass(slots=True)
@@ -112,17 +114,23 @@ def _again(asked: Question, sheet: Sheet, config: Config, heard: _Heard) -> Shee
     """The sheet anew, with the flags upon every picture of it."""
     seeds = [] if asked.seed is asked.number is None else list_seeds(asked.seed, asked.number, 0)
     if asked.x or asked.y or asked.columns or len(asked.prompts) > 1 or len(seeds) > 1:
-        raise UsageError(f"`{asked.picture}` is a sheet; its rows and columns stay as they are")
+        raise UsageError(
+            f"`{asked.picture}` is a sheet; its rows and columns stay as they are", _ANOTHER
+        )
     own = {"prompt": asked.prompts[0]} if asked.prompts else {}
     own |= {"seed": seeds[0]} if seeds else {}
     fixed = {"replace": "prompt"}
     for key in sheet.varies:
         if (asked.given | own).get(fixed.get(key, key)) is not None:
-            raise UsageError(f"{key} varies on `{asked.picture}` and cannot be given one value")
+            told = f"{key} varies on `{asked.picture}` and cannot be given one value"
+            raise UsageError(told, _ANOTHER)
     assert asked.picture is not None
     jobs: list[Job] = []
     for job in sheet.jobs:
         recipe = Recipe("sdfast", spelled_out(job), {}, job.size or (0, 0))
         followed = follow(asked.given, asked.preset, recipe, Path(asked.picture), config)
         jobs.append(read_job(heard.record(followed) | own))
+    if len(set(jobs)) < len(set(sheet.jobs)):
+        told = f"with these flags, pictures of `{asked.picture}` would be alike that differ"
+        raise UsageError(told, _ANOTHER)
     return replace(sheet, jobs=tuple(jobs))
