@@ -97,10 +97,11 @@ def _read(model: Model, job: Job) -> _Read:
 
     @cache
     def read(text: str) -> Condition:
-        return model.encode(text, job.clip_skip).states
+        return model.encode(text, job.clip_skip, job.guidance).states
 
+    alone = job.guidance == 1 or model.guides_itself
     turns = [
-        _Turn(turn.last, read(turn.prompt), None if job.guidance == 1 else read(turn.negative))
+        _Turn(turn.last, read(turn.prompt), None if alone else read(turn.negative))
         for turn in job.turns
     ]
     return _Read(job, turns, [before, model.clock.mark()])

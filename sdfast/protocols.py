@@ -41,7 +41,17 @@ class Model(Protocol):
         """The job with the model's own size and guidance where it leaves them open."""
         ...
 
-    def encode(self, prompt: str, clip_skip: int | None = None) -> Words:
+    @property
+    def guides_itself(self) -> bool:
+        """Whether it is told of the guidance with the prompt, and never of what to guide away from.
+
+        So are latent consistency models.
+        """
+        ...
+
+    def encode(
+        self, prompt: str, clip_skip: int | None = None, guidance: float | None = None
+    ) -> Words:
         """The prompt as the UNet is told it, one row."""
         ...
 

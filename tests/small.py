@@ -7,6 +7,7 @@ files on the Hub: five folders and a `model_index.json`.
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
     PNDMScheduler,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
@@ -40,6 +43,13 @@ WORDS = 77
 def write_model(folder: Path, prediction: str = "epsilon") -> Path:
     """A whole Stable Diffusion 1.x, 64 by 64 pixels; the same bytes each time."""
     return _write(folder, StableDiffusionPipeline, _unet, _text_sizes(), _scheduler(prediction))
+
+
+def write_lcm_model(folder: Path) -> Path:
+    """A latent consistency model of 1.x, whose UNet is told of the guidance."""
+    told = partial(_unet, time_cond_proj_dim=32)
+    scheduler = LCMScheduler.from_config(_scheduler("epsilon").config)
+    return _write(folder, LatentConsistencyModelPipeline, told, _text_sizes(), scheduler)
 
 
 def write_checked_model(folder: Path, prediction: str = "epsilon") -> Path:

@@ -187,12 +187,12 @@ def test_what_a_peer_raises_is_its_failure():
 
 def test_a_picture_ends_elsewhere_beyond_half_of_the_way_to_the_next():
     class Model:
-        schedule, prediction = SCHEDULE, "epsilon"
+        schedule, prediction, guides_itself = SCHEDULE, "epsilon", False
 
         def complete(self, job):
             return job.model_copy(update={"size": (64, 64), "guidance": 1.0})
 
-        def encode(self, prompt, clip_skip=None):
+        def encode(self, prompt, clip_skip=None, guidance=None):
             return type("Words", (), {"states": torch.zeros(1)})()
 
         def noise(self, seed, size):

@@ -113,8 +113,10 @@ def _settled(model: Model, job: Job) -> Case:
     job = model.complete(job)
     assert job.size is not None
     assert job.guidance is not None
-    plain = model.encode(job.negative) if job.guidance != 1 else None
-    network: Network = guided(model, model.encode(job.prompt), plain, job.guidance)
+    alone = job.guidance == 1 or model.guides_itself
+    told = model.encode(job.prompt, guidance=job.guidance)
+    plain = None if alone else model.encode(job.negative)
+    network: Network = guided(model, told, plain, job.guidance)
     noise = model.noise(job.seed, job.size)
     walk = trajectory(network, noise, CONVERGED, model.schedule, str(model.prediction))
     *_, at_min, zero = walk

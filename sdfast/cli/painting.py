@@ -79,7 +79,7 @@ def tell(painter: Painter, found: Source, jobs: list[Job], audience: Audience) -
         remarks.not_followed(jobs),
         remarks.unsaid(jobs),
         remarks.promptless(jobs),
-        remarks.too_guided(jobs),
+        remarks.of_consistency(found, jobs),
     )
     for remark in filter(None, told):
         audience.say(f"note: {remark}")

@@ -43,10 +43,20 @@ def promptless(jobs: Sequence[Job]) -> str:
     return "guidance 0 leaves the prompt out; 1 is without guidance, as 0 is in diffusers"
 
 
-def too_guided(jobs: Sequence[Job]) -> str:
-    """That a consistency model is guided more than it can bear."""
-    most = max((job.guidance or 0 for job in jobs if job.sampler.solver == "lcm"), default=0)
-    return f"`lcm` is for a guidance of 1 to {_MILD:g}, not {most:g}" if most > _MILD else ""
+def of_consistency(found: Source, jobs: Sequence[Job]) -> str:
+    """What consistency models cannot bear, or have no use for."""
+    if not found.guides_itself:
+        most = max((job.guidance or 0 for job in jobs if job.sampler.solver == "lcm"), default=0)
+        return f"`lcm` is for a guidance of 1 to {_MILD:g}, not {most:g}" if most > _MILD else ""
+    if any(job.sampler.solver != "lcm" for job in jobs):
+        return (
+            f"{found.name} is a latent consistency model: --sampler LCM -s 4 is what it is made for"
+        )
+    if any(job.negative or job.guidance_interval for job in jobs):
+        return (
+            f"{found.name} guides itself; it hears of no negative prompt and no guidance interval"
+        )
+    return ""
 
 
 def unsaid(jobs: Sequence[Job]) -> str:

@@ -96,7 +96,7 @@ class Telling:
             "syntax": remarks.not_followed([done.job]),
             "unsaid": remarks.unsaid([done.job]),
             "promptless": remarks.promptless([done.job]),
-            "too guided": remarks.too_guided([done.job]),
+            "consistency": "" if source is None else remarks.of_consistency(source, [done.job]),
             "half": remarks.decoded_again(done.decoded_again),
             "tiles": remarks.in_tiles(done.tiles),
         }

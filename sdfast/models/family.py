@@ -4,6 +4,7 @@ The folder may lack files or hold broken ones: what cannot be told is left out.
 """
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any, cast
@@ -21,12 +22,13 @@ def family(folder: Path) -> str:
     """`Stable Diffusion 1.x`, `Stable Diffusion XL, inpainting`, ...; else the pipeline's name."""
     kind = str(_read(folder / "model_index.json").get("_class_name", ""))
     unet = _read(folder / "unet" / "config.json")
-    if not kind.startswith("StableDiffusion") or kind.startswith("StableDiffusion3"):
+    if not re.match("LatentConsistency|StableDiffusion(?!3)", kind):
         return "".join(c for c in kind if c.isalnum())[:60]
     words, channels = unet.get("cross_attention_dim"), unet.get("in_channels")
     generation = _BY_WORDS.get(words) if isinstance(words, int) else None
     generation = generation or ("XL" if "XL" in kind else "")
     purpose = _BY_CHANNELS.get(channels, "") if isinstance(channels, int) else ""
+    purpose += ", latent consistency" if unet.get("time_cond_proj_dim") else ""
     return f"Stable Diffusion {generation}".strip() + purpose
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
 from sdfast.models.headers import pickled, read_header
@@ -27,15 +27,24 @@ PARTS = (*_PARTS, "text_encoder_2", "tokenizer_2")
 CHECKER = ("safety_checker", "feature_extractor")
 """The folders of a safety checker, which 1.x may have besides."""
 
+
+class _Kind(NamedTuple):
+    parts: tuple[str, ...]
+    guidance: float
+    """What diffusers guides it by unless told otherwise."""
+
+
 _KINDS = {
-    "StableDiffusionPipeline": _PARTS,
-    "StableDiffusionImg2ImgPipeline": _PARTS,
-    "StableDiffusionInpaintPipeline": _PARTS,
-    "StableDiffusionXLPipeline": PARTS,
-    "StableDiffusionXLImg2ImgPipeline": PARTS,
-    "StableDiffusionXLInpaintPipeline": PARTS,
+    "StableDiffusionPipeline": _Kind(_PARTS, 7.5),
+    "StableDiffusionImg2ImgPipeline": _Kind(_PARTS, 7.5),
+    "StableDiffusionInpaintPipeline": _Kind(_PARTS, 7.5),
+    "LatentConsistencyModelPipeline": _Kind(_PARTS, 8.5),
+    "LatentConsistencyModelImg2ImgPipeline": _Kind(_PARTS, 8.5),
+    "StableDiffusionXLPipeline": _Kind(PARTS, 5.0),
+    "StableDiffusionXLImg2ImgPipeline": _Kind(PARTS, 5.0),
+    "StableDiffusionXLInpaintPipeline": _Kind(PARTS, 5.0),
 }
-"""The pipelines that are painted, and the folders of each."""
+"""The pipelines that are painted."""
 
 WEIGHTS = {
     "unet": "diffusion_pytorch_model",
@@ -59,7 +68,7 @@ def painted_parts(name: str, kind: str) -> tuple[str, ...]:
         raise ModelError(
             f"`{name}` is a {_plain(kind)}; only Stable Diffusion 1.x, 2.x and XL are painted"
         )
-    return _KINDS[kind]
+    return _KINDS[kind].parts
 
 
 def open_shape(name: str, folder: Path) -> Source:
@@ -69,9 +78,10 @@ def open_shape(name: str, folder: Path) -> Source:
 
 def _opened(name: str, folder: Path, variant: str | None, *, random: bool = False) -> Source:
     index = read_json(name, folder / "model_index.json")
+    kind = _KINDS[str(index.get("_class_name"))]
     parts = {
         part: open_part(name, folder / part, WEIGHTS[part], variant, random=random)
-        for part in _KINDS[_kind(name, folder)]
+        for part in kind.parts
         if part in WEIGHTS
     }
     hints = folder / "sdfast.json"
@@ -90,7 +100,7 @@ def _opened(name: str, folder: Path, variant: str | None, *, random: bool = Fals
         vocabularies=tuple(Vocabulary(folder / f"tokenizer{e}") for e in ("", "_2")[: 1 + xl]),
         schedule=read_json(name, folder / "scheduler" / "scheduler_config.json"),
         size=trained_size(name, parts),
-        guidance=own_guidance(name, own, xl=xl),
+        guidance=own_guidance(name, own, kind.guidance),
         variant=variant,
         things=things,
         words=words,
@@ -140,7 +150,8 @@ def _files(name: str, folder: Path, stem: str, endings: Iterable[str]) -> list[P
 
 def check_files(name: str, folder: Path) -> str | None:
     """Which variant the weights are. Raises ModelError unless every file is there and whole."""
-    parts = _KINDS.get(_kind(name, folder), _PARTS)
+    kind = _KINDS.get(_kind(name, folder))
+    parts = kind.parts if kind else _PARTS
     for part in parts:
         if not (folder / part).is_dir():
             raise ModelError(f"`{name}` has no folder `{part}`", f"looked in {folder}")

@@ -110,6 +110,11 @@ class Source:
         return "text_encoder_2" in self.parts
 
     @property
+    def guides_itself(self) -> bool:
+        """Whether its UNet is told of the guidance, as that of a latent consistency model is."""
+        return bool(self.parts["unet"].config.get("time_cond_proj_dim"))
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """The names of the text encoders."""
         return tuple(part for part in self.parts if part.startswith("text_encoder"))
@@ -153,10 +158,10 @@ def trained_size(name: str, parts: Mapping[str, Part]) -> tuple[int, int]:
     return side, side
 
 
-def own_guidance(name: str, said: Mapping[str, Any], *, xl: bool) -> float:
+def own_guidance(name: str, said: Mapping[str, Any], usual: float) -> float:
     """How strongly to follow the prompt, unless told otherwise. Raises ModelError."""
     try:
-        guidance = float(said.get("guidance", 5.0 if xl else 7.5))
+        guidance = float(said.get("guidance", usual))
         read_job({"prompt": "any", "guidance": guidance})
     except (TypeError, ValueError, OverflowError, JobError) as error:
         raise ModelError(f"`{name}`: its configs give no guidance: {error}") from error

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -38,26 +38,10 @@ from sdfast.models.pixels import Decoded, Pixels
 from sdfast.models.safety import SafetyChecker
 from sdfast.models.sight import Sight
 from sdfast.models.source import Source
+from sdfast.models.told import Context, States, context
 from sdfast.models.vram import Place, Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import classifier_free, joined, length
-
-
-class WordsAndWhole(NamedTuple):
-    """What XL is told of a prompt: its words, [1, words, width], and the whole, [1, width]."""
-
-    states: Tensor
-    whole: Tensor
-
-
-_States = Tensor | WordsAndWhole
-
-
-class Context(NamedTuple):
-    """What the UNet is told of a prompt."""
-
-    states: _States
-    """[1, words, width]; for XL there is more."""
 
 
 class StableDiffusion:
@@ -144,13 +128,21 @@ class StableDiffusion:
         """The precision as `--dtype` has it."""
         return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
 
+    @property
+    def guides_itself(self) -> bool:
+        """Whether the UNet is told of the guidance, and not asked twice."""
+        return self._unet.wants_guidance
+
     @torch.inference_mode()
-    def encode(self, prompt: str, clip_skip: int | None = None) -> Context:
+    def encode(
+        self, prompt: str, clip_skip: int | None = None, guidance: float | None = None
+    ) -> Context:
         """The prompt as the UNet reads it, of any length, its words weighed as it says.
 
         `clip_skip` names the text encoder's layer, counted from the last, which is 1. Left open, it
-        is the layer the model was trained on: 1, and 2 for XL, which has none later. Raises
-        JobError if there is no such layer.
+        is the layer the model was trained on: 1, and 2 for XL, which has none later. `guidance` is
+        for a model that guides itself; left open, it is the model's own. Raises JobError if there
+        is no such layer.
         """
         xl = self._source.xl
         back = max(clip_skip or 1, 1 + xl)
@@ -165,13 +157,12 @@ class StableDiffusion:
             for text, chunks in zip(self._texts, in_chunks(self._texts, prompt), strict=True):
                 self._stage.call(text.encoder)
                 read.append(text(chunks, back, self.device))
-        if not xl:
-            return Context(read[0].normed)
-        whole = cast("Tensor", read[-1].whole)
-        said = WordsAndWhole(torch.cat([meaning.bare for meaning in read], -1), whole)
-        if self._source.blank_is_zero and not prompt:
-            said = WordsAndWhole(*map(torch.zeros_like, said))
-        return Context(said)
+        scale = None
+        if self.guides_itself:
+            scale = self._source.guidance if guidance is None else guidance
+            scale = torch.full((1,), scale, dtype=torch.float32, device=self.device)
+        blank = self._source.blank_is_zero and not prompt
+        return context(read, xl=xl, blank=blank, guidance=scale)
 
     @torch.inference_mode()
     def look(self, picture: Image.Image) -> Tensor:
@@ -188,7 +179,7 @@ class StableDiffusion:
         return self._sight.hole(picture, mask) if paints else None
 
     @torch.inference_mode()
-    def predict(self, x: Tensor, t: float, context: _States) -> Tensor:
+    def predict(self, x: Tensor, t: float, context: States) -> Tensor:
         """What the UNet says of latents [n, c, h, w] at time t, in float32, [rows of context, ...].
 
         An inpainting UNet reads `hole` behind the latents, and without it paints everything. What
@@ -229,12 +220,12 @@ class StableDiffusion:
         """What a complete job's calls of the UNet look like; jobs that agree in it share them."""
         return job.size, job.guidance_interval is None, frozenset(map(_lengths, self._words(job)))
 
-    def _words(self, job: Job) -> Iterator[tuple[_States, _States | None]]:
+    def _words(self, job: Job) -> Iterator[tuple[States, States | None]]:
         """What the UNet is guided to, and away from, in each turn of the prompts."""
         for prompt, negative in dict.fromkeys(turn[1:] for turn in job.turns):
-            told = self.encode(prompt, job.clip_skip).states
-            away = None if job.guidance == 1 else self.encode(negative, job.clip_skip).states
-            yield told, away
+            told = self.encode(prompt, job.clip_skip, job.guidance).states
+            alone = job.guidance == 1 or self.guides_itself
+            yield told, None if alone else self.encode(negative, job.clip_skip).states
 
     def _asked_what_it_predicts(self) -> Prediction:
         """Noise or velocity, of a UNet whose files do not say.
@@ -247,16 +238,15 @@ class StableDiffusion:
         alike = torch.cosine_similarity(said.flatten(), x.flatten(), dim=0)
         return Prediction.NOISE if float(alike) > 0.5 else Prediction.VELOCITY
 
-    def _read(self, context: _States, size: tuple[int, int]) -> Told:
+    def _read(self, context: States, size: tuple[int, int]) -> Told:
         """The context as the UNet's layers see it, of this call or an earlier one."""
         for asked in self._told:
             if asked.context is context and asked.size == size:
                 return asked.told
-        if isinstance(context, Tensor):
-            told = self._unet.read(context)
-        else:
-            pixels = [float(side * self._pixels.factor) for side in size]
-            told = self._unet.read(*context, sizes=[*pixels, 0.0, 0.0, *pixels])
+        words, *more = (context,) if isinstance(context, Tensor) else context
+        guidance = more.pop() if self.guides_itself else None
+        pixels = [float(side * self._pixels.factor) for side in size]
+        told = self._unet.read(words, *more, sizes=[*pixels, 0.0, 0.0, *pixels], guidance=guidance)
         self._told = [_Asked(context, size, told), *self._told[:1]]
         return told
 
@@ -279,12 +269,12 @@ class StableDiffusion:
 class _Asked(NamedTuple):
     """A context the model was asked with, and what its layers made of it."""
 
-    context: _States
+    context: States
     size: tuple[int, int]
     told: Told
 
 
-def _lengths(turn: tuple[_States, _States | None]) -> tuple[int, ...]:
+def _lengths(turn: tuple[States, States | None]) -> tuple[int, ...]:
     return tuple(length(one) for one in turn if one is not None)
 
 

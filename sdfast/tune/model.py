@@ -126,8 +126,9 @@ def _lessons(model: Model, prompts: Sequence[str], scale: float, seed: int) -> l
     lessons: list[Lesson] = []
     for at in range(0, len(prompts), TOGETHER):
         words = prompts[at : at + TOGETHER]
-        told = joined([model.encode(prompt).states for prompt in words])
-        away = joined([model.encode("").states] * len(words)) if scale != 1 else None
+        told = joined([model.encode(prompt, guidance=scale).states for prompt in words])
+        alone = scale == 1 or model.guides_itself
+        away = None if alone else joined([model.encode("").states] * len(words))
         size = model.complete(Job(prompt="any", seed=0)).size
         assert size is not None
         noise = torch.cat([model.noise(seed + at + i, size) for i in range(len(words))])

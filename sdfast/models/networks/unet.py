@@ -5,7 +5,6 @@ Diffusion 1.x, 2.x and XL, their inpainting models and those distilled to fewer 
 prompt looks like to each layer is worked out once, not in each step.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
@@ -22,6 +21,7 @@ from sdfast.models.networks.blocks import (
 )
 from sdfast.models.networks.config import Config
 from sdfast.models.networks.layers import Conv, GroupNorm, Linear, in_rows, silu
+from sdfast.models.networks.waves import Embedding, waves
 
 _ONLY: dict[str, tuple[object, ...]] = {
     "act_fn": ("silu", "swish"),
@@ -42,7 +42,6 @@ _ONLY: dict[str, tuple[object, ...]] = {
     "resnet_out_scale_factor": (1, 1.0),
     "resnet_skip_time_act": (False,),
     "resnet_time_scale_shift": ("default",),
-    "time_cond_proj_dim": (),
     "time_embedding_act_fn": (),
     "time_embedding_type": ("positional",),
     "timestep_post_act": (),
@@ -61,6 +60,8 @@ class Told(NamedTuple):
     keys: list[Keys]
     more: Tensor | None
     """What is added to the time's embedding, [n, width]: the prompt as a whole and the size."""
+    scale: Tensor | None = None
+    """What is added before it, [n, width]: the guidance, where the network is told of that."""
 
 
 class _Level(NamedTuple):
@@ -145,16 +146,6 @@ class _Up(_Block):
         return x
 
 
-class _Embedding(nn.Module):
-    def __init__(self, inside: int, width: int) -> None:
-        super().__init__()
-        self.linear_1 = Linear(inside, width)
-        self.linear_2 = Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear_2(silu(self.linear_1(x)))
-
-
 class UNet(nn.Module):
     """diffusers' UNet2DConditionModel, asked with what `read` made of the prompt."""
 
@@ -190,13 +181,15 @@ class UNet(nn.Module):
         level = [_Level(*of, groups, eps, time) for of in zip(widths, heads, words, strict=True)]
 
         self.conv_in = Conv(self.channels, widths[0], into)
-        self.time_embedding = _Embedding(widths[0], time)
+        absent = config.get("time_cond_proj_dim") is None
+        self._guidance = 0 if absent else config.count("time_cond_proj_dim")
+        self.time_embedding = Embedding(widths[0], time, self._guidance)
         self._width = widths[0]
         self._size = 0
         if config.one_of("addition_embed_type", ("text_time", ""), "") == "text_time":
             self._size = config.count("addition_time_embed_dim")
             told = config.count("projection_class_embeddings_input_dim")
-            self.add_embedding = _Embedding(told, time)
+            self.add_embedding = Embedding(told, time)
         self.down_blocks = nn.ModuleList()
         seen = [widths[0]]
         for i, kind in enumerate(down):
@@ -234,22 +227,39 @@ class UNet(nn.Module):
         """Whether `read` wants the prompt as a whole and the size, as XL does."""
         return self._size > 0
 
-    def read(self, words: Tensor, whole: Tensor | None = None, sizes: Sequence[float] = ()) -> Told:
+    @property
+    def wants_guidance(self) -> bool:
+        """Whether `read` wants the guidance, which it was distilled to follow by itself."""
+        return self._guidance > 0
+
+    def read(
+        self,
+        words: Tensor,
+        whole: Tensor | None = None,
+        sizes: Sequence[float] = (),
+        guidance: Tensor | None = None,
+    ) -> Told:
         """What is told of a prompt in each step.
 
-        words  [n, words, width]
-        whole  the prompt in one vector, [n, width], and
-        sizes  six numbers of pixels (as it was, where it was cut, as it is to be): both for XL only
+        words     [n, words, width]
+        whole     the prompt in one vector, [n, width], and
+        sizes     six numbers of pixels (as it was, where it was cut, as it is to be): both for XL
+        guidance  float32 [n], for latent consistency models (arXiv 2310.04378, 4.2)
         """
         keys = [layer.read(words) for layer in self._told_words]
+        scale = None
+        if self._guidance:
+            assert guidance is not None
+            scale = waves(1000 * (guidance - 1), self._guidance, cosine_first=False, shift=1)
+            scale = self.time_embedding.cond_proj(scale.to(words.dtype))
         if not self._size:
-            return Told(keys, None)
+            return Told(keys, None, scale)
         assert whole is not None
         zero = torch.zeros((), dtype=torch.float32, device=words.device)
         numbers = torch.stack([zero + size for size in sizes])  # a list would have to be waited for
-        waves = _waves(numbers, self._size, self._flip, self._shift).flatten().to(words.dtype)
-        more = torch.cat([whole, waves.expand(len(whole), -1)], -1)
-        return Told(keys, self.add_embedding(more))
+        size = waves(numbers, self._size, self._flip, self._shift).flatten().to(words.dtype)
+        more = torch.cat([whole, size.expand(len(whole), -1)], -1)
+        return Told(keys, self.add_embedding(more), scale)
 
     def forward(self, x: Tensor, t: Tensor, told: Told) -> Tensor:
         """What it says of latents [n, c, h, w] at time t, float32 [1] on their device.
@@ -257,7 +267,8 @@ class UNet(nn.Module):
         One row for each that is told. Where the latents are fewer, they are repeated: row i is of
         latent i mod n.
         """
-        time = self.time_embedding(_waves(t, self._width, self._flip, self._shift).to(x.dtype))
+        time = waves(t, self._width, self._flip, self._shift).to(x.dtype)
+        time = self.time_embedding(time if told.scale is None else time + told.scale)
         time = silu(time if told.more is None else time + told.more)
         shifts, keys = iter(self._shifts(time)), iter(told.keys)
         seen = [self.conv_in(x)]
@@ -293,12 +304,3 @@ class _Timed(NamedTuple):
 
     weight: Tensor
     bias: Tensor
-
-
-def _waves(numbers: Tensor, width: int, cosine_first: bool, shift: float) -> Tensor:
-    """Numbers as waves of falling frequency, [n] to [n, width] (arXiv 1706.03762, 3.5)."""
-    half = width // 2
-    steps = torch.arange(half, dtype=torch.float32, device=numbers.device)
-    angles = numbers[:, None] * torch.exp(-math.log(10_000) * steps / (half - shift))[None]
-    waves = [angles.cos(), angles.sin()] if cosine_first else [angles.sin(), angles.cos()]
-    return nn.functional.pad(torch.cat(waves, -1), (0, width % 2))
