@@ -255,6 +255,12 @@ def _times(
     return begin, end
 
 
+def words_of(model: Model, prompt: str, negative: str, scale: float) -> tuple[Words, Words | None]:
+    """What the model is guided to and, where it does not guide itself, away from."""
+    alone = scale == 1 or model.guides_itself
+    return model.encode(prompt, guidance=scale), None if alone else model.encode(negative)
+
+
 def guided(model: Model, prompted: Words, plain: Words | None, scale: float) -> Network:
     """The model as the solver sees it, guided if there is something to guide away from."""
     away = None if plain is None else plain.states

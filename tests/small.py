@@ -137,7 +137,7 @@ def _write(
     return folder
 
 
-def write_xl_model(folder: Path, *, inpaints: bool = False) -> Path:
+def write_xl_model(folder: Path, *, inpaints: bool = False, **changes: Any) -> Path:
     """The same for Stable Diffusion XL, whose UNet reads two text encoders, a whole and a size."""
     torch.manual_seed(0)
     second = _text_sizes(hidden_size=24, projection_dim=20, hidden_act="gelu")
@@ -150,6 +150,7 @@ def write_xl_model(folder: Path, *, inpaints: bool = False) -> Path:
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=6 * 8 + 20,
+            **changes,
             use_linear_projection=True,
         ),
         vae=_vae(),

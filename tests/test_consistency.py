@@ -5,17 +5,29 @@ import sys
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, LatentConsistencyModelPipeline, StableDiffusionPipeline
+from diffusers import (
+    DDIMScheduler,
+    LatentConsistencyModelPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
+from original import write_both
 from PIL import ImageChops
-from small import write_lcm_model
+from safetensors.torch import load_file, save_file
+from small import write_lcm_model, write_xl_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from sdfast.bench.poses import pose_model
 from sdfast.cli import run_command
-from sdfast.engine import generate, generate_together
+from sdfast.engine import generate, generate_together, guided, words_of
+from sdfast.errors import ModelError
 from sdfast.job import Job, Sampler, read_sampler
 from sdfast.models import load_model
 from sdfast.models.family import family
+from sdfast.models.find import find
 from sdfast.models.networks import UNet
+from sdfast.solver.walk import trajectory
+from sdfast.tune.model import _lessons
 
 LCM = read_sampler({"sampler": "LCM", "steps": 1})
 DDIM = Sampler(solver="ddim", steps=10, spacing="leading", final="sigma_min")
@@ -108,13 +120,83 @@ def test_pictures_painted_together_are_those_painted_alone(model):
         assert all(most <= 2 for _, most in apart)
 
 
-def test_half_precision_comes_near(folder, model, monkeypatch):
+def test_half_precision_is_told_the_guidance_too(folder, model, monkeypatch):
     half = load_model(str(folder), device="cpu", dtype="bf16")
-    job = Job(prompt="a cat", seed=1, sampler=LCM)
-    alike = torch.cosine_similarity(
-        latents(half, job, monkeypatch).flatten(), latents(model, job, monkeypatch).flatten(), 0
+
+    def end(painter, guidance):
+        job = Job(prompt="a cat", seed=1, sampler=LCM, guidance=guidance)
+        return latents(painter, job, monkeypatch)
+
+    full = end(model, 8.5)
+    assert (end(half, 8.5) - full).norm() < (end(model, 1) - full).norm() / 3
+
+
+def rows_asked(network, noise):
+    """How many rows the UNet is asked for, and what it says."""
+    asked = []
+
+    def count(module, inputs):
+        if isinstance(module, UNet):
+            asked.append(len(inputs[2].keys[0].keys))
+
+    with register_module_forward_pre_hook(count):
+        said = network(noise, 500.0)
+    return asked, said
+
+
+def test_benches_and_tuning_ask_it_as_pictures_do(model):
+    def posed(guidance):
+        *_, case = pose_model(model, "lcm", ["a cat"], 1, guidance, training=False)
+        return rows_asked(case.test[0].network, model.noise(1, (64, 64)))
+
+    def taught(guidance):
+        (lesson,) = _lessons(model, ["a cat"], guidance, 1)
+        return rows_asked(lesson.network, model.noise(1, (64, 64)))
+
+    for ask in (posed, taught):
+        (rows, much), (_, little) = ask(8.5), ask(1.5)
+        assert rows == [1]
+        assert (much - little).abs().max() > 1e-3
+    torch.testing.assert_close(posed(8.5)[1], taught(8.5)[1])
+
+
+def test_to_prepare_is_to_ask_it_as_pictures_do(model):
+    asked = []
+
+    def count(module, inputs):
+        if isinstance(module, UNet):
+            asked.append((len(inputs[2].keys[0].keys), inputs[2].scale.clone()))
+
+    job = model.complete(Job(prompt="a cat", guidance=3, sampler=LCM))
+    with register_module_forward_pre_hook(count):
+        model.prepare(job)
+        list(generate(model, job))
+    (prepared, before), (painted, after) = asked
+    assert prepared == painted == 1
+    assert torch.equal(before, after)
+
+
+def test_xl_is_told_the_guidance_behind_the_whole(tmp_path):
+    folder = write_xl_model(tmp_path / "xl", time_cond_proj_dim=32)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = DDIMScheduler.from_pretrained(
+        f"{folder}/scheduler", timestep_spacing="leading", clip_sample=False, set_alpha_to_one=False
     )
-    assert alike > 0.999
+    model = load_model(str(folder), device="cpu")
+    job = model.complete(Job(prompt="a red cat", seed=5, guidance=8, sampler=DDIM))
+    wanted = pipeline(
+        job.prompt,
+        latents=model.noise(5, job.size),
+        num_inference_steps=10,
+        guidance_scale=8,
+        output_type="latent",
+    ).images
+    network = guided(model, *words_of(model, job.prompt, "", 8), 8)
+    *_, got = trajectory(
+        network, model.noise(5, job.size), DDIM, model.schedule, str(model.prediction)
+    )
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +205,9 @@ def test_half_precision_comes_near(folder, model, monkeypatch):
         (["--sampler", "LCM", "-s", "4"], None),
         (["-s", "10"], "is a latent consistency model: --sampler LCM -s 4 is what"),
         (["--sampler", "LCM", "-s", "4", "-x", "dogs"], "hears of no negative prompt"),
+        (["-s", "10", "-x", "dogs"], "is what it is made for; it hears of no negative prompt"),
+        (["--sampler", "LCM", "-s", "4", "-g", "0"], "it has learned a guidance from 1 on"),
+        (["--sampler", "LCM", "-s", "4", "--guidance-interval", "0:0.5"], "no interval of"),
     ],
 )
 def test_what_it_cannot_use_is_told(folder, flags, told, monkeypatch, capsys, tmp_path):
@@ -130,7 +215,7 @@ def test_what_it_cannot_use_is_told(folder, flags, told, monkeypatch, capsys, tm
     monkeypatch.setattr(sys, "argv", ["sdfast", "gen", "a cat", "-m", str(folder), *flags])
     assert run_command() == 0
     err = capsys.readouterr().err
-    assert ("note: " in err) == (told is not None)
+    assert err.count("note: ") == (told is not None)
     assert (told or "guidance 8.5") in err
 
 
@@ -140,3 +225,12 @@ def test_a_folder_says_that_it_holds_one(folder, tmp_path):
     (tmp_path / "unet" / "config.json").write_text(json.dumps(unet | {"cross_attention_dim": 768}))
     (tmp_path / "model_index.json").write_bytes((folder / "model_index.json").read_bytes())
     assert family(tmp_path) == "Stable Diffusion 1.x, latent consistency"
+
+
+def test_a_single_file_of_one_is_refused(tmp_path):
+    file = write_both(tmp_path, "sd15").file
+    weights = load_file(file)
+    weights["model.diffusion_model.time_embed.cond_proj.weight"] = torch.zeros(32, 256)
+    save_file(weights, file)
+    with pytest.raises(ModelError, match="is a latent consistency model, which is not read from"):
+        find(str(file))

@@ -534,6 +534,46 @@ def test_with_and_without_are_values_of_an_axis(sdfast):
     assert ("negative" in first, second["negative"], "vae" in first) == (False, "red", False)
 
 
+def test_a_picture_is_without_what_another_layer_has(sdfast, here):
+    sdfast("gen", "a cat", *QUICK, "--seed", "1", "-o", "base.png")
+    flags = ("--init", "base.png", "--strength", "0.5", "-o", "over.png")
+    sdfast("gen", "a cat", *QUICK, "--seed", "1", *flags)
+    words = ("--from", "over.png", "--x", 'init="",base.png', "--dry-run")
+    _, out, _ = sdfast("grid", *words)
+    without, over = map(json.loads, out.splitlines())
+    assert (without["cell"], over["cell"]) == ("no init", "init base.png")
+    assert not {"init", "strength"} & without.keys()
+    assert over["init"] == str(here / "base.png")
+    (here / "mine.yaml").write_text("lora: [x.safetensors]\n")
+    _, out, _ = sdfast("grid", "a cat", "-p", "mine.yaml", "--x", 'lora=""', "--dry-run")
+    assert "lora" not in json.loads(out)
+
+
+@pytest.mark.parametrize("word", ['replace="",dog', 'model="",tiny', 'preset="",fast', 'steps=""'])
+def test_what_cannot_be_nothing_is_refused(sdfast, word):
+    code, _, err = sdfast("grid", "a cat", "--x", word, "--dry-run")
+    assert code == 2
+    assert err.startswith("error: ")
+    assert "bug" not in err
+
+
+def test_a_word_that_is_taken_out_is_told(sdfast):
+    _, out, _ = sdfast("grid", "a red cat", "--x", 'replace=red,""', "-m", "tiny", "--dry-run")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [(one["cell"], one["prompt"]) for one in told] == [
+        ("red", "a red cat"),
+        ("no red", "a  cat"),
+    ]
+
+
+def test_a_sheet_takes_no_pictures_place(sdfast, here):
+    words = ("--x", "steps=1,2", "-m", "tiny", "-o", "one.png", "--cells", "one.png")
+    code, _, err = sdfast("grid", "a cat", *words)
+    assert code == 2
+    assert "cannot both be `one.png`" in err
+    assert not list(here.iterdir())
+
+
 def test_flags_that_would_make_pictures_of_a_sheet_alike_are_refused(sdfast):
     sdfast("grid", "a cat", "--x", "preset=a1111,ddim50", *QUICK, "-o", "one.png")
     code, _, err = sdfast("grid", "--from", "one.png", "--sampler", "euler")

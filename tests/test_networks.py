@@ -299,7 +299,7 @@ def test_xl_without_its_second_text_encoder_is_refused_by_its_name(small, tmp_pa
         ("resnet_time_scale_shift", "scale_shift"),
         ("time_embedding_type", "fourier"),
         ("time_cond_proj_dim", "256"),
-        ("time_cond_proj_dim", 0),
+        ("time_cond_proj_dim", 2),
         ("attention_head_dim", [3, 5]),
         ("norm_num_groups", 7),
         ("layers_per_block", [1, 2, 3]),

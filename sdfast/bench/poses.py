@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sdfast.bench.accuracy import Case, Posed, Settling
 from sdfast.bench.problems import CHOOSING, SCHEDULE, TEST, TRAINING, Answer, answered, errors
-from sdfast.engine import guided
+from sdfast.engine import guided, words_of
 from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.protocols import Model
@@ -113,10 +113,8 @@ def _settled(model: Model, job: Job) -> Case:
     job = model.complete(job)
     assert job.size is not None
     assert job.guidance is not None
-    alone = job.guidance == 1 or model.guides_itself
-    told = model.encode(job.prompt, guidance=job.guidance)
-    plain = None if alone else model.encode(job.negative)
-    network: Network = guided(model, told, plain, job.guidance)
+    words = words_of(model, job.prompt, job.negative, job.guidance)
+    network: Network = guided(model, *words, job.guidance)
     noise = model.noise(job.seed, job.size)
     walk = trajectory(network, noise, CONVERGED, model.schedule, str(model.prediction))
     *_, at_min, zero = walk

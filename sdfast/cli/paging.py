@@ -54,7 +54,7 @@ def paint_sheet(
     of its weights.
     """
     from sdfast import png
-    from sdfast.errors import SdfastError
+    from sdfast.errors import SdfastError, UsageError
     from sdfast.models.malloc import tidy
 
     begun = time.perf_counter()
@@ -62,6 +62,8 @@ def paint_sheet(
     if not output.ready(destination, {"pictures": len(sheet.jobs)}):
         return
     places = cells.places(list(sheet.jobs)) if cells else []
+    if destination in places:
+        raise UsageError(f"the sheet and one of its pictures cannot both be `{destination}`")
     kept = [cells.keeps(place) for place in places] if cells else []
     recipes = [recipe_of(job, output.aliases) for job in sheet.jobs] if output.metadata else []
     recipe = png.sheet_recipe(sheet, recipes) if recipes else {}
@@ -105,8 +107,7 @@ class _Easel:
         """Paint what is of one model's weights; when this returns, they can be forgotten."""
         jobs = [self.sheet.jobs[place] for place in some]
         painter = hire(found, wanted, audience)
-        pictures = "1 picture" if len(jobs) == 1 else f"{len(jobs)} pictures"
-        audience.say(f"{found.name} {painter.dtype} on {painter.device}, {pictures}")
+        audience.say(f"{found.name} {painter.dtype} on {painter.device}, {_pictures(len(jobs))}")
         tell(painter, found, jobs, audience)
         if not wanted.unchecked and (remark := remarks.unchecked(found)):
             audience.say(f"note: {remark}")
@@ -167,4 +168,8 @@ def _tell(sheet: Sheet, path: Path, output: Output, begun: float) -> None:
         print(json.dumps(told | sheet.layout, ensure_ascii=False), flush=True)
     elif not output.to_stdout:
         print(path, flush=True)
-    output.say(f"{len(sheet.jobs)} pictures in {spent:.2f} s")
+    output.say(f"{_pictures(len(sheet.jobs))} in {spent:.2f} s")
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count} pictures"

@@ -78,7 +78,7 @@ def tell(painter: Painter, found: Source, jobs: list[Job], audience: Audience) -
         remarks.strange_words(found, jobs),
         remarks.not_followed(jobs),
         remarks.unsaid(jobs),
-        remarks.promptless(jobs),
+        remarks.promptless(found, jobs),
         remarks.of_consistency(found, jobs),
     )
     for remark in filter(None, told):

@@ -36,9 +36,9 @@ def not_followed(jobs: Sequence[Job]) -> str:
     return f"read as words and not followed: {listed}" if listed else ""
 
 
-def promptless(jobs: Sequence[Job]) -> str:
+def promptless(found: Source, jobs: Sequence[Job]) -> str:
     """That a guidance of 0, which elsewhere is none, leaves the prompt out here."""
-    if all(job.guidance != 0 or job.guidance_interval for job in jobs):
+    if found.guides_itself or all(job.guidance != 0 or job.guidance_interval for job in jobs):
         return ""
     return "guidance 0 leaves the prompt out; 1 is without guidance, as 0 is in diffusers"
 
@@ -48,15 +48,14 @@ def of_consistency(found: Source, jobs: Sequence[Job]) -> str:
     if not found.guides_itself:
         most = max((job.guidance or 0 for job in jobs if job.sampler.solver == "lcm"), default=0)
         return f"`lcm` is for a guidance of 1 to {_MILD:g}, not {most:g}" if most > _MILD else ""
-    if any(job.sampler.solver != "lcm" for job in jobs):
-        return (
-            f"{found.name} is a latent consistency model: --sampler LCM -s 4 is what it is made for"
-        )
-    if any(job.negative or job.guidance_interval for job in jobs):
-        return (
-            f"{found.name} guides itself; it hears of no negative prompt and no guidance interval"
-        )
-    return ""
+    told = {
+        "--sampler LCM -s 4 is what it is made for": any(j.sampler.solver != "lcm" for j in jobs),
+        "it hears of no negative prompt": any(j.negative for j in jobs),
+        "no interval of guidance counts": any(j.guidance_interval for j in jobs),
+        "it has learned a guidance from 1 on": any((j.guidance or 0) < 1 for j in jobs),
+    }
+    listed = "; ".join(text for text, holds in told.items() if holds)
+    return f"{found.name} is a latent consistency model: {listed}" if listed else ""
 
 
 def unsaid(jobs: Sequence[Job]) -> str:

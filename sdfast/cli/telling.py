@@ -95,7 +95,7 @@ class Telling:
             "words": "" if source is None else remarks.strange_words(source, [done.job]),
             "syntax": remarks.not_followed([done.job]),
             "unsaid": remarks.unsaid([done.job]),
-            "promptless": remarks.promptless([done.job]),
+            "promptless": "" if source is None else remarks.promptless(source, [done.job]),
             "consistency": "" if source is None else remarks.of_consistency(source, [done.job]),
             "half": remarks.decoded_again(done.decoded_again),
             "tiles": remarks.in_tiles(done.tiles),

@@ -18,8 +18,9 @@ from sdfast.wording import shortened
 AXES = ("preset", "replace", *(k for k in KEYS if k not in ("timesteps", "corrections")))
 """What a sheet's side can be: a preset, a word of the prompts, and what in a job is one value."""
 
-_FILES = ("model", "lora", "embedding", "vae", "init", "mask")
-_TEXTS = ("preset", "replace", "prompt", "negative", *_FILES)
+FILES = ("lora", "embedding", "vae", "init", "mask")
+"""Keys that a picture may be without: their value then is an empty text."""
+_TEXTS = ("preset", "replace", "prompt", "negative", "model", *FILES)
 _SPEAKING = ("preset", "replace", "prompt", "sampler", "model")
 """Keys whose values need no name beside them."""
 _IN_A_ROW = 8
@@ -51,6 +52,10 @@ def find_sides(
     for key in said:
         if said.count(key) > 1 or given.get(key) is not None:
             raise UsageError(f"{key} is given twice", f"--x {key}=... alone is enough")
+    for side in filter(None, (across, down)):
+        needed = side.values[:1] if side.key == "replace" else side.values
+        if "" in needed and side.key not in ("negative", *FILES):
+            raise UsageError(f"{side.key} needs a word where nothing stands in quotes")
     rest = [Sweep(k, tuple(v)) for k, v in (("seed", seeds), ("prompt", prompts)) if len(v) > 1]
     if len(said) + len(rest) > 2:
         among = ", ".join((*said, *(side.key for side in rest)))
@@ -89,7 +94,7 @@ def _columns(pictures: int, *, alone: bool) -> int:
 
 def _made(cell: Record, made: Callable[[Record], Job]) -> Job:
     try:
-        return made({k: None if k in _FILES and v == "" else v for k, v in cell.items()})
+        return made(cell)
     except UsageError as error:
         where = ", ".join(shortened(_label(key, value)) for key, value in cell.items())
         raise UsageError(f"{where}: {error}", error.hint) from error
@@ -98,12 +103,14 @@ def _made(cell: Record, made: Callable[[Record], Job]) -> Job:
 def _labels(side: Sweep) -> list[str]:
     """A label for each value; of paths as much as tells them apart."""
     values = side.values
-    if side.key in ("preset", *_FILES):
+    if side.key in ("preset", "model", *FILES):
         parts = [re.split(r"[/\\]", f"{value}".rstrip("/\\")) for value in values]
         for kept in range(1, max(map(len, parts)) + 1):
             values = tuple("/".join(path[-kept:]) for path in parts)
             if len(set(values)) == len(values):
                 break
+    if side.key == "replace":
+        return [_label("replace", value or f"no {values[0]}") for value in values]
     return [_label(side.key, value) for value in values]
 
 

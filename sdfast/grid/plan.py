@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sdfast.config import Config
 from sdfast.errors import UsageError
-from sdfast.grid.axes import find_sides, lay_out, replaced
+from sdfast.grid.axes import FILES, find_sides, lay_out, replaced
 from sdfast.job import Job, Record, read_job
 from sdfast.jobs import Asked, follow, list_seeds, resolve
 from sdfast.png import Recipe, read_recipe, spelled_out
@@ -94,9 +94,14 @@ def _anew(asked: Question, config: Config, heard: _Heard) -> Sheet:
     def made(cell: Record) -> Job:
         own = {k: cell[k] for k in ("prompt", "seed") if k in cell}
         keys = {k: v for k, v in cell.items() if k not in ("prompt", "seed", "replace", "preset")}
+        without = {k for k in FILES if keys.get(k) == ""}
+        keys = {k: v for k, v in keys.items() if k not in without}
         preset = cell.get("preset", asked.preset)
         resolved = resolve(asked.given | keys, preset, asked.picture, config)
         record = heard.record(resolved) | prompt | {"seed": seeds[0]} | own
+        if "init" in without:
+            without |= {"mask", "strength"}
+        record = {k: v for k, v in record.items() if k not in without}
         if "preset" in cell:
             heard.presets.append(preset)
         if "replace" in cell:

@@ -44,7 +44,7 @@ _KINDS = {
     "StableDiffusionXLImg2ImgPipeline": _Kind(PARTS, 5.0),
     "StableDiffusionXLInpaintPipeline": _Kind(PARTS, 5.0),
 }
-"""The pipelines that are painted."""
+"""The pipelines that are painted: what belongs to each, and how it is guided."""
 
 WEIGHTS = {
     "unet": "diffusion_pytorch_model",
@@ -66,7 +66,7 @@ def painted_parts(name: str, kind: str) -> tuple[str, ...]:
     """The folders of a kind of pipeline. Raises ModelError for one that is not painted."""
     if kind not in _KINDS:
         raise ModelError(
-            f"`{name}` is a {_plain(kind)}; only Stable Diffusion 1.x, 2.x and XL are painted"
+            f"`{name}` is a {_plain(kind)}; only Stable Diffusion 1.x, 2.x, XL and LCMs are painted"
         )
     return _KINDS[kind].parts
 

@@ -121,6 +121,11 @@ class _Levels:
 
 def _unet(base: Mapping[str, Any], shapes: Shapes, path: Path) -> Part:
     """A UNet's config, as far as its shapes tell it, upon that of its family."""
+    if any(name.startswith(UNET) and ".cond_proj." in name for name in shapes):
+        raise ModelError(
+            f"`{path}` is a latent consistency model, which is not read from a single file",
+            "a folder in diffusers' layout is",
+        )
     downs = _numbers(shapes, rf"{re.escape(UNET)}input_blocks\.(\d+)\.0\.op\.weight")
     levels = _Levels(len(downs) + 1, (downs or [3])[0] - 1)
     try:

@@ -1,4 +1,4 @@
-"""What a UNet is told of a prompt."""
+"""From what the text encoders have read to what the UNet is told in every step."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, cast

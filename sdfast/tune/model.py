@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdfast.engine import words_of
 from sdfast.job import Job
 from sdfast.protocols import Model
 from sdfast.sampler import DEFAULT, Sampler
@@ -126,9 +127,10 @@ def _lessons(model: Model, prompts: Sequence[str], scale: float, seed: int) -> l
     lessons: list[Lesson] = []
     for at in range(0, len(prompts), TOGETHER):
         words = prompts[at : at + TOGETHER]
-        told = joined([model.encode(prompt, guidance=scale).states for prompt in words])
-        alone = scale == 1 or model.guides_itself
-        away = None if alone else joined([model.encode("").states] * len(words))
+        read = [words_of(model, prompt, "", scale) for prompt in words]
+        told = joined([prompted.states for prompted, _ in read])
+        plain = [untold.states for _, untold in read if untold is not None]
+        away = joined(plain) if plain else None
         size = model.complete(Job(prompt="any", seed=0)).size
         assert size is not None
         noise = torch.cat([model.noise(seed + at + i, size) for i in range(len(words))])

@@ -36,9 +36,11 @@ class Config:
             raise _refusal(key, value)
         return value
 
-    def count(self, key: str, default: int | None = None, most: int = 1_000_000) -> int:
-        """A whole number from 1 on."""
-        return _count(key, self.get(key, default), most)
+    def count(
+        self, key: str, default: int | None = None, most: int = 1_000_000, least: int = 1
+    ) -> int:
+        """A whole number."""
+        return _count(key, self.get(key, default), most, least)
 
     def number(self, key: str, default: float) -> float:
         value = self.get(key, default)
@@ -109,8 +111,8 @@ def _listed(value: object) -> list[object] | None:
     return list(cast("Sequence[object]", value)) if isinstance(value, (list, tuple)) else None
 
 
-def _count(key: str, value: object, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+def _count(key: str, value: object, most: int, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise _refusal(key, value)
     return value
 

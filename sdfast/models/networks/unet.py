@@ -182,7 +182,7 @@ class UNet(nn.Module):
 
         self.conv_in = Conv(self.channels, widths[0], into)
         absent = config.get("time_cond_proj_dim") is None
-        self._guidance = 0 if absent else config.count("time_cond_proj_dim")
+        self._guidance = 0 if absent else config.count("time_cond_proj_dim", least=4)
         self.time_embedding = Embedding(widths[0], time, self._guidance)
         self._width = widths[0]
         self._size = 0
@@ -213,7 +213,7 @@ class UNet(nn.Module):
             below = widths[at]
         self.conv_norm_out = GroupNorm(groups, widths[0], eps)
         self.conv_out = Conv(widths[0], self.says, out)
-        self._timed: _Timed | None = None
+        self._timed: tuple[Tensor, Tensor] | None = None
         self._told_time = [layer for layer in self.modules() if isinstance(layer, ResBlock)]
         self._told_words = [layer for layer in self.modules() if isinstance(layer, CrossAttention)]
 
@@ -281,13 +281,13 @@ class UNet(nn.Module):
         return self.conv_out(self.conv_norm_out(x, silu=True))
 
     def lay_out(self) -> None:
-        """On a GPU, put the linear maps of the time below each other, to multiply by them once."""
+        """On a GPU, put the linear maps of the time below each other: weights and biases."""
         blocks = self._told_time
         if blocks[0].conv1.bias.device.type != "cuda":
             return
         maps = [cast("Linear", block.time_emb_proj) for block in blocks]
         biases = [cast("Tensor", m.bias) + b.conv1.bias for m, b in zip(maps, blocks, strict=True)]
-        self._timed = _Timed(torch.cat([m.weight for m in maps]), torch.cat(biases))
+        self._timed = torch.cat([m.weight for m in maps]), torch.cat(biases)
         for one in maps:
             del one.weight
 
@@ -297,10 +297,3 @@ class UNet(nn.Module):
             return [block.shift(time) for block in self._told_time]
         widths = [len(block.conv1.bias) for block in self._told_time]
         return torch.split(nn.functional.linear(time, *self._timed), widths, -1)
-
-
-class _Timed(NamedTuple):
-    """The linear maps of the time of all residual blocks, below each other."""
-
-    weight: Tensor
-    bias: Tensor
