@@ -335,6 +335,7 @@ def test_a_sheet_paints_itself_again_and_takes_flags(sdfast):
         (["--x", "steps=1,2"], "its rows and columns stay"),
         (["--columns", "2"], "its rows and columns stay"),
         (["-n", "2"], "its rows and columns stay"),
+        (["-n", "1"], "its rows and columns stay"),
     ],
 )
 def test_what_varies_on_a_sheet_stays(sdfast, flags, said):

@@ -117,8 +117,9 @@ def _seed(record: Record) -> Record:
 
 def _again(asked: Question, sheet: Sheet, config: Config, heard: _Heard) -> Sheet:
     """The sheet anew, with the flags upon every picture of it."""
-    seeds = [] if asked.seed is asked.number is None else list_seeds(asked.seed, asked.number, 0)
-    if asked.x or asked.y or asked.columns or len(asked.prompts) > 1 or len(seeds) > 1:
+    seeds = [] if asked.seed is None else list_seeds(asked.seed, None, 0)
+    several = len(asked.prompts) > 1 or len(seeds) > 1 or asked.number is not None
+    if several or any(said is not None for said in (asked.x, asked.y, asked.columns)):
         raise UsageError(
             f"`{asked.picture}` is a sheet; its rows and columns stay as they are", _ANOTHER
         )
