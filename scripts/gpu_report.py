@@ -62,8 +62,8 @@ BENCHES = [
         compiles=False,
     ),
     Bench(
-        "Stable Diffusion 1.5, 512x512, beside diffusers compiled",
-        f"{_SD15} -r 10 -w 3 --no-start --vs diffusers:bf16,compile",
+        "Stable Diffusion 1.5, 512x512, beside diffusers, compiled and not",
+        f"{_SD15} -r 10 -w 3 --no-start --vs diffusers:bf16 --vs diffusers:bf16,compile",
         compiles=True,
     ),
     Bench(
@@ -72,8 +72,8 @@ BENCHES = [
         compiles=True,
     ),
     Bench(
-        "Stable Diffusion XL, 1024x1024, beside diffusers compiled",
-        f"{_SDXL} -r 5 -w 2 --no-start --vs diffusers:bf16,compile",
+        "Stable Diffusion XL, 1024x1024, beside diffusers, compiled and not",
+        f"{_SDXL} -r 5 -w 2 --no-start --vs diffusers:bf16 --vs diffusers:bf16,compile",
         compiles=True,
     ),
 ]

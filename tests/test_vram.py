@@ -1,12 +1,13 @@
 """Networks that visit their device. Here the device is the processor, and a visit still a copy."""
 
 import os
-from functools import partial
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from small import write_checked_model, write_model, write_xl_model
-from torch._inductor.runtime import compile_tasks
+from torch._inductor import config as inductor
 
 from sdfast import generate
 from sdfast.errors import UsageError
@@ -166,11 +167,21 @@ def test_compiling_is_refused_where_it_does_not_pay_or_cannot_be():
         check_compiles(torch.device("cuda"), "min")
 
 
-def test_the_compiler_assembles_as_its_processes_do(monkeypatch):
+def test_the_compilers_processes_assemble_as_this_one_does(monkeypatch):
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    chosen = "/where/torchs/own/is/bin/ptxas"
-    choose = partial(os.environ.setdefault, "TRITON_PTXAS_PATH", chosen)
-    monkeypatch.setattr(compile_tasks, "_set_triton_ptxas_path", choose)
+    os.environ.pop("TRITON_PTXAS_PATH", None)
+    own = "/where/tritons/own/is/bin/ptxas"
+    knobs = SimpleNamespace(nvidia=SimpleNamespace(ptxas=SimpleNamespace(path=own)))
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(knobs=knobs))
     set_up_compiler()
-    assert os.environ["TRITON_PTXAS_PATH"] == chosen
-    assert os.environ["TORCHINDUCTOR_AUTOTUNE_NUM_CHOICES_DISPLAYED"] == "0"
+    assert os.environ["TRITON_PTXAS_PATH"] == own
+
+
+def test_the_compiler_says_nothing_of_its_trials(monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setitem(sys.modules, "triton", None)  # and does without Triton
+    monkeypatch.setattr(inductor, "autotune_num_choices_displayed", 10)
+    monkeypatch.setattr(inductor, "max_autotune_report_choices_stats", True)
+    set_up_compiler()
+    assert inductor.autotune_num_choices_displayed == 0
+    assert not inductor.max_autotune_report_choices_stats

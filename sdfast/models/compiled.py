@@ -1,7 +1,9 @@
 """The UNet through torch.compile: minutes of trial the first time, kept for later runs."""
 
+import logging
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -53,17 +55,30 @@ def compile_unet(unet: UNet) -> Callable[[Tensor, Tensor, Told], Tensor]:
 
 
 def set_up_compiler() -> None:
-    """Have torch's compiler print nothing of its trials, and make each kernel once.
+    """Have torch's compiler say nothing of its trials, and make each kernel once.
 
-    Its processes, which make all kernels side by side, may assemble with another ptxas than this
-    one (torch 2.11's with the one that torch brings, not with Triton's). This one then takes none
-    of theirs, and makes each again, one after the other: so it is to choose as they do.
+    Its processes make all kernels side by side. They are to assemble as Triton does in this one, by
+    themselves they would with what torch brings (2.11); and this one would take none of theirs, and
+    make each again, one after the other.
     """
-    from torch._inductor.runtime import compile_tasks
+    from torch._inductor import config
 
-    os.environ.setdefault("TORCHINDUCTOR_AUTOTUNE_NUM_CHOICES_DISPLAYED", "0")
-    os.environ.setdefault("TORCHINDUCTOR_MAX_AUTOTUNE_REPORT_CHOICES_STATS", "0")
-    cast("Any", getattr(compile_tasks, "_set_triton_ptxas_path", lambda: None))()
+    for knob in ("autotune_num_choices_displayed", "max_autotune_report_choices_stats"):
+        if hasattr(config, knob):
+            setattr(config, knob, 0)
+    # what has no room for one way of a product is no error: there are others
+    logging.getLogger("torch._inductor.select_algorithm").setLevel(logging.CRITICAL)
+    if assembler := _assembler():
+        os.environ.setdefault("TRITON_PTXAS_PATH", assembler)
+
+
+def _assembler() -> str | None:
+    """Where the ptxas is that Triton takes in this process; None where it does not say."""
+    try:
+        knobs: Any = import_module("triton").knobs
+        return str(knobs.nvidia.ptxas.path)
+    except (ImportError, AttributeError, RuntimeError):
+        return None
 
 
 def compiled(unet: UNet, **how: Any) -> Callable[[Tensor, Tensor, Told], Tensor]:
