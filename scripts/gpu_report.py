@@ -5,7 +5,7 @@
     scripts/gpu_report --only-compile   # and that alone, as MACHINE-compiled
 
 First the tests that hold CUDA's pictures against the CPU's, then each of BENCHES; what has to be
-compiled comes last, and its test behind its benches. The report is written anew after each, so what
+compiled comes last, its test before its benches. The report is written anew after each, so what
 has been measured is kept when the time runs out. `--limit` interrupts a test or bench that takes
 longer, `--within` all of it, and SIGTERM does so at once: what has been printed by then goes into
 the report. The exit code is 1 if a test or a bench failed or had no time; the report says which.
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -249,17 +249,18 @@ def main() -> int:
     name = machine(given.device) + "-compiled" * given.only_compile
     name += "-part" * bool(given.no_tests or own)  # which is not to stand in the whole's place
     report = Report(name, given.to)
-    plain, compiled = not given.only_compile, not given.no_compile
-    asked = not (given.no_tests or own)
     signal.signal(signal.SIGTERM, interrupted)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells ignore behind an &
     clock = Time(given.limit, time.monotonic() + given.within)
-    todo = [bench for bench in own or BENCHES if own or (compiled if bench.compiles else plain)]
-    jobs = [partial(measured, bench, given.device) for bench in todo]
-    if asked and plain:
-        jobs.insert(0, partial(tests, compiled=False))
-    if asked and compiled:
-        jobs.append(partial(tests, compiled=True))
+    jobs: list[Callable[..., bool]] = []
+    for compiles, left_out in ((False, given.only_compile), (True, given.no_compile)):
+        if own or left_out:
+            continue
+        if not given.no_tests:
+            jobs.append(partial(tests, compiled=compiles))
+        todo = [bench for bench in BENCHES if bench.compiles == compiles]
+        jobs += [partial(measured, bench, given.device) for bench in todo]
+    jobs += [partial(measured, bench, given.device) for bench in own]
     fine: list[bool] = []
     for begun, job in enumerate(jobs):
         if (left := clock.left()) <= 0:
