@@ -267,7 +267,8 @@ def test_a_second_interrupt_ends_at_once(begin):
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
-    assert process.returncode == 130
+    # Python ends by the signal itself where that broke off an import; shells tell both as 130
+    assert process.returncode in (130, -signal.SIGINT)
     assert not pixels("out")
 
 
