@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from sdfast.models.networks import attention
-from sdfast.models.networks.attention import attend, fastest_attention, in_parts
+from sdfast.models.networks.attention import attend, in_parts
 
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
 
@@ -58,40 +58,3 @@ def test_only_where_torch_is_slow_and_keys_are_many(slow, monkeypatch):
         parted = slow and keys == 300 and dtype == torch.bfloat16
         wanted = in_parts(q, k, v) if parted else F.scaled_dot_product_attention(q, k, v)
         assert attend(q, k, v).equal(wanted)
-
-
-@pytest.mark.parametrize(
-    ("device", "capability", "first"),
-    [("cuda", (9, 0), 3), ("cuda", (8, 0), None), ("cpu", (9, 0), None)],
-)
-def test_cudnn_attends_first_on_hopper_for_as_long_as_asked(device, capability, first, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    before = torch._C._get_sdp_priority_order()
-    with fastest_attention(torch.device(device)):
-        asked = torch._C._get_sdp_priority_order()
-        assert asked[0] == (before[0] if first is None else first)
-        assert sorted(asked[:4]) == [0, 1, 2, 3]  # each is left, for what the first does not know
-    assert torch._C._get_sdp_priority_order() == before
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize(
-    ("n", "heads", "words", "among", "width"),
-    [
-        (2, 8, 4096, 4096, 40),
-        (2, 8, 1024, 1024, 80),
-        (2, 8, 64, 64, 160),
-        (2, 8, 1024, 77, 80),
-        (2, 20, 1024, 154, 64),
-        (1, 3, 17, 5, 12),
-        (1, 1, 1, 1, 4),
-        (1, 1, 300, 300, 512),
-    ],
-)
-def test_the_gpus_fastest_way_is_softmax(dtype, n, heads, words, among, width):
-    q = drawn(n, heads, words, width, dtype).cuda()
-    k, v = (drawn(n, heads, among, width, dtype).cuda() for _ in range(2))
-    with fastest_attention(q.device):
-        found = attend(q, k, v)
-    assert off(found, q, k, v) < (1e-5 if dtype == torch.float32 else 6e-3)

@@ -1,13 +1,16 @@
 """Networks that visit their device. Here the device is the processor, and a visit still a copy."""
 
+import logging
 import os
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from small import write_checked_model, write_model, write_xl_model
 from torch._inductor import config as inductor
+from torch._inductor.runtime import compile_tasks
 
 from sdfast import generate
 from sdfast.errors import UsageError
@@ -21,6 +24,7 @@ from sdfast.models.parts import weigh
 from sdfast.models.vram import Stage, fitting, pick_vram
 
 CPU = torch.device("cpu")
+CHOICES = "torch._inductor.select_algorithm"
 
 
 @pytest.fixture(params=[write_model, write_xl_model], ids=["1.x", "XL"])
@@ -167,9 +171,22 @@ def test_compiling_is_refused_where_it_does_not_pay_or_cannot_be():
         check_compiles(torch.device("cuda"), "min")
 
 
-def test_the_compilers_processes_assemble_as_this_one_does(monkeypatch):
+@pytest.fixture
+def untouched(monkeypatch):
+    """What the compiler's settings are is put back."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    os.environ.pop("TRITON_PTXAS_PATH", None)
+    for variable in ("PTXAS_PATH", "AUTOTUNE_NUM_CHOICES_DISPLAYED"):
+        os.environ.pop(f"TRITON_{variable}", None)
+        os.environ.pop(f"TORCHINDUCTOR_{variable}", None)
+    monkeypatch.setattr(logging.getLogger(CHOICES), "filters", [])
+    monkeypatch.setitem(sys.modules, "triton", None)
+    shown = {"autotune_num_choices_displayed": 10, "max_autotune_report_choices_stats": True}
+    with inductor.patch(shown):
+        yield
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_compilers_processes_assemble_as_this_one_does(monkeypatch):
     own = "/where/tritons/own/is/bin/ptxas"
     knobs = SimpleNamespace(nvidia=SimpleNamespace(ptxas=SimpleNamespace(path=own)))
     monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(knobs=knobs))
@@ -177,11 +194,31 @@ def test_the_compilers_processes_assemble_as_this_one_does(monkeypatch):
     assert os.environ["TRITON_PTXAS_PATH"] == own
 
 
-def test_the_compiler_says_nothing_of_its_trials(monkeypatch):
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    monkeypatch.setitem(sys.modules, "triton", None)  # and does without Triton
-    monkeypatch.setattr(inductor, "autotune_num_choices_displayed", 10)
-    monkeypatch.setattr(inductor, "max_autotune_report_choices_stats", True)
+@pytest.mark.usefixtures("untouched")
+def test_where_triton_does_not_say_both_assemble_with_torchs(monkeypatch):
+    own = "/where/torchs/own/is/bin/ptxas"
+    choose = partial(os.environ.setdefault, "TRITON_PTXAS_PATH", own)
+    monkeypatch.setattr(compile_tasks, "_set_triton_ptxas_path", choose)
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace())
+    set_up_compiler()
+    assert os.environ["TRITON_PTXAS_PATH"] == own
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_compiler_keeps_its_trials_to_itself_and_tells_what_is_wrong(caplog):
     set_up_compiler()
     assert inductor.autotune_num_choices_displayed == 0
     assert not inductor.max_autotune_report_choices_stats
+    log = logging.getLogger(CHOICES)
+    log.error(
+        "Runtime error during autotuning: \n%s", "out of resource: triton_mm Required: 262144"
+    )
+    log.error("Runtime error during autotuning: \n%s", "an illegal memory access")
+    assert [record.args for record in caplog.records] == [("an illegal memory access",)]
+
+
+@pytest.mark.usefixtures("untouched")
+def test_who_wants_to_see_the_trials_does():
+    os.environ["TORCHINDUCTOR_AUTOTUNE_NUM_CHOICES_DISPLAYED"] = "10"
+    set_up_compiler()
+    assert inductor.autotune_num_choices_displayed == 10

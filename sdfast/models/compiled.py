@@ -55,30 +55,36 @@ def compile_unet(unet: UNet) -> Callable[[Tensor, Tensor, Told], Tensor]:
 
 
 def set_up_compiler() -> None:
-    """Have torch's compiler say nothing of its trials, and make each kernel once.
+    """Have torch's compiler keep its trials to itself, and make each kernel once.
 
-    Its processes make all kernels side by side. They are to assemble as Triton does in this one, by
-    themselves they would with what torch brings (2.11); and this one would take none of theirs, and
-    make each again, one after the other.
+    Worker processes make all kernels side by side, for this process to find in Triton's cache. The
+    version of ptxas, which assembles them, is in the cache's key. torch gives the workers its own
+    (2.11), and Triton may have taken another here; the kernels then would be made here again, one
+    after the other. So both are to take Triton's.
     """
     from torch._inductor import config
 
-    for knob in ("autotune_num_choices_displayed", "max_autotune_report_choices_stats"):
-        if hasattr(config, knob):
-            setattr(config, knob, 0)
-    # what has no room for one way of a product is no error: there are others
-    logging.getLogger("torch._inductor.select_algorithm").setLevel(logging.CRITICAL)
-    if assembler := _assembler():
-        os.environ.setdefault("TRITON_PTXAS_PATH", assembler)
+    for setting in ("autotune_num_choices_displayed", "max_autotune_report_choices_stats"):
+        if hasattr(config, setting) and f"TORCHINDUCTOR_{setting.upper()}" not in os.environ:
+            setattr(config, setting, 0)
+    logging.getLogger("torch._inductor.select_algorithm").addFilter(_is_news)
+    _share_ptxas()
 
 
-def _assembler() -> str | None:
-    """Where the ptxas is that Triton takes in this process; None where it does not say."""
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not so that a way of making a product wants more room than the GPU has; others do not."""
+    return "out of resource" not in record.getMessage()
+
+
+def _share_ptxas() -> None:
     try:
         knobs: Any = import_module("triton").knobs
-        return str(knobs.nvidia.ptxas.path)
-    except (ImportError, AttributeError, RuntimeError):
-        return None
+        os.environ.setdefault("TRITON_PTXAS_PATH", str(knobs.nvidia.ptxas.path))
+    except AttributeError:  # Triton before 3.4 does not say; torch's own for both, if not too late
+        tasks: Any = import_module("torch._inductor.runtime.compile_tasks")
+        getattr(tasks, "_set_triton_ptxas_path", lambda: None)()
+    except (ImportError, RuntimeError):
+        return  # no Triton, or one for GPUs of another make
 
 
 def compiled(unet: UNet, **how: Any) -> Callable[[Tensor, Tensor, Told], Tensor]:

@@ -24,7 +24,7 @@ from sdfast.models.device import (
 from sdfast.models.dressed import wears
 from sdfast.models.graphs import Album, Recorder
 from sdfast.models.malloc import keep_memory
-from sdfast.models.networks import Meaning, Told, fastest_attention
+from sdfast.models.networks import Meaning, Told
 from sdfast.models.parts import (
     bare_unet,
     check_parts,
@@ -193,8 +193,7 @@ class StableDiffusion:
             told = self._read(context, (x.shape[-2], x.shape[-1]))
             time = torch.full((1,), t, dtype=torch.float32, device=self.device)
             x = x.to(self.dtype, memory_format=torch.channels_last)
-            with fastest_attention(self.device):
-                said = self._ask(x, time, told)
+            said = self._ask(x, time, told)
             return said.to(torch.float32, memory_format=torch.contiguous_format)
 
     def prepare(self, job: Job, together: int = 1) -> None:

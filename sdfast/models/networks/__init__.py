@@ -4,7 +4,6 @@ Importing those two libraries takes longer than painting a small picture, so the
 config that wants what is not written here is refused by name; nothing is painted approximately.
 """
 
-from sdfast.models.networks.attention import fastest_attention
 from sdfast.models.networks.clip import Meaning, TextEncoder
 from sdfast.models.networks.config import Config
 from sdfast.models.networks.load import TensorError, check, fill, randomize
@@ -21,7 +20,6 @@ __all__ = [
     "Told",
     "UNet",
     "check",
-    "fastest_attention",
     "fill",
     "randomize",
 ]

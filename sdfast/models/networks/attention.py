@@ -1,19 +1,15 @@
-"""Softmax attention, where torch has a faster way than the one it takes.
+"""Softmax attention, on a processor with bfloat16 but no AMX faster than torch's own.
 
-On a GPU that is another of its kernels. On a processor with bfloat16 but no AMX it is one of our
-own: torch's `scaled_dot_product_attention` is fast there for processors with AMX alone; others
+torch's `scaled_dot_product_attention` has a fast way there for processors with AMX alone; others
 multiply at the pace of float32. Here oneDNN multiplies, some heads and rows at a time, so that what
 lies between the two products stays in the cache.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sdfast.models.device import cpu_flags
 
@@ -23,26 +19,6 @@ _WORTH = 256
 """Keys from which on it is worth while."""
 _EVERY = 8
 """One key in so many is looked at for a row's greatest product."""
-
-_HOPPER = (9, 0)
-_CUDNN_FIRST = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
-
-
-def fastest_attention(device: torch.device) -> AbstractContextManager[object]:
-    """For as long as the `with` lasts, torch attends with the GPU's fastest kernel.
-
-    On Hopper that is cuDNN's, which takes half to two thirds of the time of the one torch prefers.
-    A shape that it does not know is left to the next.
-    """
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) != _HOPPER:
-        return nullcontext()
-    prefer: Any = sdpa_kernel
-    return prefer(_CUDNN_FIRST, set_priority=True)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

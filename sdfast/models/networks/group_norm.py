@@ -19,7 +19,9 @@ _PROGRAMS = 1024
 _PARTS = 512
 """What a picture is cut into at the most, to look at its numbers."""
 _AT_ONCE = 1 << 14
-"""Numbers of a group that one program holds at a time."""
+"""Numbers of a group up to which one program holds them all, and one kernel does."""
+_EACH = 256
+"""Of them to a warp: with more, a small picture's programs leave a large GPU idle."""
 
 
 @where_it_is
@@ -46,7 +48,7 @@ def group_norm(
     if rows * lanes <= _AT_ONCE:
         _norm_group[(groups, n)](
             x, *added, weight, bias, y, pixels, channels, eps, int(silu),
-            ROWS=rows, LANES=lanes, num_warps=min(16, max(1, rows * lanes // 256)),
+            ROWS=rows, LANES=lanes, num_warps=min(16, max(1, rows * lanes // _EACH)),
         )  # fmt: skip
         return y
     beside = triton.cdiv(channels, _LANES)
