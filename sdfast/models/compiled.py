@@ -72,7 +72,7 @@ def set_up_compiler() -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not so that a way of making a product wants more room than the GPU has; others do not."""
+    """False where a kernel tried needs more shared memory than there is: another is taken."""
     return "out of resource" not in record.getMessage()
 
 
