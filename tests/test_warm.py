@@ -6,6 +6,7 @@ have its own. One test asks a real one.
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -35,6 +37,7 @@ from sdfast.warm import client, control, wire
 from sdfast.warm.client import AbsentError, GoneError
 from sdfast.warm.greeting import holding, read_greeting, stamp
 from sdfast.warm.place import find_place, holder
+from sdfast.warm.worker import Shop, _welcome
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 
@@ -513,8 +516,32 @@ def test_a_job_that_cannot_be_is_refused_with_its_own_error(worker):
             wire.hear_event(connection, job())
 
 
+def test_who_has_been_told_to_wait_is_counted_by_whoever_asks_next():
+    class Slow(Queue):
+        def put(self, *args, **kwargs):
+            time.sleep(0.1)
+            super().put(*args, **kwargs)
+
+    found = find("tiny")
+    wanted, given = ("auto", "auto"), ("cpu", "fp32")
+    held = holding(found, stamp(found), wanted=wanted, given=given, idle=60.0)
+    shop = Shop(held, Slow())
+    ours, theirs = socket.socketpair()
+    room = threading.BoundedSemaphore()
+    room.acquire()
+    welcome = threading.Thread(target=_welcome, args=(theirs, shop, room))
+    with ours, theirs:
+        welcome.start()
+        assert read_greeting(wire.receive(ours, 5).record).waiting == 0
+        ours.sendall(wire.packed({"job": job().record}))
+        assert wire.receive(ours, 5).record == {"is": "queued", "ahead": 0}
+        now = io.BytesIO(shop.greet())
+        assert read_greeting(wire.read_frame(now.read).record).waiting == 1
+        welcome.join()
+
+
 def test_two_clients_are_served_in_turn_each_walk_whole(worker):
-    held = worker(pace=0.2)
+    held = worker(pace=0.5)
     place = find_place()
     heard = {}
 

@@ -65,8 +65,9 @@ class Shop:
     """When the last picture was done."""
 
     def greet(self) -> bytes:
-        """The greeting as it is at this moment."""
-        waiting = self.line.unfinished_tasks
+        """The greeting as it is at this moment; whoever has been told to wait is counted."""
+        with self.door:
+            waiting = self.line.unfinished_tasks
         resting = 0.0 if waiting else time.monotonic() - self.rested
         left = max(self.greeting.idle - resting, 0.0)
         now = replace(self.greeting, left=left, painted=self.painted, waiting=waiting)
@@ -210,7 +211,7 @@ def _welcome(connection: socket.socket, shop: Shop, room: threading.BoundedSemap
         connection.sendall(shop.greet())
         job = read_job(wire.receive(connection, _PATIENCE).record["job"])
         connection.settimeout(_DEAF)
-        with shop.door:  # so that whoever asks once this one has been told counts it
+        with shop.door:
             connection.sendall(wire.packed({"is": "queued", "ahead": shop.line.unfinished_tasks}))
             shop.line.put_nowait(Visitor(connection, job))
     except SdfastError as error:
