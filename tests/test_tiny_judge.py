@@ -19,6 +19,7 @@ import sdfast
 from asking import Asked, ask
 from backdrops import COLOURS
 from captions import phrases
+from denoiser import Denoiser
 from judge import NAMES, WEIGHTS, Said, load_judge, right, truth
 from pictures import FONT, Painter
 from runs import Published
@@ -163,3 +164,17 @@ def test_pictures_are_painted_and_judged_from_end_to_end(tmp_path, monkeypatch, 
     assert 0 < fast["off"] < 20
     assert converged["off"] == 0
     assert capsys.readouterr().out.strip() in table.read_text()
+
+
+def test_what_is_painted_anew_shows_the_same_though_not_to_the_bit():
+    known = Published.read(TINY).networks
+    tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer")
+    denoiser = Denoiser(tokenizer, torch.device("cpu"), known)
+    said = ["a cat on a red background", "two dogs on a blue background"]
+    z = denoiser.sample(said)
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(1))
+    noisy = (denoiser.sigma[300] / denoiser.alpha[300]) * noise
+    off = denoiser.repaint(z, noise, 300, said) - z
+    other = denoiser.repaint(z, noise, 300, said[::-1]) - z
+    assert 0 < off.square().mean() < 0.1 * noisy.square().mean()
+    assert off.square().mean() < other.square().mean()

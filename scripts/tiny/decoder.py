@@ -1,6 +1,7 @@
 """Trains the VAE: an encoder that sees the thumbnail, a decoder that paints the picture from it.
 
-First by the error alone; then the encoder is done, and the decoder goes on before a critic.
+First by the error alone; then the encoder is done, and the decoder goes on before a critic; in the
+end it also learns from thumbnails that the UNet has painted, which are never quite right.
 """
 
 import math
@@ -13,10 +14,11 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from critic import LISTENED_AFTER, LOUDNESS, Critic, pulls
+from denoiser import Denoiser
 from networks import vae
-from pictures import Painter, sheet, thumbnails
+from pictures import LATENT_SCALE, Painter, sheet, thumbnails
 from runs import Curriculum, Pool, Published, Run, brisk
-from scenes import Lesson
+from scenes import Lesson, Scene
 
 LESSONS = Curriculum(
     (
@@ -29,6 +31,10 @@ CRITICISED_FROM = 8400
 """The step from which on the critic looks on."""
 ROUGHNESS = 0.1
 """Most noise on the latents in training: what the denoiser paints is never quite a thumbnail."""
+REPAINTED_FROM = 18000
+"""The step from which on the denoiser itself paints half of the thumbnails anew."""
+REPAINTED = (100, 600)
+"""The times from which it does."""
 
 
 def _edges(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +53,12 @@ def painting_error(painted: Tensor, wanted: Tensor) -> Tensor:
 
 
 def train(
-    folder: Path, painter: Painter, steps: int, batch: int, published: Published | None
+    folder: Path,
+    painter: Painter,
+    steps: int,
+    batch: int,
+    published: Published | None,
+    denoiser: Denoiser | None,
 ) -> None:
     torch.manual_seed(0)
     device = painter.device
@@ -59,11 +70,11 @@ def train(
     kept: list[dict[str, float]] = []
     for step in run.until(steps):
         pool.renew(batch // 2, LESSONS.at(step), step)
-        pictures, _ = pool.draw(batch, random.Random(step))
+        pictures, scenes = pool.draw(batch, random.Random(step))
         target = thumbnails(pictures)
-        g = torch.Generator(device).manual_seed(step)
-        noise = torch.randn(target.shape, generator=g, device=device)
-        rough = target + ROUGHNESS * noise * torch.rand(batch, 1, 1, 1, generator=g, device=device)
+        rough = _roughened(target, step)
+        if denoiser and step >= REPAINTED_FROM:
+            rough[::2] = _repainted(denoiser, target[::2], scenes[::2], step)
         with brisk(device):
             painted = net.decode(rough, return_dict=False)[0].float()
         error = painting_error(painted, pictures)
@@ -90,6 +101,25 @@ def train(
                 shown = net.decode(target, return_dict=False)[0]
             both = torch.cat([shown[:8], pictures[:8]])
             sheet(both, 8).save(run.folder / f"sheet-{run.step}.png")
+
+
+def _roughened(target: Tensor, step: int) -> Tensor:
+    """The thumbnails with more noise or less."""
+    g = torch.Generator(target.device).manual_seed(step)
+    noise = torch.randn(target.shape, generator=g, device=target.device)
+    return target + ROUGHNESS * noise * torch.rand(
+        len(target), 1, 1, 1, generator=g, device=target.device
+    )
+
+
+def _repainted(denoiser: Denoiser, target: Tensor, scenes: list[Scene], step: int) -> Tensor:
+    """The thumbnails as the denoiser would have painted them."""
+    g = torch.Generator(target.device).manual_seed(step)
+    noise = torch.randn(target.shape, generator=g, device=target.device)
+    t = random.Random(step).randint(*REPAINTED)
+    with brisk(target.device):
+        z = denoiser.repaint(target * LATENT_SCALE, noise, t, [scene.caption for scene in scenes])
+    return z / LATENT_SCALE
 
 
 def _seeing_error(net: AutoencoderKL, pictures: Tensor, target: Tensor) -> Tensor:

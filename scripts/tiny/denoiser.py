@@ -31,12 +31,18 @@ UNPROMPTED = 0.1
 class Denoiser(nn.Module):
     """Words and noisy latents in, velocity out."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, device: torch.device) -> None:
+    def __init__(
+        self,
+        tokenizer: CLIPTokenizer,
+        device: torch.device,
+        trained: dict[str, nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.tokenizer, self.device = tokenizer, device
-        self.text = text_encoder(len(tokenizer)).to(device)
-        self.unet = unet().to(device, memory_format=torch.channels_last)
+        known = trained or {"text": text_encoder(len(tokenizer)), "unet": unet()}
+        self.text = known["text"].float().to(device)
+        self.unet = known["unet"].float().to(device, memory_format=torch.channels_last)
         betas = torch.linspace(SCHEDULE["beta_start"] ** 0.5, SCHEDULE["beta_end"] ** 0.5, 1000)
         signal = torch.cumprod(1 - betas.double() ** 2, 0)
         self.alpha = signal.sqrt().float().to(device)
@@ -53,18 +59,33 @@ class Denoiser(nn.Module):
         said = self.unet(x, t, self.read(captions), return_dict=False)[0]
         return (said - (alpha * noise - sigma * z)).square().mean((1, 2, 3))
 
-    @torch.no_grad()
     def sample(self, captions: list[str], steps: int = 20, guidance: float = 3.0) -> Tensor:
         """Latents for the captions, [n, 4, 16, 16]."""
         solver = DPMSolverMultistepScheduler(**SCHEDULE, prediction_type="v_prediction")
         solver.set_timesteps(steps)
-        context = self.read([""] * len(captions) + captions)
         g = torch.Generator().manual_seed(0)
         x = torch.randn(len(captions), 4, 16, 16, generator=g).to(self.device)
+        return self._walked(x, captions, solver, guidance)
+
+    def repaint(
+        self, z: Tensor, noise: Tensor, t: int, captions: list[str], guidance: float = 3.0
+    ) -> Tensor:
+        """The latents with as much noise as at that time, denoised again in a few calls.
+
+        They show the same (SDEdit, arXiv 2108.01073), but with what this UNet gets wrong.
+        """
+        solver = DPMSolverMultistepScheduler(**SCHEDULE, prediction_type="v_prediction")
+        solver.set_timesteps(timesteps=[t, 3 * t // 4, t // 2, t // 4])
+        return self._walked(self.alpha[t] * z + self.sigma[t] * noise, captions, solver, guidance)
+
+    @torch.no_grad()
+    def _walked(
+        self, x: Tensor, captions: list[str], solver: DPMSolverMultistepScheduler, guidance: float
+    ) -> Tensor:
+        context = self.read([""] * len(captions) + captions)
         for t in solver.timesteps:
-            plain, prompted = self.unet(torch.cat([x, x]), t, context, return_dict=False)[0].chunk(
-                2
-            )
+            said = self.unet(torch.cat([x, x]), t, context, return_dict=False)[0]
+            plain, prompted = said.float().chunk(2)
             x = solver.step(plain + guidance * (prompted - plain), t, x).prev_sample
         return x
 

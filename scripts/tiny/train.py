@@ -12,6 +12,9 @@ from transformers import CLIPTokenizer
 import decoder
 import denoiser
 from captions import phrases
+from denoiser import Denoiser
+from export import averaged
+from networks import text_encoder, unet
 from pictures import FONT, Painter
 from runs import Published
 from scenes import EVERYTHING
@@ -25,7 +28,7 @@ def main() -> None:
     parser.add_argument("--font", type=Path, default=FONT, help="NotoColorEmoji.ttf")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--unet-steps", type=int, default=60000)
-    parser.add_argument("--vae-steps", type=int, default=20000)
+    parser.add_argument("--vae-steps", type=int, default=30000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--published", type=Path, help="an exported model to go on from")
     given = parser.parse_args()
@@ -35,18 +38,31 @@ def main() -> None:
     device = torch.device(given.device)
     painter = Painter(device, given.font)
     published = Published.read(given.published) if given.published else None
-    if given.part != "unet":
-        decoder.train(given.run / "vae", painter, given.vae_steps, given.batch // 4, published)
     if given.part != "vae":
         words = given.run / "tokenizer"
         if not words.exists():  # else a checkpoint counts on it
             write_tokenizer(words, phrases(EVERYTHING.things, scenes=EVERYTHING.scenes))
         tokenizer = CLIPTokenizer.from_pretrained(words)
-        if published:
-            published = published.respelled(tokenizer)
-        denoiser.train(
-            given.run / "unet", tokenizer, painter, given.unet_steps, given.batch, published
+        again = published and published.respelled(tokenizer)
+        denoiser.train(given.run / "unet", tokenizer, painter, given.unet_steps, given.batch, again)
+    if given.part != "unet":
+        painted = _trained(given.run, given.published, device)
+        decoder.train(
+            given.run / "vae", painter, given.vae_steps, given.batch // 4, published, painted
         )
+
+
+def _trained(run: Path, published: Path | None, device: torch.device) -> Denoiser | None:
+    """The denoiser of the run, or the published one, if there is any."""
+    trained = (run / "unet" / "checkpoint.pt").exists()
+    if not trained and not published:
+        return None
+    known = Published.read(published) if published else None
+    tokenizer = CLIPTokenizer.from_pretrained((run if trained else published) / "tokenizer")
+    networks, _ = averaged(
+        run / "unet", {"unet": unet(), "text": text_encoder(len(tokenizer))}, known
+    )
+    return Denoiser(tokenizer, device, networks).eval()
 
 
 if __name__ == "__main__":
