@@ -1,5 +1,6 @@
 """Every test runs offline, with an empty Hugging Face cache and nobody's settings or worker."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -18,6 +19,10 @@ os.environ |= {  # read once, when huggingface_hub and torch are imported
     "PYTHONPATH": str(Path(package.__file__).parent.parent),  # other processes run what is tested
     "OMP_NUM_THREADS": "1",  # networks as small as these only wait for each other's threads
 }
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is imported stays, and need not be looked through whenever a model goes
 
 
 def pytest_unconfigure():

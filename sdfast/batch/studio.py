@@ -123,8 +123,9 @@ class Studio:
         if job.weights in self._refused:
             raise self._refused[job.weights]
         setting = self._setting
-        self._held = None
-        tidy()
+        if self._held:
+            self._held = None
+            tidy()
         begun = time.perf_counter()
         try:
             model = load_model(

@@ -73,7 +73,8 @@ def paint_sheet(
         for some in of_models:
             last = some is of_models[-1]
             easel.paint(some, models[some[0]], wanted, audience, last=last)
-            tidy()
+            if not last:
+                tidy()
     except (SdfastError, KeyboardInterrupt):
         if cells is None:
             output.say("note: no sheet is written; with --cells, its pictures are as they come")
