@@ -259,11 +259,11 @@ def test_a_recipe_can_be_left_out(sdfast):
     assert err.startswith("error: ")
 
 
-def test_a_picture_can_go_through_a_pipe():
+def test_a_picture_can_go_through_a_pipe(sdfast):
     sent = shell(*QUICK, "-o", "-")
     assert sent.returncode == 0
     assert sent.stdout.startswith(b"\x89PNG")
-    shell(*QUICK, "-o", "file.png")
+    assert sdfast(*QUICK, "-o", "file.png")[0] == 0
     assert sent.stdout == Path("file.png").read_bytes()
 
 

@@ -383,12 +383,16 @@ def test_random_shapes_have_as_many_weights_as_the_true_models():
 
 def test_painting_wakes_neither_diffusers_nor_transformers(small):
     code = (
-        "import sys; from sdfast import Job, Sampler, generate, load_model;"
-        "list(generate(load_model(sys.argv[1]), Job(prompt='fog', sampler=Sampler(steps=1))));"
+        "import sys; from sdfast import Job, Sampler, generate, load_model\n"
+        "for model in map(load_model, sys.argv[1:]):\n"
+        "    list(generate(model, Job(prompt='fog', sampler=Sampler(steps=1))))\n"
         "print(*{'diffusers', 'transformers', 'torch._dynamo', 'sympy'} & set(sys.modules))"
     )
     told = subprocess.run(
-        [sys.executable, "-c", code, str(small)], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code, str(small), "tiny"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert told.stdout.strip() == ""
 

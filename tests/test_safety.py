@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -255,16 +254,3 @@ def test_a_broken_checker_is_an_error_in_one_line(checked, tmp_path, make, compl
     assert "\n" not in str(caught.value)
     assert caught.value.hint == "--no-safety paints without it"
     load_model(str(folder), device="cpu", safety=False)
-
-
-def test_only_a_model_that_has_a_checker_wakes_diffusers(small, checked):
-    code = (
-        "import sys; from sdfast.models import load_model\n"
-        "load_model(sys.argv[1], device='cpu')\n"
-        "sys.exit(bool({'transformers', 'diffusers'} & set(sys.modules)))"
-    )
-    ran = [
-        subprocess.run([sys.executable, "-c", code, str(model)], check=False).returncode
-        for model in (small, checked, "tiny")
-    ]
-    assert ran == [0, 1, 0]

@@ -87,11 +87,11 @@ def bare_unet(source: Source) -> UNet:
     return _built(source, "unet", UNet)
 
 
-def check_parts(source: Source) -> None:
+def check_parts(source: Source, unet: UNet) -> None:
     """Raise ModelError unless each network's weights are all there. None are read for it."""
     if source.random:
         return
-    bare: dict[str, nn.Module] = {"unet": bare_unet(source), "vae": _built(source, "vae", Decoder)}
+    bare: dict[str, nn.Module] = {"unet": unet, "vae": _built(source, "vae", Decoder)}
     for part in source.parts:
         network = bare.get(part) or _bare_text(source, part)
         bare[part] = network

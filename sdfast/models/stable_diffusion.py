@@ -74,7 +74,7 @@ class StableDiffusion:
         place = Place(self.device, self.dtype, None if vram == "full" else self._stage)
         self.clock = Clock(self.device)
         self.schedule, prediction = _schedule(source)
-        check_parts(source)
+        check_parts(source, unet)
         self._checker = _checker(source, place)
         self._texts = texts(source, place)
         self._pixels = Pixels(source, place)
