@@ -1,6 +1,7 @@
 """What a batch lives through: kills, interrupts, full disks, too little memory."""
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
@@ -26,6 +28,7 @@ from sdfast.batch.crew import Alone
 from sdfast.batch.store import look
 from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
 from sdfast.cli import run_command
+from sdfast.cli.batching import _signals
 from sdfast.errors import DeviceError, ModelError, OutOfMemoryError
 from sdfast.job import Job
 
@@ -266,11 +269,23 @@ def test_a_second_interrupt_ends_at_once(begin):
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=30)
     assert said.endswith("interrupted\n")
     # Python ends by the signal itself where that broke off an import; shells tell both as 130
     assert process.returncode in (130, -signal.SIGINT)
     assert not pixels("out")
+
+
+@pytest.mark.parametrize(
+    ("come", "ends"), [((signal.SIGWINCH, signal.SIGINT), False), ((signal.SIGINT,) * 2, True)]
+)
+def test_interrupts_are_counted_though_a_call_does_not_return_between_them(come, ends):
+    send = getattr(ctypes.CDLL(None), "raise")
+    stop, said = threading.Event(), []
+    broken = pytest.raises(KeyboardInterrupt) if ends else contextlib.nullcontext()
+    with broken, _signals(stop, said.append):
+        list(map(send, come))
+    assert (stop.is_set(), bool(said)) == (not ends, not ends)
 
 
 def test_a_picture_appears_as_its_line_arrives(begin):

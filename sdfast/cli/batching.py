@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -131,25 +132,36 @@ def hired(setting: Setting, gpus: str | None, ray: str | None, cpus: float) -> C
 
 @contextmanager
 def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[None]:
-    """The first SIGINT or SIGTERM lets what is in hand be finished, the second ends at once."""
+    """The first SIGINT or SIGTERM lets what is in hand be finished, the second ends at once.
+
+    While a long call does not return, as an import of torch's, Python takes several for one: a
+    socket is told of each.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    both = signal.SIGINT, signal.SIGTERM
+    numbers = [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
+    ours, theirs = socket.socketpair()
 
     def heard(number: int, frame: object) -> None:
-        if stop.is_set():
+        came = 0
+        with suppress(BlockingIOError):
+            came = sum(told in numbers for told in ours.recv(4096))
+        if stop.is_set() or came > 1:
             raise KeyboardInterrupt
         stop.set()
         with suppress(RuntimeError):  # stderr was being written to just now
             say("finishing what is in hand; once more ends at once")
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {
-        number: signal.signal(number, heard)
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        told_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, heard) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(told_before)
