@@ -30,6 +30,7 @@ def _run(*, in_front: bool) -> None:
 
         run()
     except KeyboardInterrupt:  # before the command could hear it
+        exec("")  # else `python -m` ends by the signal, if that broke off a string it executed
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 

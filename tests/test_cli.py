@@ -1,5 +1,6 @@
 """The command line as a shell sees it: exit codes, streams, files."""
 
+import contextlib
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdfast import png
 from sdfast.cli.output import summary
 from sdfast.config import config_file, lasting_name
-from sdfast.errors import OutOfMemoryError
+from sdfast.errors import ModelError, OutOfMemoryError
 from sdfast.events import Times
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
@@ -257,6 +258,36 @@ def test_a_recipe_can_be_left_out(sdfast):
     code, _, err = sdfast("info", "a-cat-1.png")
     assert code == 2
     assert err.startswith("error: ")
+
+
+@pytest.mark.parametrize("error", [ImportError("half imported"), ModelError("cannot be loaded")])
+def test_whatever_ctrl_c_makes_of_what_it_breaks_off_is_an_interrupt(
+    sdfast, monkeypatch, here, error
+):
+    def broken(*_, **__):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise error
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr("sdfast.models.load_model", broken)
+        assert sdfast(*QUICK, "-q") == (130, "", "interrupted\n")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not list(here.iterdir())
+
+
+def test_the_exit_code_is_130_wherever_ctrl_c_was_heard(here):
+    """With -m, Python ends by the signal if it broke off what is executed from a string."""
+    (here / "broken.py").write_text(
+        "import sys, sdfast.models; from sdfast.cli import run_command\n"
+        "sdfast.models.load_model = lambda *_, **__: exec('raise KeyboardInterrupt')\n"
+        f"sys.argv = {['sdfast', *QUICK]!r}; sys.exit(run_command())"
+    )
+    ran = subprocess.run([sys.executable, "-m", "broken"], check=False, capture_output=True)
+    assert ran.returncode == 130
 
 
 def test_a_picture_can_go_through_a_pipe(sdfast):

@@ -243,9 +243,12 @@ class _Shift:
         )
 
     def _recorded(self, event: BatchEvent) -> Iterator[BatchEvent]:
-        """An event that is in the manifest before it is told."""
+        """An event that is in the manifest before it is told.
+
+        What fails after an interrupt is tried again by the next run: it may have been broken off.
+        """
         match event:
-            case Failed(before=False):
+            case Failed(before=False) if not self._stop.is_set():
                 self._add(_failed_record(event))
             case Kept(path=Path()):
                 self._add(_kept_record(event, self._books.pictures))

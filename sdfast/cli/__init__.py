@@ -9,8 +9,11 @@ import contextlib
 import gc
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Generator
 from importlib import import_module
 from typing import Annotated, TextIO
 
@@ -117,7 +120,8 @@ def _note(message: Warning | str, *_: object) -> None:
 def run_command() -> int:
     """Run the command in `sys.argv`; its exit code. What went wrong is said on stderr."""
     try:
-        code = _app(sys.argv[1:])(standalone_mode=False)
+        with _interruptible():
+            code = _app(sys.argv[1:])(standalone_mode=False)
         sys.stdout.flush()
     except SdfastError as error:
         complain(error)
@@ -148,8 +152,41 @@ def run_command() -> int:
         _trace(error)
         return SdfastError.exit_code
     if code == _INTERRUPTED:
+        exec("")  # else `python -m` ends by the signal, if that broke off a string it executed
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _interruptible() -> Generator[None]:
+    """In here, whatever goes wrong once ctrl-C was pressed is a KeyboardInterrupt.
+
+    Code that is broken off may fail with another error: numpy, half imported, cannot be again.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or not _in_main_thread():
+        yield
+        return
+    pressed = False
+
+    def heard(number: int, frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, heard)
+    try:
+        yield
+    except Exception:
+        if pressed:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _mute(stream: TextIO) -> None:

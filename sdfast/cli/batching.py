@@ -143,14 +143,17 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[Non
     both = signal.SIGINT, signal.SIGTERM
     numbers = [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
     ours, theirs = socket.socketpair()
+    at_once = False
 
     def heard(number: int, frame: object) -> None:
+        nonlocal at_once
         came = 0
         with suppress(BlockingIOError):
             came = sum(told in numbers for told in ours.recv(4096))
-        if stop.is_set() or came > 1:
-            raise KeyboardInterrupt
+        at_once = stop.is_set() or came > 1
         stop.set()
+        if at_once:
+            raise KeyboardInterrupt
         with suppress(RuntimeError):  # stderr was being written to just now
             say("finishing what is in hand; once more ends at once")
 
@@ -161,6 +164,10 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[Non
         before = {number: signal.signal(number, heard) for number in numbers}
         try:
             yield
+        except Exception:  # what was broken off may fail with another error
+            if at_once:
+                raise KeyboardInterrupt from None
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
