@@ -22,6 +22,7 @@ os.environ |= {  # read once, when huggingface_hub and torch are imported
 
 
 def pytest_collection_finish():
+    gc.collect()
     gc.freeze()  # what is imported stays, and need not be looked through whenever a model goes
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections import Counter
 from datetime import datetime
 from functools import partial
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 from test_batch_streams import Costless
 
@@ -276,14 +278,18 @@ def test_a_second_interrupt_ends_at_once(begin):
 
 
 @pytest.mark.parametrize(
-    ("come", "ends"), [((signal.SIGWINCH, signal.SIGTERM), False), ((signal.SIGTERM,) * 2, True)]
+    ("come", "ends"), [("INT", False), ("TERM TERM", False), ("INT INT", True)]
 )
-def test_interrupts_are_counted_though_a_call_does_not_return_between_them(come, ends):
+def test_ctrl_c_is_counted_though_a_call_does_not_return_in_between(come, ends):
     send = getattr(ctypes.CDLL(None), "raise")
     stop, said = threading.Event(), []
     broken = pytest.raises(KeyboardInterrupt) if ends else contextlib.nullcontext()
-    with broken, _signals(stop, said.append):
-        list(map(send, come))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored
+    try:
+        with broken, _signals(stop, said.append):
+            list(map(send, [signal.Signals[f"SIG{name}"] for name in come.split()]))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert stop.is_set()
     assert bool(said) != ends
 
@@ -307,6 +313,22 @@ def test_what_an_interrupt_breaks_off_has_not_failed(sdfast, monkeypatch):
     assert (code, out) == (130, "")
     assert sdfast("batch", "p.txt", *QUICK)[0] == 0
     assert len(pixels("out")) == 2
+
+
+def test_of_a_model_that_was_refused_nothing_stays_in_memory(monkeypatch):
+    loaded = []
+
+    def broken(*_, **__):
+        network = torch.nn.Identity()
+        loaded.append(weakref.ref(network))
+        raise ModelError("the last of its parts is broken")
+
+    monkeypatch.setattr("sdfast.batch.studio.load_model", broken)
+    studio, order = Studio(Setting()), Order(b"", Job(prompt="a cat", model="tiny"))
+    for _ in range(2):
+        assert isinstance(studio.paint([order]).outcomes[0], ModelError)
+    assert len(loaded) == 1
+    assert loaded[0]() is None
 
 
 def test_whatever_an_interrupt_makes_of_an_import_is_an_interrupt(sdfast, monkeypatch):

@@ -1,7 +1,8 @@
 """Trains the VAE: an encoder that sees the thumbnail, a decoder that paints the picture from it.
 
 First by the error alone; then the encoder is done, and the decoder goes on before a critic; in the
-end it also learns from thumbnails that the UNet has painted, which are never quite right.
+end, where there is a UNet, it also learns from thumbnails that the UNet has painted, which are
+never quite right.
 """
 
 import math
@@ -73,12 +74,16 @@ def train(
         pictures, scenes = pool.draw(batch, random.Random(step))
         target = thumbnails(pictures)
         rough = _roughened(target, step)
-        if denoiser and step >= REPAINTED_FROM:
-            rough[::2] = _repainted(denoiser, target[::2], scenes[::2], step)
+        repaints = denoiser is not None and step >= REPAINTED_FROM
+        if denoiser and repaints:
+            rough[::2] = repainted(denoiser, target[::2], scenes[::2], step)
         with brisk(device):
             painted = net.decode(rough, return_dict=False)[0].float()
         error = painting_error(painted, pictures)
-        losses = {"squared": F.mse_loss(painted.detach(), pictures)}
+        squared = (painted.detach() - pictures).square().mean((1, 2, 3))
+        losses = {"squared": squared[1::2].mean()}
+        if repaints:
+            losses["repainted"] = squared[::2].mean()
         if step < CRITICISED_FROM:
             few = slice(0, max(1, batch // 4))
             losses["seeing"] = _seeing_error(net, pictures[few], target[few])
@@ -94,13 +99,15 @@ def train(
         if run.step % 50 == 0:
             last = [x for x in kept[-50:] if x.keys() == kept[-1].keys()]
             mean = {k: sum(x[k] for x in last) / len(last) for k in kept[-1]}
-            psnr = -10 * math.log10(mean.pop("squared") / 4)
-            run.log(psnr=round(psnr, 2), **{k: round(v, 4) for k, v in mean.items()})
+            for name in {"squared", "repainted"} & mean.keys():
+                mean[name] = -10 * math.log10(mean[name] / 4)  # signal to noise in dB
+            run.log(psnr=round(mean.pop("squared"), 2), **{k: round(v, 4) for k, v in mean.items()})
         if run.step % 500 == 0:
+            seen = [target[:8]] + ([rough[:16:2]] if repaints else [])
             with run.averaged(), torch.no_grad():
-                shown = net.decode(target, return_dict=False)[0]
-            both = torch.cat([shown[:8], pictures[:8]])
-            sheet(both, 8).save(run.folder / f"sheet-{run.step}.png")
+                shown = [net.decode(z, return_dict=False)[0] for z in seen]
+            rows = torch.cat([*shown, pictures[:8]])
+            sheet(rows, 8).save(run.folder / f"sheet-{run.step}.png")
 
 
 def _roughened(target: Tensor, step: int) -> Tensor:
@@ -112,13 +119,18 @@ def _roughened(target: Tensor, step: int) -> Tensor:
     )
 
 
-def _repainted(denoiser: Denoiser, target: Tensor, scenes: list[Scene], step: int) -> Tensor:
+def repainted(denoiser: Denoiser, target: Tensor, scenes: list[Scene], step: int) -> Tensor:
     """The thumbnails as the denoiser would have painted them."""
-    g = torch.Generator(target.device).manual_seed(step)
+    r = random.Random(f"repainted {step}")
+    g = torch.Generator(target.device).manual_seed(r.getrandbits(63))
     noise = torch.randn(target.shape, generator=g, device=target.device)
-    t = random.Random(step).randint(*REPAINTED)
     with brisk(target.device):
-        z = denoiser.repaint(target * LATENT_SCALE, noise, t, [scene.caption for scene in scenes])
+        z = denoiser.repaint(
+            target * LATENT_SCALE,
+            noise,
+            r.randint(*REPAINTED),
+            [scene.caption for scene in scenes],
+        )
     return z / LATENT_SCALE
 
 

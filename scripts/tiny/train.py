@@ -1,9 +1,11 @@
 """Trains tiny from nothing: `python scripts/tiny/train.py --run runs/tiny`.
 
-Each part can be trained alone and goes on where it stopped. `--device cuda` trains on a GPU.
+Each part can be trained alone and goes on where it stopped. `--device cuda` trains on a GPU. The
+VAE comes last, as its decoder learns from what the UNet paints: the run's, else the published one.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -46,22 +48,28 @@ def main() -> None:
         again = published and published.respelled(tokenizer)
         denoiser.train(given.run / "unet", tokenizer, painter, given.unet_steps, given.batch, again)
     if given.part != "unet":
-        painted = _trained(given.run, given.published, device)
+        hand = _trained(given.run, given.published, device)
+        if not hand and given.vae_steps > decoder.REPAINTED_FROM:
+            print("no UNet: the decoder learns from true thumbnails only", file=sys.stderr)
         decoder.train(
-            given.run / "vae", painter, given.vae_steps, given.batch // 4, published, painted
+            given.run / "vae", painter, given.vae_steps, given.batch // 4, published, hand
         )
 
 
 def _trained(run: Path, published: Path | None, device: torch.device) -> Denoiser | None:
-    """The denoiser of the run, or the published one, if there is any."""
-    trained = (run / "unet" / "checkpoint.pt").exists()
-    if not trained and not published:
+    """The denoiser of the run, else the published one; None if there is none."""
+    own = (run / "unet" / "checkpoint.pt").exists()
+    home = run if own else published
+    if home is None:
         return None
-    known = Published.read(published) if published else None
-    tokenizer = CLIPTokenizer.from_pretrained((run if trained else published) / "tokenizer")
-    networks, _ = averaged(
-        run / "unet", {"unet": unet(), "text": text_encoder(len(tokenizer))}, known
-    )
+    tokenizer = CLIPTokenizer.from_pretrained(home / "tokenizer")
+    if own:
+        bare = {"unet": unet(), "text": text_encoder(len(tokenizer))}
+        networks, steps = averaged(run / "unet", bare, None)
+    else:
+        known = Published.read(home)
+        networks, steps = known.networks, known.steps["unet"]
+    print(f"the decoder learns from the UNet of {home}, step {steps}", file=sys.stderr)
     return Denoiser(tokenizer, device, networks).eval()
 
 

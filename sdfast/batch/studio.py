@@ -94,7 +94,7 @@ class Studio:
         self._setting = setting
         self._most = setting.most
         self._held: _Held | None = None
-        self._refused: dict[tuple[object, ...], ModelError] = {}
+        self._refused: dict[tuple[object, ...], SdfastError] = {}
         self._bytes = 0.0
         """A pixel's share of a GPU's memory while it is painted, as far as was seen."""
 
@@ -141,7 +141,7 @@ class Studio:
                 safety=setting.safety,
             )
         except ModelError as error:
-            self._refused[job.weights] = error
+            self._refused[job.weights] = _bare(error)
             raise
         self._held = _Held(job.weights, model)
         self._bytes = 0.0
@@ -159,7 +159,7 @@ class Studio:
             with self._watched(model, orders):
                 return list(_attempt(model, orders, self._setting))
         except SdfastError as error:
-            problem = _bare(error)
+            problem = error
         except Exception as error:  # a bug of ours ends one job, not the night
             problem = SdfastError(f"{type(error).__name__}: {error}", "this is a bug")
         model.forget()

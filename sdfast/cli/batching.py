@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, redirect_stdout, supp
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdfast.cli.complaint import say_error
 from sdfast.cli.telling import named
@@ -135,22 +135,23 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[Non
     """The first SIGINT or SIGTERM lets what is in hand be finished, the second ends at once.
 
     While a long call does not return, as an import of torch's, Python takes several for one: a
-    socket is told of each.
+    socket is told of each, and how often ctrl-C was pressed is counted there. SIGTERM is not: some
+    that send it send it twice.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    both = signal.SIGINT, signal.SIGTERM
-    numbers = [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
     ours, theirs = socket.socketpair()
     at_once = False
 
     def heard(number: int, frame: object) -> None:
         nonlocal at_once
-        came = 0
-        with suppress(BlockingIOError):
-            came = sum(told in numbers for told in ours.recv(4096))
-        at_once = stop.is_set() or came > 1
+        pressed = 0
+        with suppress(OSError):
+            pressed = ours.recv(4096).count(signal.SIGINT)
+        if at_once and not pressed:  # it was counted with the one before
+            return
+        at_once = stop.is_set() or pressed > 1
         stop.set()
         if at_once:
             raise KeyboardInterrupt
@@ -160,15 +161,18 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[Non
     with ours, theirs:
         ours.setblocking(False)
         theirs.setblocking(False)
-        told_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        before = {number: signal.signal(number, heard) for number in numbers}
+        told_before, before = -1, dict[int, Any]()
         try:
+            told_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    before[number] = signal.signal(number, heard)
             yield
         except Exception:  # what was broken off may fail with another error
             if at_once:
                 raise KeyboardInterrupt from None
             raise
         finally:
+            signal.set_wakeup_fd(told_before)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            signal.set_wakeup_fd(told_before)
