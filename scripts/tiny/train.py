@@ -14,7 +14,6 @@ from transformers import CLIPTokenizer
 import decoder
 import denoiser
 from captions import phrases
-from denoiser import Denoiser
 from export import averaged
 from networks import text_encoder, unet
 from pictures import FONT, Painter
@@ -56,7 +55,7 @@ def main() -> None:
         )
 
 
-def _trained(run: Path, published: Path | None, device: torch.device) -> Denoiser | None:
+def _trained(run: Path, published: Path | None, device: torch.device) -> denoiser.Denoiser | None:
     """The denoiser of the run, else the published one; None if there is none."""
     own = (run / "unet" / "checkpoint.pt").exists()
     home = run if own else published
@@ -70,7 +69,7 @@ def _trained(run: Path, published: Path | None, device: torch.device) -> Denoise
         known = Published.read(home)
         networks, steps = known.networks, known.steps["unet"]
     print(f"the decoder learns from the UNet of {home}, step {steps}", file=sys.stderr)
-    return Denoiser(tokenizer, device, networks).eval()
+    return denoiser.Denoiser(tokenizer, device, networks).eval()
 
 
 if __name__ == "__main__":
