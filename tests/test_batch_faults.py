@@ -16,6 +16,7 @@ import weakref
 from collections import Counter
 from datetime import datetime
 from functools import partial
+from importlib import import_module
 from itertools import count, cycle
 from pathlib import Path
 from types import SimpleNamespace
@@ -292,6 +293,24 @@ def test_ctrl_c_is_counted_though_a_call_does_not_return_in_between(come, ends):
         signal.signal(signal.SIGINT, before)
     assert stop.is_set()
     assert bool(said) != ends
+
+
+def test_an_import_is_not_broken_off_but_what_comes_after_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "imported_meanwhile.py").write_text(
+        "import os, signal, time\n"
+        "for _ in 'ab': os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(0.1)\n"
+        "whole = True\n"
+    )
+
+    def work():
+        import_module("imported_meanwhile")
+        time.sleep(20)
+
+    with pytest.raises(KeyboardInterrupt), _signals(threading.Event(), print):
+        work()
+    assert sys.modules["imported_meanwhile"].whole
 
 
 def send_twice_and_swallow():

@@ -20,6 +20,7 @@ from typing import Annotated, TextIO
 import typer
 
 from sdfast import __version__
+from sdfast.cli.breaking import Breaker
 from sdfast.cli.complaint import complain, say_error, say_misuse
 from sdfast.errors import FullError, SdfastError, UsageError
 
@@ -159,29 +160,24 @@ def run_command() -> int:
 
 @contextlib.contextmanager
 def _interruptible() -> Generator[None]:
-    """In here, whatever goes wrong once ctrl-C was pressed is a KeyboardInterrupt.
+    """In here, whatever goes wrong once ctrl-C has broken something off is a KeyboardInterrupt.
 
-    Code that is broken off may fail with another error: numpy, half imported, cannot be again.
+    What is broken off may fail with another error, as what reads weights does.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or not _in_main_thread():
         yield
         return
-    pressed = False
-
-    def heard(number: int, frame: object) -> None:
-        nonlocal pressed
-        pressed = True
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, heard)
+    breaker = Breaker(run_command.__code__)
+    signal.signal(signal.SIGINT, breaker.break_off)
     try:
         yield
     except Exception:
-        if pressed:
+        if breaker.broke:
             raise KeyboardInterrupt from None
         raise
     finally:
+        breaker.close()
         signal.signal(signal.SIGINT, before)
 
 

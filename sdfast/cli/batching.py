@@ -14,10 +14,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdfast.cli.breaking import Breaker
 from sdfast.cli.complaint import say_error
 from sdfast.cli.telling import named
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from sdfast.batch.crew import Crew
     from sdfast.batch.lines import Broken
     from sdfast.batch.pictures import Naming
@@ -142,19 +145,19 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[Non
         yield
         return
     ours, theirs = socket.socketpair()
-    at_once = False
+    breaker = Breaker(paint_missing.__code__)
 
-    def heard(number: int, frame: object) -> None:
-        nonlocal at_once
+    def heard(number: int, frame: FrameType | None) -> None:
         pressed = 0
         with suppress(OSError):
             pressed = ours.recv(4096).count(signal.SIGINT)
-        if at_once and not pressed:  # it was counted with the one before
+        if breaker.broke and not pressed:  # it was counted with the one before
             return
         at_once = stop.is_set() or pressed > 1
         stop.set()
         if at_once:
-            raise KeyboardInterrupt
+            breaker.break_off(number, frame)
+            return
         with suppress(RuntimeError):  # stderr was being written to just now
             say("finishing what is in hand; once more ends at once")
 
@@ -169,10 +172,11 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[Non
                     before[number] = signal.signal(number, heard)
             yield
         except Exception:  # what was broken off may fail with another error
-            if at_once:
+            if breaker.broke:
                 raise KeyboardInterrupt from None
             raise
         finally:
+            breaker.close()
             signal.set_wakeup_fd(told_before)
             for number, handler in before.items():
                 signal.signal(number, handler)
