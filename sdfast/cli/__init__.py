@@ -173,7 +173,7 @@ def _interruptible() -> Generator[None]:
     try:
         yield
     except Exception:
-        if breaker.broke:
+        if breaker.asked:
             raise KeyboardInterrupt from None
         raise
     finally:

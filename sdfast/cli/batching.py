@@ -172,7 +172,7 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[Non
                     before[number] = signal.signal(number, heard)
             yield
         except Exception:  # what was broken off may fail with another error
-            if breaker.broke:
+            if breaker.asked:
                 raise KeyboardInterrupt from None
             raise
         finally:
