@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ def here(tmp_path, monkeypatch):
     Path("p.txt").write_text("".join(f"picture {k}\n" for k in range(20)))
 
 
-def begin(*words):
+def begin(*words, **given):
     command = [sys.executable, "-m", "sdfast", "batch", "p.txt", *QUICK, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, **given)
 
 
 def pictures(folder):
@@ -106,7 +108,7 @@ def test_a_process_that_only_ever_dies_as_it_begins_ends_the_run_and_fails_no_jo
 
 def test_processes_end_with_the_one_that_began_them():
     with begin("-o", "many/", "--gpus", "cpu,cpu", "-s", "1000") as many:
-        while len(found := workers(many.pid, "spawn_main")) < 2:
+        while many.poll() is None and len(found := workers(many.pid, "spawn_main")) < 2:
             time.sleep(0.05)
         time.sleep(0.5)
         many.kill()
@@ -116,6 +118,22 @@ def test_processes_end_with_the_one_that_began_them():
             return
         time.sleep(0.1)
     raise AssertionError("they live on")
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_ctrl_c_is_heard_by_the_one_that_began_them_alone(moment):
+    """A terminal sends it to all, as they begin, too."""
+    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # in the background it is not
+    words = ("-o", "many/", "--gpus", "cpu,cpu")
+    with begin(*words, start_new_session=True, preexec_fn=default) as many:
+        while many.poll() is None and not workers(many.pid, "spawn_main"):
+            time.sleep(0.01)
+        time.sleep(moment / 20)
+        os.killpg(many.pid, signal.SIGINT)
+        _, err = many.communicate(timeout=60)
+    assert many.returncode == 130
+    assert "Traceback" not in err
+    assert err.endswith("interrupted\n")
 
 
 @pytest.mark.ray

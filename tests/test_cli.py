@@ -261,6 +261,7 @@ def test_a_recipe_can_be_left_out(sdfast):
 
 
 @pytest.mark.parametrize("error", [ImportError("half imported"), ModelError("cannot be loaded")])
+@pytest.mark.usefixtures("interruptible")
 def test_whatever_ctrl_c_makes_of_what_it_breaks_off_is_an_interrupt(
     sdfast, monkeypatch, here, error
 ):
@@ -269,13 +270,9 @@ def test_whatever_ctrl_c_makes_of_what_it_breaks_off_is_an_interrupt(
             os.kill(os.getpid(), signal.SIGINT)
         raise error
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        monkeypatch.setattr("sdfast.models.load_model", broken)
-        assert sdfast(*QUICK, "-q") == (130, "", "interrupted\n")
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    monkeypatch.setattr("sdfast.models.load_model", broken)
+    assert sdfast(*QUICK, "-q") == (130, "", "interrupted\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert not list(here.iterdir())
 
 
@@ -455,7 +452,7 @@ def test_an_interrupt_while_it_still_wakes_is_one_word(here, program, module):
 class Finder:
     def find_spec(self, name, *_):
         if name == {module!r}:
-            os.kill(os.getpid(), signal.SIGINT)
+            exec("os.kill(os.getpid(), signal.SIGINT)")
 sys.meta_path.insert(0, Finder())
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job has not
 from sdfast import entry

@@ -6,12 +6,10 @@ for ever, where hands die before they have come up.
 """
 
 import contextlib
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple, Protocol
@@ -19,6 +17,7 @@ from typing import NamedTuple, Protocol
 from sdfast.batch.events import GOES_ON
 from sdfast.batch.studio import Answer, Order, Setting, Studio
 from sdfast.errors import DeviceError, SdfastError
+from sdfast.spawning import spawned
 
 _MOST_FALSE_STARTS = 3
 """Hands in a row that may die before they have come up."""
@@ -149,11 +148,8 @@ class Processes:
         return said
 
     def _hired(self, setting: Setting) -> _Worker:
-        context = multiprocessing.get_context("spawn")  # CUDA outlives no fork
-        ours, theirs = context.Pipe()
-        words = (theirs, setting, self._threads)
-        process = context.Process(target=_paint, args=words, daemon=True)
-        process.start()
+        ours, theirs = Pipe()
+        process = spawned(_paint, theirs, setting, self._threads)
         theirs.close()
         return _Worker(process, ours)
 
@@ -168,10 +164,7 @@ class Processes:
 def _paint(
     line: "Connection[Answer | SdfastError | None, Sequence[Order]]", setting: Setting, threads: int
 ) -> None:
-    """Paint what comes until nobody is there to ask; who stops is decided by the one who asks."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # which a terminal or SLURM sends to all
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    """Paint what comes until nobody is there to ask."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torch is not imported yet
     studio = Studio(setting)
     said: Answer | SdfastError | None = None
@@ -185,14 +178,6 @@ def _paint(
             said = studio.paint(orders)
         except SdfastError as error:
             said = error
-
-
-def _leave_with_parent() -> None:
-    """End this process with the one that began it, be it in the middle of a picture."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def devices_of(gpus: str) -> list[str]:

@@ -195,7 +195,7 @@ class _Shift:
                 yield from self._recorded(Failed(*_who(ready), outcome, before=False))
 
     def _written(self, ready: Ready, picture: Picture) -> BatchEvent:
-        """The picture under its name, and in the manifest."""
+        """The picture under its name, and in the manifest; else why it cannot be written."""
         task, pictures, manifest = ready.task, self._books.pictures, self._books.manifest
         begun = time.perf_counter()
         try:
@@ -245,10 +245,12 @@ class _Shift:
     def _recorded(self, event: BatchEvent) -> Iterator[BatchEvent]:
         """An event that is in the manifest before it is told.
 
-        What fails after an interrupt is tried again by the next run: it may have been broken off.
+        A job that fails after an interrupt may have been broken off: the next run tries it again.
         """
         match event:
-            case Failed(before=False) if not self._stop.is_set():
+            case Failed(before=False) if self._stop.is_set():
+                event = Noted(f"line {event.number}: {event.error}; the next run tries it again")
+            case Failed(before=False):
                 self._add(_failed_record(event))
             case Kept(path=Path()):
                 self._add(_kept_record(event, self._books.pictures))

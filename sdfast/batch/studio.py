@@ -121,7 +121,7 @@ class Studio:
     def _load(self, job: Job) -> float:
         """Exchange the model; the seconds it took. Raises ModelError and DeviceError."""
         if job.weights in self._refused:
-            raise self._refused[job.weights]
+            raise _bare(self._refused[job.weights])
         setting = self._setting
         if self._held:
             self._held = None

@@ -11,16 +11,14 @@ import io
 import os
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Generator
 from importlib import import_module
 from typing import Annotated, TextIO
 
 import typer
 
 from sdfast import __version__
-from sdfast.cli.breaking import Breaker
+from sdfast.cli.breaking import broken_off_by
 from sdfast.cli.complaint import complain, say_error, say_misuse
 from sdfast.errors import FullError, SdfastError, UsageError
 
@@ -121,7 +119,7 @@ def _note(message: Warning | str, *_: object) -> None:
 def run_command() -> int:
     """Run the command in `sys.argv`; its exit code. What went wrong is said on stderr."""
     try:
-        with _interruptible():
+        with broken_off_by(signal.SIGINT):
             code = _app(sys.argv[1:])(standalone_mode=False)
         sys.stdout.flush()
     except SdfastError as error:
@@ -156,33 +154,6 @@ def run_command() -> int:
         exec("")  # else `python -m` ends by the signal, if that broke off a string it executed
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
-
-
-@contextlib.contextmanager
-def _interruptible() -> Generator[None]:
-    """In here, whatever goes wrong once ctrl-C has broken something off is a KeyboardInterrupt.
-
-    What is broken off may fail with another error, as what reads weights does.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or not _in_main_thread():
-        yield
-        return
-    breaker = Breaker(run_command.__code__)
-    signal.signal(signal.SIGINT, breaker.break_off)
-    try:
-        yield
-    except Exception:
-        if breaker.asked:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        breaker.close()
-        signal.signal(signal.SIGINT, before)
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def _mute(stream: TextIO) -> None:

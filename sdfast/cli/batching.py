@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, redirect_stdout, suppress
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sdfast.cli.breaking import Breaker
+from sdfast.cli.breaking import broken_off_by
 from sdfast.cli.complaint import say_error
 from sdfast.cli.telling import named
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from sdfast.batch.crew import Crew
     from sdfast.batch.lines import Broken
     from sdfast.batch.pictures import Naming
@@ -133,50 +130,21 @@ def hired(setting: Setting, gpus: str | None, ray: str | None, cpus: float) -> C
     return Alone(setting)
 
 
-@contextmanager
-def _signals(stop: threading.Event, say: Callable[[str], None]) -> Generator[None]:
-    """The first SIGINT or SIGTERM lets what is in hand be finished, the second ends at once.
+def _signals(stop: threading.Event, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    """The first SIGINT or SIGTERM lets what is in hand be finished, another SIGINT ends at once.
 
-    While a long call does not return, as an import of torch's, Python takes several for one: a
-    socket is told of each, and how often ctrl-C was pressed is counted there. SIGTERM is not: some
-    that send it send it twice.
+    Another SIGTERM does not: some that send it send it twice.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ours, theirs = socket.socketpair()
-    breaker = Breaker(paint_missing.__code__)
+    heard = False
 
-    def heard(number: int, frame: FrameType | None) -> None:
-        pressed = 0
-        with suppress(OSError):
-            pressed = ours.recv(4096).count(signal.SIGINT)
-        if breaker.broke and not pressed:  # it was counted with the one before
-            return
-        at_once = stop.is_set() or pressed > 1
+    def ends_at_once(number: int) -> bool:
+        nonlocal heard
+        if heard:
+            return number == signal.SIGINT
+        heard = True  # before the event is set: a signal in there would wait for itself
         stop.set()
-        if at_once:
-            breaker.break_off(number, frame)
-            return
-        with suppress(RuntimeError):  # stderr was being written to just now
-            say("finishing what is in hand; once more ends at once")
+        with suppress(OSError, RuntimeError):  # nobody reads stderr, or it was being written to
+            say("finishing what is in hand; Ctrl-C ends at once")
+        return False
 
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        told_before, before = -1, dict[int, Any]()
-        try:
-            told_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    before[number] = signal.signal(number, heard)
-            yield
-        except Exception:  # what was broken off may fail with another error
-            if breaker.asked:
-                raise KeyboardInterrupt from None
-            raise
-        finally:
-            breaker.close()
-            signal.set_wakeup_fd(told_before)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    return broken_off_by(signal.SIGINT, signal.SIGTERM, when=ends_at_once)

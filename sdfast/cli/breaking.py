@@ -1,66 +1,68 @@
-"""How ctrl-C breaks something off: anywhere but in the middle of an import.
+"""How a signal breaks off what is being done: anywhere but in the middle of an import.
 
 A KeyboardInterrupt there may be swallowed by the C code that imports, or leave a module half there
-that cannot be imported again. So it waits until the import has ended.
+that cannot be imported again. So it comes as soon as the import has ended.
 """
 
-import _thread
 import signal
+import sys
 import threading
-import time
-from types import CodeType, FrameType
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
 
-_PATIENCE = 0.02
-"""Seconds between two looks at whether the import has ended."""
+
+@contextmanager
+def broken_off_by(
+    *signals: signal.Signals, when: Callable[[int], bool] = lambda number: True
+) -> Generator[None]:
+    """In here a signal raises KeyboardInterrupt where `when`, given its number, says so.
+
+    Whatever goes wrong after that is a KeyboardInterrupt, too: what is broken off may fail with
+    another error, as what reads weights does. A signal that is ignored stays so; in another thread
+    than the main one, all are left as they are.
+    """
+    broken = False
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        nonlocal broken
+        if when(number):
+            broken = True
+            _break_off(frame)
+
+    before: dict[signal.Signals, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in signals:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not Python's
+                    before[number] = signal.signal(number, heard)
+        yield
+    except Exception:
+        if broken:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-class Breaker:
-    """Raises KeyboardInterrupt from a signal's handler, in what a function has called."""
+def _break_off(frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, or have it raised by who imports, once the outermost import ends."""
+    importer = None
+    while frame is not None:
+        within, frame = frame, frame.f_back
+        if within.f_code.co_filename == "<frozen importlib._bootstrap>":
+            importer = frame
+    if importer is None:
+        raise KeyboardInterrupt
+    importer.f_trace = _raise
+    sys.settrace(_look_into_nothing_else)
 
-    def __init__(self, root: CodeType) -> None:
-        self.asked, self.broke = False, False
-        """Whether it is to, and whether it has."""
-        self._root = root
-        self._asker: threading.Thread | None = None
-        self._resting = False
 
-    def break_off(self, number: int, frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt, or see to it that the handler is called again."""
-        if self._resting:
-            return
-        self.asked = True
-        if not self._importing(frame):
-            self.broke = True
-            self._rest()
-            raise KeyboardInterrupt
-        if self._asker is None:
-            self._asker = threading.Thread(target=self._ask, args=(number,), daemon=True)
-            self._asker.start()
+def _raise(*_: object) -> NoReturn:
+    raise KeyboardInterrupt  # which ends the tracing, too
 
-    def close(self) -> None:
-        """Let nobody ask any more, so that the handler can go."""
-        self._rest()
 
-    def _rest(self) -> None:
-        """Wait for the last signal that is sent from here: it means nothing any more."""
-        self._resting = True
-        if self._asker is not None:
-            self._asker.join()
-            self._asker = None
-        self._resting = False
-
-    def _ask(self, number: int) -> None:
-        main = threading.main_thread().ident
-        while not self._resting:
-            time.sleep(_PATIENCE)
-            if main is not None and hasattr(signal, "pthread_kill"):  # wakes who sleeps, too
-                signal.pthread_kill(main, number)
-            else:
-                _thread.interrupt_main(signal.Signals(number))
-
-    def _importing(self, frame: FrameType | None) -> bool:
-        while frame is not None and frame.f_code is not self._root:
-            if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-                return True
-            frame = frame.f_back
-        return False
+def _look_into_nothing_else(*_: object) -> None:
+    pass

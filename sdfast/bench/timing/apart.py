@@ -1,9 +1,8 @@
 """A side in a process of its own, so that it shares no import, no thread and no allocator."""
 
-import multiprocessing
 import pickle
-import signal
 import traceback
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from sdfast.bench.timing.entries import Entry
 from sdfast.bench.timing.laps import Lap, lap
 from sdfast.bench.timing.painted import Painted
 from sdfast.errors import DeviceError, SdfastError, one_line
+from sdfast.spawning import spawned
 
 _LEAVES_WITHIN = 3.0
 """Seconds that a process may take to notice that nobody asks any more."""
@@ -22,11 +22,8 @@ class Apart:
 
     def __init__(self, entry: Entry, device: str) -> None:
         """Raises what loading raises."""
-        context = multiprocessing.get_context("spawn")  # CUDA outlives no fork
-        self._line, theirs = context.Pipe()
-        words = (theirs, entry, device)
-        self._process = context.Process(target=_serve, args=words, daemon=True)
-        self._process.start()
+        self._line, theirs = Pipe()
+        self._process = spawned(_serve, theirs, entry, device)
         theirs.close()
         self._label = entry.label
         self.dtype, self.device = self._heard()
@@ -58,7 +55,6 @@ class Apart:
 
 def _serve(line: "Connection[Any, tuple[Entry, Path]]", entry: Entry, device: str) -> None:
     """Load, and paint what comes until nobody is there to ask."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who stops is decided by the one who asks
     from sdfast.bench.timing.sides import load_side
 
     try:
