@@ -17,7 +17,7 @@ from transformers import CLIPTokenizer
 import denoiser
 from captions import phrases
 from networks import SCHEDULE, text_encoder, unet, vae
-from runs import Published
+from runs import Published, of_other_networks
 from things import THINGS
 
 GUIDANCE = 3.0
@@ -30,16 +30,19 @@ def averaged(
 
     Those that a run has not trained are the published ones.
     """
-    if published and not (run / "checkpoint.pt").exists():
+    checkpoint = run / "checkpoint.pt"
+    if published and not checkpoint.exists():
         return published.networks, published.steps[run.name]
-    found = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
+    found = torch.load(checkpoint, weights_only=True, map_location="cpu")
     for name, network in networks.items():
-        state = found["networks"][name]
         prefix = f"{name}."
-        state |= {
+        average = {
             k.removeprefix(prefix): v for k, v in found["average"].items() if k.startswith(prefix)
         }
-        network.load_state_dict(state)
+        try:
+            network.load_state_dict(found["networks"][name] | average)
+        except (KeyError, RuntimeError) as error:
+            raise of_other_networks(checkpoint, error) from error
     return networks, found["step"]
 
 

@@ -93,6 +93,14 @@ class Published:
         return Published(self.networks | {"text": after}, self.steps, vocabulary)
 
 
+def of_other_networks(checkpoint: Path, error: Exception) -> SystemExit:
+    """What ends a program that cannot go on from a checkpoint."""
+    return SystemExit(
+        f"error: {checkpoint} is of other networks than these: {one_line(error)}\n"
+        "hint: move it away; with --published, train.py goes on from an exported model"
+    )
+
+
 @dataclass
 class Run:
     """Networks in training: their average, their optimizer and their folder."""
@@ -130,10 +138,7 @@ class Run:
                 network.load_state_dict(found["networks"][name])
             self.optimizer.load_state_dict(found["optimizer"])
         except (KeyError, ValueError, RuntimeError) as error:
-            raise SystemExit(
-                f"error: {self._checkpoint} is of other networks than these: {one_line(error)}\n"
-                "hint: move it away; with --published, train.py goes on from an exported model"
-            ) from error
+            raise of_other_networks(self._checkpoint, error) from error
         self.step, self.seconds, self.begun = (found[k] for k in ("step", "seconds", "begun"))
         for k, v in self.average.items():
             v.copy_(found["average"][k])
