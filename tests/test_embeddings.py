@@ -24,7 +24,7 @@ from sdfast.models.dressed import dressed
 from sdfast.models.find import find
 from sdfast.models.learned import Learned
 from sdfast.models.source import Embedding
-from sdfast.warm.greeting import holding, stamp
+from sdfast.warm.greeting import circumstances, holding, stamp
 
 
 def rows(count, width=16):
@@ -244,7 +244,7 @@ def test_a_worker_that_holds_the_model_alone_is_not_asked(small, tmp_path):
     source = find(str(small))
     wanted = dressed(source, Job(prompt="fog", embedding=str(path)))
     how = {"wanted": ("cpu", "auto"), "given": ("cpu", "fp32"), "idle": 1}
-    held = holding(source, stamp(source), **how)
+    held = holding(source, stamp(source), circumstances(), **how)
     assert held.unlike(source, "cpu", "auto") == ""
     assert "embeddings" in held.unlike(wanted, "cpu", "auto")
 

@@ -23,6 +23,7 @@ import pytest
 
 import sdfast
 from sdfast.warm import client, control
+from sdfast.warm.handover import front_path
 from sdfast.warm.place import find_place
 
 ALONE = "import sys; sys.argv[0] = 'sdfast'; from sdfast.cli import main; main()"
@@ -190,10 +191,63 @@ def test_a_call_in_other_surroundings_runs_alone(other, runtime):
     [
         ("gen", "@/dev/fd/0", "--dry-run", "--seed", "1"),
         ("gen", "a cat", "-o", "/proc/self/cwd/x.png", "--seed", "1"),
+        ("gen", "a cat", "--out=/proc/self/cwd/x.png", "--seed", "1"),
+        ("gen", "a cat", "-o/proc/self/cwd/x.png", "--seed", "1"),
     ],
 )
 def test_a_path_of_ones_own_is_not_handed_over(words):
     assert ran(HANDED, *words)[2] == b"it ran alone\n"
+
+
+def test_a_folder_that_is_called_dev_is_one_as_any_other(here):
+    (here / "dev").mkdir()
+    assert ran(HANDED, *QUICK, "-q", "-o", str(here / "dev" / "x.png"))[0] == 0
+
+
+def test_a_call_in_the_plain_locale_is_taken_where_the_worker_was_begun_in_it(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG"))}
+    plain |= {"XDG_RUNTIME_DIR": str(folder)}
+    start = [sys.executable, "-m", "sdfast", "warm", "start", "-m", "tiny"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        subprocess.run(start, check=True, capture_output=True, env=plain)
+        try:
+            assert soon(find_place().front.exists)
+            said = "ein Löwe\n".encode()
+            code, out, err = ran(
+                HANDED, "gen", "-", "--dry-run", "--seed", "1", said=said, env=plain
+            )
+        finally:
+            control.stop(find_place())
+    assert (code, err) == (0, b"")
+    assert json.loads(out)["prompt"] == "ein Löwe"
+
+
+def test_the_front_stands_in_no_folder(runtime):
+    (front,) = (
+        folder
+        for folder in Path("/proc").glob("[0-9]*")
+        if b"sdfast.cli.front" in read(folder / "cmdline")
+        and f"XDG_RUNTIME_DIR={runtime}".encode() in read(folder / "environ").split(b"\0")
+    )
+    assert (front / "cwd").readlink() == Path("/")
+
+
+def read(file):
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_runtime_folder_that_others_can_enter_is_not_looked_into(tmp_path, monkeypatch):
+    for mode in (0o700, 0o755):
+        folder = tmp_path / f"{mode:o}"
+        folder.mkdir()
+        folder.chmod(mode)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+        assert front_path() == str(find_place().front)
 
 
 def test_the_time_is_the_callers_zones(here):

@@ -23,7 +23,7 @@ from sdfast.models.dressed import dressed
 from sdfast.models.find import find
 from sdfast.models.lora_kinds import fits
 from sdfast.solver.walk import trajectory
-from sdfast.warm.greeting import holding, stamp
+from sdfast.warm.greeting import circumstances, holding, stamp
 
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0."
 LAYERS = {
@@ -447,7 +447,7 @@ def test_a_worker_that_holds_the_model_alone_is_not_asked(small, tmp_path):
     source = find(str(small))
     wanted = dressed(source, Job(prompt="fog", lora=str(path)))
     how = {"wanted": ("cpu", "auto"), "given": ("cpu", "fp32"), "idle": 1}
-    held = holding(source, stamp(source), **how)
+    held = holding(source, stamp(source), circumstances(), **how)
     assert held.unlike(source, "cpu", "auto") == ""
     assert "LoRAs" in held.unlike(wanted, "cpu", "auto")
 

@@ -35,9 +35,9 @@ from sdfast.events import Encoded, Finished, Stepped, Times
 from sdfast.models.find import find
 from sdfast.warm import client, control, wire
 from sdfast.warm.client import AbsentError, GoneError
-from sdfast.warm.greeting import holding, read_greeting, stamp
+from sdfast.warm.greeting import circumstances, holding, read_greeting, stamp
 from sdfast.warm.place import find_place, holder
-from sdfast.warm.worker import Shop, _welcome
+from sdfast.warm.worker import Shop, _keep_the_door, _welcome
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 
@@ -47,15 +47,15 @@ from PIL import Image
 from sdfast.errors import OutOfMemoryError
 from sdfast.events import Encoded, Finished, Stepped, Times
 from sdfast.models.find import find
-from sdfast.warm.greeting import holding, stamp
+from sdfast.warm.greeting import circumstances, holding, stamp
 from sdfast.warm.worker import work
 
 name, idle, pace = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 
 def load():
     found = find(name)
-    wanted, given = ("auto", "auto"), ("cpu", "fp32")
-    return paint, holding(found, stamp(found), wanted=wanted, given=given, idle=idle)
+    kinds = {"wanted": ("auto", "auto"), "given": ("cpu", "fp32")}
+    return paint, holding(found, stamp(found), circumstances(), **kinds, idle=idle)
 
 def paint(job):
     begun = time.monotonic()
@@ -305,6 +305,64 @@ def test_a_worker_leaves_by_itself_and_takes_its_socket_along(worker):
     assert not place.socket.exists()
 
 
+def test_a_worker_that_cannot_be_found_any_more_leaves(worker):
+    first = worker()
+    place = find_place()
+    place.lock.unlink()
+    second = worker()  # which takes the other's place
+    assert client.greeting(place).pid == second.pid
+    assert soon(lambda: gone(first.pid))
+    assert client.greeting(place).pid == second.pid
+    place.socket.unlink()
+    assert soon(lambda: holder(place) is None)
+    assert "left, as its socket was removed" in place.log.read_text()
+
+
+def gone(pid):
+    """Whether a process has ended, be it that nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_worker_of_another_container_is_named_by_no_number(sdfast, worker):
+    held = worker()
+    place = find_place()
+    place.lock.write_text(f"{os.getppid()} pid:[1]\n")
+    for command in ("start", "status", "stop"):
+        code, _, err = sdfast("warm", command)
+        assert code == 2
+        assert "error: the worker runs in another container\n" in err
+    place.lock.write_text(f"{held.pid}\n")  # as earlier versions wrote it
+
+
+def test_a_door_that_cannot_begin_a_thread_opens_again(worker, monkeypatch):
+    listener = socket.create_server(("127.0.0.1", 0))
+    held = worker()
+    started = []
+
+    class Scarce(threading.Thread):
+        def start(self):
+            started.append(self)
+            if len(started) == 1:
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    with monkeypatch.context() as patch:
+        keeper = threading.Thread(target=_keep_the_door, args=(listener, Shop(held)), daemon=True)
+        keeper.start()
+        patch.setattr("sdfast.warm.worker.threading.Thread", Scarce)
+        said = []
+        for _ in range(2):
+            with socket.create_connection(listener.getsockname()) as visitor:
+                visitor.settimeout(20)
+                said.append(visitor.recv(1))
+    listener.close()
+    assert said[0] == b""
+    assert len(started) == 2
+
+
 def test_a_picture_keeps_a_worker_from_leaving(worker):
     held = worker(idle=1.0, pace=0.3)
     with client.ask(find_place(), held, job(steps=5)) as turn:
@@ -394,7 +452,7 @@ def peer(answer, silent=False):
 def a_greeting():
     found = find("tiny")
     kinds = {"wanted": ("auto", "auto"), "given": ("cpu", "fp32")}
-    return holding(found, stamp(found), **kinds, idle=9.0)
+    return holding(found, stamp(found), circumstances(), **kinds, idle=9.0)
 
 
 FRAMES = st.one_of(
@@ -524,7 +582,7 @@ def test_who_has_been_told_to_wait_is_counted_by_whoever_asks_next():
 
     found = find("tiny")
     wanted, given = ("auto", "auto"), ("cpu", "fp32")
-    held = holding(found, stamp(found), wanted=wanted, given=given, idle=60.0)
+    held = holding(found, stamp(found), circumstances(), wanted=wanted, given=given, idle=60.0)
     shop = Shop(held, Slow())
     ours, theirs = socket.socketpair()
     room = threading.BoundedSemaphore()
@@ -584,7 +642,8 @@ def test_what_a_worker_holds_must_be_what_is_asked_for(small, tmp_path, monkeypa
     folder = tmp_path / "model"
     shutil.copytree(small, folder)
     found = find(str(folder))
-    held = holding(found, stamp(found), wanted=("auto", "auto"), given=("cuda:0", "fp16"), idle=9.0)
+    kinds = {"wanted": ("auto", "auto"), "given": ("cuda:0", "fp16")}
+    held = holding(found, stamp(found), circumstances(), **kinds, idle=9.0)
     for device, dtype in (("auto", "auto"), ("cuda", "fp16"), ("cuda:0", "auto")):
         assert held.unlike(found, device, dtype) == ""
     assert held.unlike(found, "cpu", "auto") == "it is on cuda:0"
@@ -597,12 +656,36 @@ def test_what_a_worker_holds_must_be_what_is_asked_for(small, tmp_path, monkeypa
     assert other.unlike(found, "auto", "auto") == "it runs another version of sdfast"
     with monkeypatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "3")
-        assert held.unlike(found, "auto", "auto") == "its CUDA_VISIBLE_DEVICES is another"
+        assert held.unlike(found, "auto", "auto") == "it has another CUDA_VISIBLE_DEVICES"
+        patch.setenv("ATEN_CPU_CAPABILITY", "default")
+        assert held.unlike(found, "auto", "auto") == (
+            "it has another ATEN_CPU_CAPABILITY and another CUDA_VISIBLE_DEVICES"
+        )
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    here = circumstances()
+    os.sched_setaffinity(0, cores)
+    narrow = dataclasses.replace(held, circumstances=here)
+    assert bool(narrow.unlike(found, "auto", "auto")) == (len(cores) > 1)
+    elsewhere = dataclasses.replace(
+        held, circumstances=held.circumstances | {"mount namespace": "mnt:[1]"}
+    )
+    assert elsewhere.unlike(found, "auto", "auto") == "it has another mount namespace"
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     os.utime(weights, ns=(1, 1))
     assert held.unlike(find(str(folder)), "auto", "auto") == (
         f"the files of `{folder}` have changed since"
     )
+
+
+def test_a_file_that_is_another_to_each_process_is_not_left_to_the_worker(sdfast, worker):
+    worker()
+    Image.new("RGB", (128, 128), "blue").save("begin.png")
+    begin = Path("/proc/self/cwd/begin.png")
+    code, out, err = sdfast(*QUICK, "--init", str(begin), "-v")
+    assert code == 0
+    assert "not asking for a worker: a file in /dev or /proc is for this process" in err
+    assert not painted_by_worker(out.strip())
 
 
 @pytest.mark.parametrize(

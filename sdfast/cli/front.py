@@ -56,6 +56,7 @@ def main() -> None:
     for name in _AHEAD:
         importlib.import_module(name)
     path = find_place().front
+    os.chdir("/")  # else the folder it was begun in could not be unmounted
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         draft = path.with_name(f"front-{os.getpid()}.sock")
         listener.bind(str(draft))

@@ -12,7 +12,7 @@ import typer
 from sdfast.cli import flags, remarks
 from sdfast.cli.model import find_as_painted, find_model
 from sdfast.cli.output import Output, policy
-from sdfast.cli.painter import Wanted
+from sdfast.cli.painter import Wanted, means_another_to_each
 from sdfast.cli.painting import Audience, paint
 
 if TYPE_CHECKING:
@@ -137,7 +137,8 @@ def gen(
     assert found is not None
     unchecked = no_safety and found.checker is not None
     together = min(batch_size, len(jobs))
-    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, together)
+    files = any(means_another_to_each(job) for job in jobs)
+    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, together, files)
     if not no_safety and (remark := remarks.unchecked(found)):
         output.say(f"note: {remark}")
     audience = Audience(output.say, draw=not quiet, colour=not no_color, explain=verbose)

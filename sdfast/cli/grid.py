@@ -14,7 +14,7 @@ from sdfast.cli import flags
 from sdfast.cli.model import find_as_painted, find_model
 from sdfast.cli.output import Output, policy
 from sdfast.cli.paging import new_page, paint_sheet
-from sdfast.cli.painter import Wanted
+from sdfast.cli.painter import Wanted, means_another_to_each
 from sdfast.cli.painting import Audience
 
 
@@ -161,7 +161,8 @@ def grid(
     sheet = replace(plan.sheet, jobs=tuple(sources[job.weights].complete(job) for job in jobs))
     page = new_page(sheet, font, say, labelled=not no_labels)
     unchecked = no_safety and any(model.checker is not None for model in sources.values())
-    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, batch_size)
+    files = any(means_another_to_each(job) for job in jobs)
+    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, batch_size, files)
     audience = Audience(say, draw=not quiet, colour=not no_color, explain=verbose)
     models = [sources[job.weights] for job in jobs]
     paint_sheet(sheet, models, page, output, several if cells else None, wanted, audience)

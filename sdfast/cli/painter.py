@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdfast.cli import remarks
+from sdfast.warm.handover import ONES_OWN
 
 if TYPE_CHECKING:
     from sdfast.job import Job
@@ -33,17 +34,25 @@ class Wanted(NamedTuple):
     """The model's safety checker is not to be asked."""
     together: int = 1
     """Pictures in one walk."""
+    ones_own_file: bool = False
+    """A picture to begin from is named by what means another file to each process."""
 
     @property
     def own(self) -> str:
-        """The flag that no worker has an answer to."""
+        """What no worker has an answer to, such as a flag."""
         own = {
             "--compile": self.compiled,
             "--vram": self.vram != "auto",
             "--no-safety": self.unchecked,
             "--batch-size": self.together > 1,
+            "a file in /dev or /proc": self.ones_own_file,
         }
-        return next((flag for flag, is_given in own.items() if is_given), "")
+        return next((what for what, is_wanted in own.items() if is_wanted), "")
+
+
+def means_another_to_each(job: Job) -> bool:
+    """Whether a file that the job begins from is another one to each process, as /dev/stdin is."""
+    return any(file.startswith(ONES_OWN) for file in (job.init, job.mask) if file)
 
 
 class Compiler(NamedTuple):

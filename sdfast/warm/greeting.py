@@ -1,9 +1,11 @@
 """What a worker holds, and whether a picture painted by it is the one asked for.
 
-Alike are the code, the model's files, the device, the precision and the variables that decide what
-torch computes with. `auto` is what the worker made of `auto`: it is never compared with a name.
+Alike are the code, the model's files, the device, the precision, and the circumstances that decide
+what torch computes with and which file a path names. `auto` is what the worker made of `auto`: it
+is never compared with a name.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,7 +22,11 @@ from sdfast import __version__
 from sdfast.models.source import Source
 from sdfast.warm.wire import VERSION, GarbledError
 
-_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_DECIDE = (
+    *("ATEN_", "CUBLAS", "CUDA", "CUDNN", "DNNL_", "HIP_", "HSA_", "MKL_", "NVIDIA_", "OMP_"),
+    *("ONEDNN_", "PYTORCH_", "ROCR_", "TORCH_"),
+)
+"""How variables begin that decide what torch computes with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class Greeting:
     wanted_dtype: str
     device: str
     dtype: str
-    variables: dict[str, str]
+    circumstances: dict[str, str]
     since: float
     """When it was ready, in seconds since 1970."""
     idle: float
@@ -58,8 +64,8 @@ class Greeting:
 
     def unlike(self, found: Source, device: str, dtype: str) -> str:
         """Why this is not what is asked for, in words; empty if it is."""
-        mine, folder = variables(), str(found.path.resolve())
-        other = [name for name in _VARIABLES if mine.get(name) != self.variables.get(name)]
+        mine, folder = circumstances(), str(found.path.resolve())
+        other = sorted({name for name, _ in mine.items() ^ self.circumstances.items()})
         alike = {
             "it runs another version of sdfast": self.code == this_code(),
             f"it holds `{self.model}`": self.folder == folder,
@@ -67,17 +73,24 @@ class Greeting:
             f"the files of `{self.model}` have changed since": self.stamp == stamp(found),
             f"it is on {self.device}": _same(device, self.wanted_device, self.device),
             f"it computes in {self.dtype}": _same(dtype, self.wanted_dtype, self.dtype),
-            f"its {', '.join(other)} is another": not other,
+            f"it has another {' and another '.join(other)}": not other,
         }
         return next((why for why, holds in alike.items() if not holds), "")
 
 
 def holding(
-    found: Source, files: str, *, wanted: tuple[str, str], given: tuple[str, str], idle: float
+    found: Source,
+    files: str,
+    around: dict[str, str],
+    *,
+    wanted: tuple[str, str],
+    given: tuple[str, str],
+    idle: float,
 ) -> Greeting:
     """The greeting of this process, which has just loaded the model.
 
-    `files` is the model's stamp from before that; `wanted` and `given` are a device and a dtype.
+    `files` is the model's stamp from before that, and `around` are the circumstances; `wanted` and
+    `given` are a device and a dtype.
     """
     return Greeting(
         pid=os.getpid(),
@@ -90,7 +103,7 @@ def holding(
         wanted_dtype=wanted[1],
         device=given[0],
         dtype=given[1],
-        variables=variables(),
+        circumstances=around,
         since=time.time(),
         idle=idle,
         left=idle,
@@ -101,7 +114,7 @@ def read_greeting(record: Mapping[str, Any]) -> Greeting:
     """The greeting of a record. Raises GarbledError for one of another version or of nobody."""
     if record.get("wire") != VERSION:
         raise GarbledError("it speaks as another version of sdfast does")
-    kinds: dict[str, type] = {"pid": int, "painted": int, "waiting": int, "variables": dict}
+    kinds: dict[str, type] = {"pid": int, "painted": int, "waiting": int, "circumstances": dict}
     kinds |= dict.fromkeys(("since", "idle", "left"), float)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Greeting):
@@ -116,9 +129,14 @@ def _same(wanted: str, asked: str, resolved: str) -> bool:
     return wanted == asked or (wanted != "auto" and resolved in (wanted, f"{wanted}:0"))
 
 
-def variables() -> dict[str, str]:
-    """Those of the environment that decide what torch computes with."""
-    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+def circumstances() -> dict[str, str]:
+    """What decides what torch computes with, and which file a path names: by what it is called."""
+    read = {name: value for name, value in os.environ.items() if name.startswith(_DECIDE)}
+    root = Path("/").stat()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else ""
+    with contextlib.suppress(OSError):
+        read["mount namespace"] = os.readlink("/proc/self/ns/mnt")  # noqa: PTH115  (no path)
+    return read | {"set of cores": f"{cores}", "root folder": f"{root.st_dev}:{root.st_ino}"}
 
 
 @cache

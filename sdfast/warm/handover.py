@@ -30,7 +30,7 @@ _INTERRUPTED, _KILLED = 130, 137
 """What shells say of a program that SIGINT or SIGKILL ended."""
 _DECIDE = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "MALLOC_", "GLIBC_", "TYPER_")
 """How variables begin that are read when a program starts, or is imported."""
-_ONES_OWN = ("/dev/", "/proc/")
+ONES_OWN = ("/dev/", "/proc/")
 """Paths that mean another thing to each process."""
 
 
@@ -49,12 +49,19 @@ def surroundings() -> list[str]:
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     same = (
         *(sys.version, sys.prefix, __file__, getattr(sys, "_xoptions", {}), sys.warnoptions),
-        *(sys.flags.optimize, sys.flags.dev_mode, sys.flags.utf8_mode, sys.flags.isolated),
+        *(sys.flags.optimize, sys.flags.dev_mode, sys.flags.isolated, *_encodings()),
         *(read, limits, cores, os.getegid(), sorted(os.getgroups()), os.nice(0)),
         *(_rights(), root.st_dev, root.st_ino, *map(_namespace, ("mnt", "net", "pid", "user"))),
         [(p, os.stat(p).st_mtime_ns) for p in packages if os.path.isdir(p)],  # noqa: PTH112, PTH116
     )
     return [repr(one) for one in same]
+
+
+def _encodings() -> tuple[str, ...]:
+    """What texts are read and written in, however that came to be: UTF-8 has three ways."""
+    streams = [stream for stream in (sys.stdin, sys.stdout) if stream is not None]
+    spoken = [word for stream in streams for word in (stream.encoding, stream.errors or "")]
+    return (sys.getfilesystemencoding(), *spoken)
 
 
 def _rights() -> list[str]:
@@ -77,7 +84,7 @@ def front_path() -> str | None:
     """The front's socket, or None where there can be none."""
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     path = f"{runtime}/sdfast/front.sock"
-    if sys.platform == "linux" and len(os.fsencode(path)) < 96 and os.access(runtime, os.W_OK):
+    if sys.platform == "linux" and len(os.fsencode(path)) < 96 and _is_private(runtime):
         return path
     from sdfast.errors import UsageError
     from sdfast.warm.place import find_place
@@ -86,6 +93,15 @@ def front_path() -> str | None:
         return str(find_place().front)
     except UsageError:
         return None
+
+
+def _is_private(folder: str) -> bool:
+    """Whether it is a folder that only its user, who is this one, can enter: as XDG wants it."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return (found.st_mode, found.st_uid) == (0o40700, os.geteuid())
 
 
 def hand_over(words: list[str]) -> int | None:
@@ -121,11 +137,17 @@ def _can_be_given(words: list[str]) -> bool:
     """
     if None in (sys.stdin, sys.stdout, sys.stderr):  # closed
         return False
-    if any(mark in word for word in words[1:] for mark in _ONES_OWN):
+    if any(map(_names_ones_own, words[1:])):
         return False
     if "-" in words and os.isatty(0):
         return False
     return not any(_stops_writers(stream) for stream in (1, 2) if os.isatty(stream))
+
+
+def _names_ones_own(word: str) -> bool:
+    """Whether a path in a word, be it after its flag, begins with one of those."""
+    found = [at for mark in ONES_OWN if (at := word.find(mark)) >= 0]
+    return any(at == 0 or word[at - 1] in "=@" or (at == 2 and word[0] == "-") for at in found)
 
 
 def _stops_writers(terminal: int) -> bool:

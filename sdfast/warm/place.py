@@ -123,12 +123,15 @@ def take_lock(place: Place, patience: float = 1.0) -> int | None:
             time.sleep(0.02)
         else:
             os.ftruncate(file, 0)
-            os.write(file, f"{os.getpid()}\n".encode())
+            os.write(file, f"{os.getpid()} {_numbered_in()}\n".encode())
             return file
 
 
 def holder(place: Place) -> int | None:
-    """The process that holds the lock: a worker, be it ready or still loading. 0 if unnamed yet."""
+    """The process that holds the lock: a worker, be it ready or still loading. 0 if unnamed yet.
+
+    Raises UsageError for one of another container, whose number is another process's here.
+    """
     import fcntl
 
     try:
@@ -138,9 +141,20 @@ def holder(place: Place) -> int | None:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        said = os.read(file, 32).strip()
-        return int(said) if said.isdigit() else 0
+        number, _, numbered_in = os.read(file, 64).decode(errors="replace").strip().partition(" ")
+        if not number.isdigit():
+            return 0
+        if numbered_in not in ("", _numbered_in()):
+            raise UsageError("the worker runs in another container", "stop it there") from None
+        return int(number)
     else:
         return None
     finally:
         os.close(file)
+
+
+def _numbered_in() -> str:
+    """The namespace of processes' numbers, where there are such."""
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115  (no path)
+    return ""

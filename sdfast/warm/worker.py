@@ -27,7 +27,7 @@ from sdfast import __version__
 from sdfast.errors import SdfastError
 from sdfast.job import Job, read_job
 from sdfast.warm import wire
-from sdfast.warm.greeting import Greeting, holding, stamp
+from sdfast.warm.greeting import Greeting, circumstances, holding, stamp, this_code
 from sdfast.warm.place import Place, find_place, is_ours, take_lock
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ _PATIENCE = 5.0
 """Seconds a visitor has to say it."""
 _DEAF = 20.0
 """Seconds after which one that does not listen is given up, as one stopped with ctrl-Z."""
+_LOOKS_EVERY = 2.0
+"""Seconds after which it looks whether it can still be found."""
 _LONGEST_LOG = 2**20
 """Bytes."""
 
@@ -81,6 +83,7 @@ def main(name: str, device: str, dtype: str, idle: float) -> None:
 
 def work(load: Callable[[], tuple[Paint, Greeting]]) -> None:
     """Be this user's worker, with what there is to hold; stdout tells how the start went."""
+    this_code()  # kept: what is changed from now on is another program
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -102,16 +105,16 @@ def _work(load: Callable[[], tuple[Paint, Greeting]], place: Place) -> None:
         _log(f"error: {error}")
         _report(wire.told_error(error))
         return
-    with _listening(place.socket) as listener:
+    with _listening(place.socket) as (listener, is_found):
         shop = Shop(held)
         threading.Thread(target=_keep_the_door, args=(listener, shop), daemon=True).start()
         _log(f"ready with {held.model}, {held.dtype} on {held.device}")
         _report(shop.greet())
         os.chdir("/")
         try:
-            for visitor in _visitors(shop):
+            for visitor in _visitors(shop, is_found):
                 shop.painted += _serve(visitor, paint)
-            _log("left, as nobody came")
+            _log("left, as nobody came" if is_found() else "left, as its socket was removed")
         except SystemExit:
             _log("left, as it was told to")
             raise
@@ -155,7 +158,7 @@ def _load(name: str, device: str, dtype: str, idle: float) -> tuple[Paint, Greet
     from sdfast.models.find import find
 
     found = find(name, load_config().aliases, offline=True)
-    files = stamp(found)
+    files, around = stamp(found), circumstances()  # before torch binds threads to cores
     from sdfast.engine import generate
     from sdfast.models import load_model
 
@@ -163,6 +166,7 @@ def _load(name: str, device: str, dtype: str, idle: float) -> tuple[Paint, Greet
     held = holding(
         found,
         files,
+        around,
         wanted=(device, dtype),
         given=(str(model.device), model.dtype_name),
         idle=idle,
@@ -171,17 +175,30 @@ def _load(name: str, device: str, dtype: str, idle: float) -> tuple[Paint, Greet
 
 
 @contextmanager
-def _listening(path: Path) -> Generator[socket.socket]:
-    """The socket, from the moment it can be entered to the moment it is no more there."""
+def _listening(path: Path) -> Generator[tuple[socket.socket, Callable[[], bool]]]:
+    """The socket, from when it can be entered to when it is gone; whether it is still found there.
+
+    Somebody may have removed it, and another worker may have come in its place.
+    """
     path.unlink(missing_ok=True)  # the lock is ours, so it was a dead worker's
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
+        ours = _identity(path)
         try:
             path.chmod(0o600)
             listener.listen(_MOST_WAITING)
-            yield listener
+            yield listener, lambda: _identity(path) == ours
         finally:
-            path.unlink(missing_ok=True)
+            if _identity(path) == ours:
+                path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _keep_the_door(listener: socket.socket, shop: Shop) -> None:
@@ -195,9 +212,13 @@ def _keep_the_door(listener: socket.socket, shop: Shop) -> None:
                 return
             time.sleep(0.1)
             continue
-        if room.acquire(blocking=False):
+        if not room.acquire(blocking=False):
+            connection.close()
+            continue
+        try:
             threading.Thread(target=_welcome, args=(connection, shop, room), daemon=True).start()
-        else:
+        except RuntimeError:  # the system lets nobody begin a thread just now
+            room.release()
             connection.close()
 
 
@@ -227,16 +248,15 @@ def _dismiss(connection: socket.socket, frame: bytes) -> None:
         connection.sendall(frame)
 
 
-def _visitors(shop: Shop) -> Iterator[Visitor]:
-    """Who is next, until nobody has come for long enough."""
-    while True:
-        try:
-            visitor = shop.line.get(timeout=shop.greeting.idle)
-        except Empty:
+def _visitors(shop: Shop, is_found: Callable[[], bool]) -> Iterator[Visitor]:
+    """Who is next, until nobody has come for long enough, or can come."""
+    while (left := shop.rested + shop.greeting.idle - time.monotonic()) > 0:
+        if shop.line.empty() and not is_found():
             return
-        yield visitor
-        shop.rested = time.monotonic()
-        shop.line.task_done()
+        with contextlib.suppress(Empty):
+            yield shop.line.get(timeout=min(left, _LOOKS_EVERY))
+            shop.rested = time.monotonic()
+            shop.line.task_done()
 
 
 def _serve(visitor: Visitor, paint: Paint) -> bool:
