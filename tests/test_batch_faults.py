@@ -27,11 +27,11 @@ from test_batch_streams import Costless
 
 from sdfast.batch import crew, manifest
 from sdfast.batch.crew import Alone
-from sdfast.batch.store import look
+from sdfast.batch.store import Folder, look
 from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
 from sdfast.cli import run_command
 from sdfast.cli.batching import _signals
-from sdfast.errors import DeviceError, ModelError, OutOfMemoryError
+from sdfast.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
 from sdfast.job import Job
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/", "--batch-size", "1")
@@ -635,3 +635,64 @@ def test_a_place_of_links_that_lead_to_each_other_is_refused(here):
     code, out, err = batch("p.txt", *QUICK, "--manifest", "loop/")
     assert (code, out) == (2, [])
     assert "cannot write" in err
+
+
+def test_a_file_that_cannot_be_asked_for_fails_its_own_job_alone(sdfast):
+    jobs = [{"prompt": "a", "lora": "x" * 300}, {"prompt": "b", "vae": "y" * 300}, {"prompt": "c"}]
+    Path("p.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+    code, out, err = sdfast("batch", "p.jsonl", *QUICK)
+    assert code == 5
+    assert len(out.splitlines()) == len(done()) == 1
+    assert err.count("cannot be read: File name too long") == 2
+
+
+def told(name, *records):
+    lines = [{"status": "begun", "at": "2026-01-02T03:04:05"}, *records]
+    Path("out").mkdir(exist_ok=True)
+    Path("out", name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_what_another_manifest_has_painted_since_has_not_failed():
+    failed = {"status": "failed", "key": "0" * 32, "line": 1}
+    made = {"status": "done", "key": "0" * 32, "path": "gone.png", "line": 1}
+    folder = Folder(Path("out"))
+    for records, has_failed in (([made], False), ([made, failed], True), ([failed, made], False)):
+        told("sdfast-1-of-2.jsonl", *records)
+        told("sdfast.jsonl", failed)
+        knows = manifest.known(Path("out"), folder)
+        assert (bytes(16) in knows.failed) == has_failed
+        assert knows.cut == {bytes(16): "gone.png"}
+
+
+def test_other_shards_go_on_under_the_date_of_a_batch_that_was_broken_off(here):
+    told("sdfast-1-of-2.jsonl")
+    with contextlib.closing(manifest.open_manifest(here / "out", manifest.WHOLE)) as whole:
+        assert whole.begun == datetime(2026, 1, 2, 3, 4, 5)
+
+
+def test_of_two_that_begin_at_once_one_sees_the_other(here, monkeypatch):
+    listed = manifest._manifests
+
+    def meanwhile(folder):
+        found = listed(folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(manifest, "_manifests", listed)
+            with pytest.raises(UsageError, match="another batch is painting"):
+                manifest.open_manifest(folder, manifest.read_shard("1/2"))
+        return found
+
+    monkeypatch.setattr(manifest, "_manifests", meanwhile)
+    manifest.open_manifest(here, manifest.WHOLE).close()
+
+
+@pytest.mark.parametrize("policy", ["skip", "rename", "error", "overwrite"])
+def test_an_empty_file_is_nobodys_picture(sdfast, policy):
+    """Where a file system has no links, a kill leaves one under a picture's name."""
+    prompts(1)
+    assert sdfast("batch", "p.txt", *QUICK)[0] == 0
+    (picture,) = Path("out").glob("*.png")
+    wanted = picture.read_bytes()
+    picture.write_bytes(b"")
+    Path("out/sdfast.jsonl").unlink()
+    assert sdfast("batch", "p.txt", *QUICK, "--exists", policy)[0] == 0
+    assert [path.read_bytes() for path in Path("out").glob("*.png")] == [wanted]

@@ -355,3 +355,13 @@ def test_what_has_lost_a_worker_goes_first_and_alone():
     window.put_back([replace(first, attempts=1)])
     of_a = Job(prompt="any", model="a").weights
     assert [len(window.take(of_a, 8)) for _ in range(3)] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 48, 49, 50, 51, 120])
+def test_a_quote_left_open_costs_its_own_row_alone(rows):
+    good = [f"a {k},{k}" for k in range(rows)]
+    text = "\n".join(["prompt,seed", '"open,5', *good, '"two\nlines",7', '"again,5', "last,6"])
+    found = [*read([text.encode()], Form.CSV)]
+    assert [line.number for line in found if isinstance(line, Broken)] == [2, rows + 5]
+    whole = [line.record["prompt"] for line in found if isinstance(line, Line)]
+    assert whole == [f"a {k}" for k in range(rows)] + ["two\nlines", "last"]

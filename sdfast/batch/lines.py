@@ -195,7 +195,7 @@ def _rows(texts: Iterable[Text | Broken | None]) -> Iterator[Line | Broken | Non
     """CSV. A row ends where its quotes do, be it some lines further on."""
     header: list[str] = []
     delimiter = ","
-    begun: deque[Text] = deque()
+    begun: list[Text] = []
     for text in texts:
         if not isinstance(text, Text):
             yield text
@@ -203,24 +203,32 @@ def _rows(texts: Iterable[Text | Broken | None]) -> Iterator[Line | Broken | Non
             delimiter = _delimiter(text.text)
             header = _header(text.text, delimiter)
         else:
-            begun.append(text)
-            yield from _complete(begun, header, delimiter, most=_MOST_ROWS)
-    yield from _complete(begun, header, delimiter, most=0)
+            yield from _complete(begun, deque([text]), header, delimiter)
+    yield from _complete(begun, deque(), header, delimiter)
 
 
 def _complete(
-    begun: deque[Text], header: list[str], delimiter: str, most: int
+    begun: list[Text], more: deque[Text], header: list[str], delimiter: str
 ) -> Iterator[Line | Broken]:
-    """The row, if its quotes have ended. After `most` lines the first is given up."""
-    while begun:
+    """The rows that end in the next lines, or in what has begun if there are no more of them.
+
+    A row whose quotes do not end in time is given up: it is broken, and the lines after its first
+    are read again.
+    """
+    ends = not more
+    while more or (ends and begun):
+        if more:
+            begun.append(more.popleft())
         number, text = begun[0]
         try:
             cells = _cells("\n".join(t.text for t in begun), delimiter)
         except csv.Error as error:
-            if "unexpected end" in str(error) and len(begun) < most:
-                return
-            begun.popleft()
+            may_go_on = bool(more) if ends else len(begun) < _MOST_ROWS
+            if "unexpected end" in str(error) and may_go_on:
+                continue
             yield broken(number, text.encode(), "is no CSV: is a quote left open?")
+            more.extendleft(reversed(begun[1:]))
+            begun.clear()
         else:
             begun.clear()
             yield from _row(number, cells, header)

@@ -108,6 +108,7 @@ class Known(NamedTuple):
     done: set[bytes]
     """Keys of jobs whose pictures are there, whole."""
     failed: set[bytes]
+    """Keys of jobs that failed when they were last tried, in each manifest that tells of them."""
     cut: dict[bytes, str]
     """Where a job's picture was written, as recorded, that is not there or not whole any more."""
 
@@ -118,8 +119,10 @@ def known(folder: Path, store: Store, *, black: bool = True, others: bool = True
     `black` is whether a job is done whose picture a safety checker has made black, `others` whether
     one is whose name somebody else's picture had.
     """
-    done, failed, cut = set[bytes](), set[bytes](), dict[bytes, str]()
+    done, cut = set[bytes](), dict[bytes, str]()
+    failed, made = set[bytes](), set[bytes]()
     for manifest in _manifests(folder):
+        failed_here, made_here = set[bytes](), set[bytes]()
         for record in _records(manifest):
             match record:
                 case {"status": "done" | "kept", "key": str(key), "path": str(path)}:
@@ -128,19 +131,23 @@ def known(folder: Path, store: Store, *, black: bool = True, others: bool = True
                     place = store.remembered(path)
                     if named is None:
                         continue
-                    failed.discard(named)  # it was tried again
+                    failed_here.discard(named)  # it was tried again
                     seen = None if kept else store.look(place)
                     own = seen is not None and seen.of(black=black) == named
                     if own or (kept and others and store.taken(place)):
                         done.add(named)
                     elif not kept:
                         cut[named] = path
+                        made_here.add(named)
                 case {"status": "failed", "key": str(key)}:
                     if named := _key(key):
-                        failed.add(named)
+                        failed_here.add(named)
+                        made_here.discard(named)
                 case _:
                     pass
-    return Known(done, failed - done, cut)
+        failed |= failed_here
+        made |= made_here
+    return Known(done, failed - done - made, cut)
 
 
 def _key(text: str) -> bytes | None:
@@ -222,12 +229,12 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
         raise unwritable(path, error) from error
     ours = False
     try:
+        ours = _lock(file)  # first: of two that begin at once, one sees the other
         others = {
             other: theirs.tag
             for other, theirs in _manifests(folder).items()
             if other != path and not shard.apart(theirs)
         }
-        ours = _lock(file)
         if not ours or any(map(_is_held, others)):
             raise UsageError(
                 f"another batch is painting into `{folder}`",
@@ -236,7 +243,8 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
         size = os.fstat(file).st_size
         torn = size > 0 and _last_byte(file) != b"\n"
         begun = _begun(path)
-        since = begun or datetime.now().replace(microsecond=0)
+        before = [at for other in others if begun is None and (at := _begun(other))]
+        since = begun or min(before, default=datetime.now().replace(microsecond=0))
         manifest = Manifest(path, file, since, [shard.tag, *others.values()])
         if torn:
             os.write(file, b"\n")

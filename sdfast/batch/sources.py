@@ -9,6 +9,7 @@ from sdfast.job import Job
 from sdfast.models.dressed import dressed
 from sdfast.models.find import find, is_cached
 from sdfast.models.source import Source
+from sdfast.wording import quoted
 
 _MOST = 64
 
@@ -49,6 +50,9 @@ class Sources:
                 self._seen[key] = look()
             except ModelError as error:
                 self._seen[key] = error
+            except OSError as error:  # a name too long, a folder that may not be entered
+                what = quoted(str(error.filename)) if error.filename else "a file"
+                self._seen[key] = ModelError(f"{what} cannot be read: {error.strerror or error}")
             if len(self._seen) > _MOST:
                 self._seen.popitem(last=False)
         self._seen.move_to_end(key)

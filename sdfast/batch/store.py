@@ -9,8 +9,10 @@ import errno
 import os
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from sdfast.batch.events import GOES_ON
@@ -52,6 +54,14 @@ def look(path: Path) -> Seen | None:
             return _seen(file)
     except (OSError, ValueError):
         return None
+
+
+def _is_void(path: Path) -> bool:
+    """Whether a file is empty: a kill leaves it so where names are taken first (`png.keep`)."""
+    with suppress(OSError, ValueError):
+        found = path.lstat()
+        return S_ISREG(found.st_mode) and not found.st_size
+    return False
 
 
 def _seen(file: BinaryIO) -> Seen | None:
@@ -130,7 +140,7 @@ class Folder:
 
     def taken(self, place: Path) -> bool:
         try:
-            return place.is_symlink() or place.exists()
+            return place.is_symlink() or (place.exists() and not _is_void(place))
         except (OSError, ValueError) as error:
             raise unwritable(place, error) from error
 
@@ -141,7 +151,7 @@ class Folder:
         except (OSError, ValueError) as error:
             raise unwritable(place, error) from error
         folder = self.root if near else place.parent  # a name cannot move to another disk
-        exists = Exists.OVERWRITE if over else Exists.SKIP
+        exists = Exists.OVERWRITE if over or _is_void(place) else Exists.SKIP
         return keep(data, place, exists=exists, draft=folder / draft) is not None
 
     def clear(self, drafts: str) -> None:

@@ -63,7 +63,7 @@ class Telling:
         before = len(known.done)
         if before:
             pictures = "1 picture" if before == 1 else f"{before} pictures"
-            self.say(f"resuming {manifest}: {pictures} already done")
+            self.say(f"resuming {manifest}, which tells of {pictures}")
 
     def tell(self, event: BatchEvent) -> None:
         """What has happened to a job."""
