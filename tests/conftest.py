@@ -8,8 +8,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import sdfast as package
+
+settings.register_profile("sdfast", deadline=None)  # how long one takes is the machine's affair
+settings.load_profile("sdfast")
 
 _HOME = tempfile.TemporaryDirectory(prefix="sdfast-tests-")
 os.environ |= {  # read once, when huggingface_hub and torch are imported

@@ -105,7 +105,6 @@ def fuzz(strategy, check, count):
     @settings(
         max_examples=count,
         derandomize=True,
-        deadline=None,
         database=None,
         suppress_health_check=[*HealthCheck],
     )

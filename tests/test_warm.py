@@ -473,18 +473,14 @@ FRAMES = st.one_of(
 )
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answer=FRAMES)
 def test_whoever_answers_nonsense_is_no_worker(answer):
     with peer(answer) as place, pytest.raises(GoneError):
         client.greeting(place)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rest=FRAMES)
 def test_a_worker_that_goes_on_in_nonsense_is_lost(rest):
     held = a_greeting()
@@ -539,7 +535,7 @@ def test_garbage_does_not_trouble_a_worker(sdfast, worker):
     held = worker()
     place = find_place()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(FRAMES)
     def send(garbage):
         with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
