@@ -5,7 +5,6 @@ come from anywhere, so none of them can hold a separator, start with a dot or gr
 only the template itself leads into a folder. What happens when the name is taken is `Exists`.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -17,9 +16,10 @@ from enum import StrEnum
 from itertools import chain, count
 from pathlib import Path
 
-from sdfast.errors import FullError, UsageError
+from sdfast.errors import UsageError
 from sdfast.job import Job, schedule_name
 from sdfast.wording import nearest
+from sdfast.writing import unwritable
 
 TEMPLATE = "{slug}-{seed}.png"
 
@@ -172,15 +172,3 @@ def settle(path: Path, exists: Exists, free: Callable[[Path], bool] = _free) -> 
                 return path
             hint = "`--exists` can also be `rename`, `skip` or `overwrite`"
             raise UsageError(f"`{path}` exists", hint)
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says of a full disk, and of a full share of it."""
-
-
-def unwritable(path: Path, error: Exception) -> UsageError:
-    """The error for a place where the system lets nothing be written."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    full = isinstance(error, OSError) and error.errno in FULL
-    kind = FullError if full else UsageError
-    return kind(f"cannot write `{path}`: {reason[:1].lower()}{reason[1:]}")

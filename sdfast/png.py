@@ -8,7 +8,6 @@ all, and takes nobody's place unless told to.
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +18,11 @@ from sdfast import elsewhere, infotext
 from sdfast.errors import JobError, MetadataError, UsageError
 from sdfast.exif import is_photo, read_comments
 from sdfast.job import Job, Record, read_job
-from sdfast.naming import Exists, settle, unwritable
+from sdfast.naming import Exists, settle
 from sdfast.png_strips import encode_in_strips
 from sdfast.png_texts import MOST_TEXT, read_texts
 from sdfast.sheet import Sheet, in_common, read_sheet, sheet_record
+from sdfast.writing import draft_beside, drafted, unwritable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -119,19 +119,13 @@ def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if draft is None:
-            draft = path.with_name(f".sdfast-{secrets.token_hex(8)}.tmp")
+            draft = draft_beside(path)
         else:
             draft.unlink(missing_ok=True)  # of a run that was killed
-        try:
-            with draft.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with drafted(data, draft):
             if exists is Exists.OVERWRITE:
                 return draft.replace(path)
             return settle(path, exists, partial(_took, draft))
-        finally:
-            draft.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
 

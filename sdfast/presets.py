@@ -19,6 +19,7 @@ from sdfast.errors import JobError, PresetError, printable
 from sdfast.job import KEYS, Job, Record, read_job
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
+from sdfast.writing import unwritable, write_whole
 
 _OF_ONE_PICTURE = ("prompt", "seed", "init", "mask", "strength")
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in _OF_ONE_PICTURE))
@@ -102,7 +103,8 @@ def remove_preset(name: str) -> Path:
 
 
 def save_preset(name: str, record: Record, about: str = "", *, replace: bool | None = None) -> Path:
-    """Write a person's own preset. Raises PresetError if the name or the record will not do.
+    """Write a person's own preset. Raises PresetError if the name or the record will not do, and
+    UsageError if it cannot be written.
 
     `replace` is as `check_free` has it.
     """
@@ -216,17 +218,12 @@ def _refuse_tricks(text: str, name: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A whole file or none. Raises PresetError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A whole file or none; its folders are made. Raises UsageError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
-        raise PresetError(f"`{path}` cannot be written: {error.strerror}") from error
+        raise unwritable(path.parent, error) from error
+    write_whole(path, text.encode())
 
 
 def _read(path: Path, name: str) -> Preset:

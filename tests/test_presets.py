@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdfast.errors import JobError, PresetError
+from sdfast.errors import JobError, PresetError, UsageError
 from sdfast.job import DEFAULT, Sampler, read_job
 from sdfast.preset_schema import schema
 from sdfast.presets import (
@@ -267,8 +267,17 @@ def test_a_record_that_cannot_be_is_not_saved(own):
 
 def test_where_no_preset_can_be_written_it_is_said():
     (config_folder() / "presets").write_text("a file where the folder would be")
-    with pytest.raises(PresetError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot write"):
         save_preset("mine", {"steps": 12})
+
+
+def test_a_preset_that_is_kept_elsewhere_is_replaced_there(own, tmp_path):
+    kept = tmp_path / "dotfiles.yaml"
+    kept.write_text("steps: 11")
+    (own / "mine.yaml").symlink_to(kept)
+    save_preset("mine", {"steps": 12}, replace=True)
+    assert (own / "mine.yaml").is_symlink()
+    assert kept.read_text() == "steps: 12\n"
 
 
 plain = st.text() | st.integers() | st.booleans() | st.floats(allow_nan=False)

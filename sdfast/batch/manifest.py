@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, cast
 from sdfast import __version__
 from sdfast.batch.store import Folder, Store
 from sdfast.errors import UsageError
-from sdfast.naming import unwritable
+from sdfast.writing import unwritable
 
 
 class Shard(NamedTuple):

@@ -17,9 +17,10 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from sdfast.batch.events import GOES_ON
 from sdfast.errors import RemoteError, UsageError, one_line
-from sdfast.naming import FULL, Exists, as_folder, unwritable
+from sdfast.naming import Exists, as_folder
 from sdfast.png import keep
 from sdfast.wording import quoted
+from sdfast.writing import FULL, unwritable
 
 KEY = "sdfast-key"
 """The text chunk that names a picture's job, in 32 hexadecimal digits."""

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import secrets
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sdfast import __version__
 from sdfast.errors import UsageError
-from sdfast.naming import unwritable
+from sdfast.writing import unwritable
 
 
 class Table(NamedTuple):
@@ -80,22 +79,8 @@ def check_place(place: str) -> Path:
         raise UsageError(f"`{place}` is a folder, not a file's name")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder `{path.parent}` to write `{path.name}` into")
+    if path.exists() and not path.is_file():  # a pipe or a device
+        return path
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise unwritable(path, PermissionError(13, "permission denied"))
     return path
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """A whole file in place of what was there, or none. Raises UsageError if it cannot be."""
-    draft = path.with_name(f".sdfast-{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            with draft.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise unwritable(path, error) from error

@@ -101,8 +101,8 @@ def _gathered(events: Iterator[Event]) -> Run:
 
 def _write(run: Run, paths: dict[str, Path]) -> None:
     from sdfast.bench.exports import TEXTS
-    from sdfast.bench.files import write_whole
     from sdfast.bench.plot import plot
+    from sdfast.writing import write_whole
 
     for kind, path in paths.items():
         write_whole(path, plot(run.found) if kind == "plot" else TEXTS[kind](run).encode())

@@ -262,10 +262,10 @@ def _n(count: int, what: str) -> str:
 
 
 def _write(sheet: Sheet, paths: dict[str, Path]) -> None:
-    from sdfast.bench.files import write_whole
     from sdfast.bench.plot import bars
     from sdfast.bench.timing.exports import TEXTS
     from sdfast.bench.timing.report import bars_of
+    from sdfast.writing import write_whole
 
     for kind, path in paths.items():
         data = bars(*bars_of(sheet)) if kind == "plot" else TEXTS[kind](sheet).encode()
