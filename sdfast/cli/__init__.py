@@ -4,10 +4,9 @@ Each command is a file of its own and imports what it needs when it is called, s
 help wakes neither torch nor the terminal's colours.
 """
 
-import codecs
 import contextlib
+import errno
 import gc
-import io
 import os
 import signal
 import sys
@@ -20,7 +19,8 @@ import typer
 from sdfast import __version__
 from sdfast.cli.breaking import broken_off_by
 from sdfast.cli.complaint import complain, say_error, say_misuse
-from sdfast.errors import FullError, SdfastError, UsageError
+from sdfast.cli.streams import set_up_streams
+from sdfast.errors import FullError, OutOfMemoryError, SdfastError, UsageError
 
 _COMMANDS = {
     "gen": "Make pictures.",
@@ -89,10 +89,7 @@ def main() -> None:
         # torch's threads wait for each other in a loop, on cores that other programs want, too:
         # cut short, it costs 3 % alone and saves a third beside one busy program
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    codecs.register_error("sdfast", _spelled)
-    for stream, errors in ((sys.stdout, "sdfast"), (sys.stderr, "replace")):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
+    set_up_streams()
     warnings.showwarning = _note
     # what is imported stays until the end, a quarter of a million objects with torch: they are
     # looked through for garbage seldom, and when all is done not once more
@@ -100,14 +97,6 @@ def main() -> None:
     code = run_command()
     gc.freeze()
     sys.exit(code)
-
-
-def _spelled(error: UnicodeError) -> tuple[bytes | str, int]:
-    """A path as the bytes it is, and letters that cannot be written as their numbers."""
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.backslashreplace_errors(error)
 
 
 def _note(message: Warning | str, *_: object) -> None:
@@ -139,21 +128,39 @@ def run_command() -> int:
     except BrokenPipeError:
         _mute(sys.stdout)
         return _PIPE_CLOSED
-    except OSError as error:
-        _mute(sys.stdout)
-        say_error(f"{error.filename or 'stdout'}: {error.strerror or error}")
-        _trace(error)
-        from sdfast.naming import FULL
-
-        return FullError.exit_code if error.errno in FULL else UsageError.exit_code
     except Exception as error:
-        say_error(f"{type(error).__name__}: {error}", "this is a bug; --debug shows where")
+        code = _unforeseen(error)
         _trace(error)
-        return SdfastError.exit_code
+        return code
     if code == _INTERRUPTED:
         exec("")  # else `python -m` ends by the signal, if that broke off a string it executed
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _unforeseen(error: Exception) -> int:
+    """Say what no part of the program has put into words; the exit code."""
+    if _lacks_memory(error):
+        say_error("there is too little memory to work in")
+        return OutOfMemoryError.exit_code
+    if isinstance(error, OSError):
+        from sdfast.writing import FULL
+
+        _mute(sys.stdout)
+        say_error(f"{error.filename or 'stdout'}: {error.strerror or error}")
+        return FullError.exit_code if error.errno in FULL else UsageError.exit_code
+    say_error(f"{type(error).__name__}: {error}", "this is a bug; --debug shows where")
+    return SdfastError.exit_code
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether the system gave no memory, be it to a library that was to be imported."""
+    refused = "failed to map segment", "cannot allocate memory"
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, ImportError) and any(text in str(error).lower() for text in refused))
+    )
 
 
 def _mute(stream: TextIO) -> None:

@@ -46,9 +46,11 @@ class Output:
     def check(self, job: Job) -> None:
         """Raise UsageError for what can be seen to go wrong before a model is even looked for."""
         from sdfast.errors import UsageError
-        from sdfast.naming import unwritable
+        from sdfast.writing import unwritable
 
         if self.to_stdout:
+            if sys.__stdout__ is None:
+                raise UsageError("`-o -` writes to stdout, which is closed")
             if self.as_json:
                 raise UsageError("`-o -` and `--json` both write to stdout", "give one of them")
             if self.count > 1 or sys.stdout.isatty():
@@ -105,7 +107,7 @@ class Output:
 
         Makes the folder, so that one that cannot be made is found out before the painting.
         """
-        from sdfast.naming import unwritable
+        from sdfast.writing import unwritable
 
         if self.to_stdout:
             return True
