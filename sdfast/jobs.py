@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sdfast.png import Recipe
 
 _MOST_SEEDS = 100_000
+_MOST_TEXT = 5_000_000
+"""Characters of prompts that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def resolve(given: Record, preset: str | None, picture: str | None, config: Conf
     if picture is None:
         chosen, beneath = _beneath(preset, config)
         asked = placed(on_top(beneath, given))
-        return Asked(asked, remarks=_unfitted(chosen, asked))
+        return Asked(asked, remarks=_unfitted(f"`{chosen.name}`", chosen.record, asked))
     from sdfast.png import read_recipe
 
     recipe = read_recipe(Path(picture))
@@ -59,14 +61,16 @@ def follow(
     """As `resolve`, where the picture's recipe has been read."""
     _, beneath = _beneath(preset, config)
     painted = layered(beneath, recipe.record | _beside(picture, recipe.record))
+    asked = placed(on_top(painted, given))
+    above = (f"the picture's recipe stands above the preset `{preset}`",) if preset else ()
     return Asked(
-        placed(on_top(painted, given)),
+        asked,
         (
             *(_in_words(*pair) for pair in recipe.unknown.items()),
             *_noise(recipe, given),
         ),
         "model" in recipe.record and given.get("model") is None,
-        (f"the picture's recipe stands above the preset `{preset}`",) if preset else (),
+        (*above, *_unfitted("that picture's walk", recipe.record, asked)),
     )
 
 
@@ -83,12 +87,12 @@ def _noise(recipe: "Recipe", given: Record) -> tuple[str, ...]:
     return ("the noise of its steps",) if drawn and given.get("sampler") is None else ()
 
 
-def _unfitted(preset: Preset, asked: Record) -> tuple[str, ...]:
-    """That a fitted preset is asked for what it was not fitted to."""
-    fit = preset.record.get("corrections")
+def _unfitted(name: str, beneath: Record, asked: Record) -> tuple[str, ...]:
+    """That what is fitted, a preset or a picture's walk, is asked for what it was not fitted to."""
+    fit = beneath.get("corrections")
     if not fit or "corrections" in asked:
         return ()
-    text = f"`{preset.name}` is fitted to {len(fit)} steps of its model and has no fit for these"
+    text = f"{name} is fitted to {len(fit)} steps of its model and has no fit for these"
     return (f"{text} flags; `sdfast tune` fits another",)
 
 
@@ -146,18 +150,20 @@ def read_prompts(words: Iterable[str]) -> Iterator[str]:
 def _lines(stream: TextIO) -> Iterator[str]:
     """The prompts of a stream; empty lines and those that begin with a `#` are none."""
     try:
-        yield from _telling(stream)
+        yield from _telling(_text(stream, "stdin"))
     except UnicodeDecodeError as error:
         raise UsageError("what came on stdin is not UTF-8 text") from error
 
 
-def _telling(lines: Iterable[str]) -> Iterator[str]:
-    return (line.strip() for line in lines if line.strip()[:1] not in ("", "#"))
+def _telling(text: str) -> Iterator[str]:
+    lines = map(str.strip, text.split("\n"))
+    return (line for line in lines if line[:1] not in ("", "#"))
 
 
 def _whole_file(path: Path) -> str:
     try:
-        return path.expanduser().read_text(encoding="utf-8").strip()
+        with path.expanduser().open(encoding="utf-8") as file:
+            return _text(file, f"`{path}`").strip()
     except (FileNotFoundError, RuntimeError) as error:
         raise UsageError(f"there is no file `{path}` to read a prompt from") from error
     except UnicodeDecodeError as error:
@@ -166,9 +172,20 @@ def _whole_file(path: Path) -> str:
         raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
+def _text(stream: TextIO, name: str) -> str:
+    """All that a stream holds, without the mark that some editors begin a text with."""
+    text = stream.read(_MOST_TEXT + 1)
+    if len(text) > _MOST_TEXT:
+        raise UsageError(
+            f"{name} holds more than {_MOST_TEXT} characters",
+            "`sdfast batch` takes any number of prompts",
+        )
+    return text.removeprefix("\ufeff")
+
+
 def read_lines(path: Path) -> list[str]:
     """A file's prompts, one a line. Raises UsageError if there are none."""
-    lines = [*_telling(_whole_file(path).splitlines())]
+    lines = [*_telling(_whole_file(path))]
     if not lines:
         raise UsageError(f"`{path}` holds no prompt")
     return lines
@@ -210,7 +227,7 @@ def _rows(text: str) -> list[range]:
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,20})(?:\.\.(\d{1,20}))?", part.strip())
         if match is None:
-            forms = "--seed 42, --seed 1,5,9 or --seed 1..8"
+            forms = "--seed 42, --seed 1,5,9 or --seed 1..8; without it a new one is drawn"
             raise UsageError(f"`{text[:60]}` is no seed", forms)
         low, high = int(match[1]), int(match[2] or match[1])
         if not low <= high < low + _MOST_SEEDS:

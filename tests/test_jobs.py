@@ -10,7 +10,7 @@ from sdfast import png
 from sdfast.config import Config
 from sdfast.errors import JobError, MetadataError, PresetError, UsageError
 from sdfast.job import SEEDS, Job, Sampler, read_job
-from sdfast.jobs import make_jobs, placed, read_prompts, resolve
+from sdfast.jobs import make_jobs, placed, read_lines, read_prompts, resolve
 
 NOTHING = Config()
 RECORD = {"steps": 5}
@@ -150,11 +150,26 @@ def test_a_dash_reads_a_prompt_from_each_line_that_says_something(monkeypatch):
     assert [*read_prompts(["first", "-", "last"])] == ["first", "fog", "rain", "snow", "last"]
 
 
-def test_a_dash_reads_no_further_than_it_is_asked(monkeypatch):
-    lines = io.StringIO("fog\nrain\n")
-    monkeypatch.setattr("sys.stdin", lines)
-    assert next(read_prompts(["-"])) == "fog"
-    assert lines.read() == "rain\n"
+def test_the_mark_that_some_editors_begin_a_text_with_is_no_part_of_a_prompt(monkeypatch, tmp_path):
+    (tmp_path / "prompt.txt").write_bytes(b"\xef\xbb\xbffog\r\nrain\r\n")
+    with (tmp_path / "prompt.txt").open(encoding="utf-8") as lines:
+        monkeypatch.setattr("sys.stdin", lines)
+        assert [*read_prompts(["-"])] == ["fog", "rain"]
+    assert [*read_prompts([f"@{tmp_path}/prompt.txt"])] == ["fog\nrain"]
+    assert read_lines(tmp_path / "prompt.txt") == ["fog", "rain"]
+
+
+def test_a_line_ends_at_its_end_alone(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("fog\u2028and\x0crain\nsnow"))
+    assert [*read_prompts(["-"])] == ["fog\u2028and\x0crain", "snow"]
+
+
+@pytest.mark.parametrize("words", [["-"], ["@/dev/zero"]])
+def test_prompts_without_end_are_refused(monkeypatch, words):
+    with Path("/dev/zero").open(encoding="utf-8") as endless:
+        monkeypatch.setattr("sys.stdin", endless)
+        with pytest.raises(UsageError, match="holds more than 5000000 characters"):
+            list(read_prompts(words))
 
 
 def test_stdin_that_is_not_text_is_refused_in_one_line(monkeypatch):
@@ -223,6 +238,16 @@ def test_a_picture_wins_over_the_preset_and_a_flag_over_the_picture(tmp_path):
     found = read_job(record)
     assert found.sampler == job.sampler
     assert (found.prompt, found.seed, found.model, found.guidance) == ("fog", 3, "tiny", 2)
+
+
+def test_a_fitted_walk_of_a_picture_that_the_flags_drop_is_told(tmp_path):
+    fitted = Sampler(steps=2, timesteps=(999, 400), corrections=((0, 0.1), (0, 0, 0.1)))
+    text = png.recipe(Job(prompt="a", sampler=fitted), version="0", model="tiny", size=(64, 64))
+    picture = tmp_path / "fog.png"
+    picture.write_bytes(png.encode(Image.new("RGB", (64, 64)), text))
+    assert resolve({"guidance": 2}, None, str(picture), NOTHING).remarks == ()
+    (remark,) = resolve({"steps": 8}, None, str(picture), NOTHING).remarks
+    assert remark.startswith("that picture's walk is fitted to 2 steps of its model and has no fit")
 
 
 def test_a_picture_that_is_not_there_is_named():
