@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 def _size(value: Any) -> Any:
     match value:
-        case str() if found := re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", value.strip()):
+        case str() if found := re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", value.strip()):
             return int(found[1]), int(found[2])
         case [int(), int()]:
             return cast("Any", value)

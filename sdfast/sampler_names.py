@@ -85,4 +85,4 @@ def keys_of(sampler: str) -> Record:
     if sampler in get_args(Solver):
         return {"sampler": sampler}
     by_name = {name.lower(): keys for name, keys in ALIASES.items()}
-    return by_name.get(sampler.strip().lower(), {"sampler": sampler})
+    return by_name.get(" ".join(sampler.lower().split()), {"sampler": sampler})

@@ -32,7 +32,9 @@ def read_sweep(word: str, flag: str, keys: Sequence[str], texts: Sequence[str] =
     values = [value.strip() for value in _parted(listed)]
     nothings = len(_NOTHING.findall(listed)) if key in texts else 0
     if not (equals and values) or values.count("") > nothings:
-        raise UsageError(f"{quoted(word)} is no sweep", f"{flag} steps=10,20")
+        named = equals and values and key in texts
+        hint = 'a value of nothing is "" in quotes' if named else f"{flag} steps=10,20"
+        raise UsageError(f"{quoted(word)} is no sweep", hint)
     if key not in texts:
         values = [each for value in values for each in _counted(value)]
     if len(values) > _MOST:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -349,6 +350,26 @@ def test_flags_are_kept_as_a_preset(sdfast):
     assert "hint: another name" in err
 
 
+@pytest.mark.parametrize("more", [("--device", "cuda:99"), ("-m", "no/such"), ("-s", "0")])
+def test_a_call_that_fails_keeps_no_preset(sdfast, here, more):
+    assert sdfast("gen", "a cat", "--save", "kept", *more)[0] in (2, 3, 4)
+    assert sdfast("presets", "show", "kept")[0] == 2
+    assert not list(here.iterdir())
+
+
+def test_a_name_that_is_taken_is_told_before_anything_is_painted(sdfast, here):
+    code, _, err = sdfast("gen", "a cat", "--save", "fast")
+    assert (code, "there is a preset `fast` already" in err) == (2, True)
+    assert not list(here.iterdir())
+
+
+def test_a_presets_own_words_move_no_terminal(sdfast):
+    sdfast("presets", "save", "mine", "--about", "red \x1b[31mand\nlong")
+    (line,) = [line for line in sdfast("presets")[1].splitlines() if line.startswith("mine")]
+    assert line.isprintable()
+    assert line.endswith("red  [31mand long")
+
+
 def test_a_dry_run_keeps_no_preset(sdfast):
     assert sdfast("gen", "a cat", "--save", "kept", "--dry-run")[0] == 0
     assert sdfast("presets", "show", "kept")[0] == 2
@@ -441,6 +462,36 @@ def test_streams_that_are_closed_are_nowhere(here, program, closed):
     assert "error" not in ran.stderr
     assert ran.stdout == ("a-cat-1.png\n" if closed == "2>&-" else "")
     assert pixels("a-cat-1.png")
+
+
+def test_a_picture_for_a_stdout_that_is_closed_is_not_painted(here):
+    line = f"{sys.executable} -m sdfast gen 'a cat' -m tiny -s 2 -o - >&-"
+    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr == "error: `-o -` writes to stdout, which is closed\n"
+
+
+@pytest.mark.parametrize("words", [QUICK, ("batch", "jobs.txt", "-o", "out"), ("info", "none")])
+def test_notes_that_cannot_be_said_stop_nothing(here, words):
+    (here / "jobs.txt").write_text("fog\nrain\n")
+    reader, broken = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "sdfast", *words]
+    said = []
+    with Path("/dev/full").open("wb") as full:
+        for stderr in (full, broken, subprocess.PIPE):
+            shutil.rmtree("out", ignore_errors=True)
+            said.append(subprocess.run(command, stdout=-1, stderr=stderr, check=False))
+    os.close(broken)
+    assert len({(ran.returncode, ran.stdout.count(b"\n")) for ran in said}) == 1
+    assert said[-1].returncode == (2 if words[0] == "info" else 0)
+
+
+def test_where_torch_finds_no_memory_it_is_one_line(here):
+    command = f"ulimit -v 400000; exec {sys.executable} -m sdfast {' '.join(map(repr, QUICK))}"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ran.returncode == OutOfMemoryError.exit_code
+    assert ran.stderr.splitlines()[-1] == "error: there is too little memory to work in"
 
 
 @pytest.mark.parametrize(
@@ -595,6 +646,11 @@ _BAD = [
     (["models", "alias", "x", "/tmp/nope"], 3, "`/tmp/nope` does not exist"),
     (["gen", "a", "--stpes", "3"], 2, "--stpes"),
     (["gne", "a"], 2, "gne"),
+    (["gen", "-a cat"], 2, "a prompt that begins with `-` stands after `--`"),
+    (["gen", "a", "--size", "100000x100000"], 2, "must be two multiples of 8 from 64 to 4096"),
+    (["gen", "a", "--seed", "-1"], 2, "without it a new one is drawn"),
+    (["grid", "a", "--x", "negative=,fog"], 2, 'a value of nothing is "" in quotes'),
+    (["gen", "a", "--lora", "/proc/self/mem"], 3, "`/proc/self/mem` cannot be read: Input/output"),
     (["info", "nothing.png"], 2, "nothing.png"),
     (["presets", "show", "fsat"], 2, "did you mean `fast`"),
     (["presets", "save", "../evil"], 2, "../evil"),
@@ -809,6 +865,10 @@ def test_a_wrong_name_that_is_settled_is_told_with_its_place(
     ("words", "told"),
     [
         (("-g", "0"), "note: guidance 0 leaves the prompt out"),
+        (
+            ("-g", "1", "-x", "fog", "--guidance-interval", "0:0.5"),
+            "note: not used, as guidance 1 is without guidance: the negative prompt, the guidance",
+        ),
         (("--sampler", "LCM"), "note: `lcm` is for a guidance of 1 to 2, not 3"),
         (("--sampler", "LCM", "-g", "1.5"), None),
         (("-g", "0", "--guidance-interval", "0.2:0.5"), None),

@@ -530,6 +530,12 @@ def test_a_file_that_is_no_lora_is_told_before_anything_is_loaded(small):
         dressed(find(str(small)), Job(prompt="fog", lora=(str(path),)))
 
 
+def test_a_lora_that_changes_nothing_is_refused(small, tmp_path):
+    save_file({}, tmp_path / "none.safetensors")
+    with pytest.raises(ModelError, match=r"none\.safetensors` holds no tensors"):
+        dressed(find(str(small)), Job(prompt="fog", lora=(str(tmp_path / "none.safetensors"),)))
+
+
 @pytest.mark.parametrize(
     ("spell", "config", "scale"),
     [

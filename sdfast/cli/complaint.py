@@ -40,4 +40,6 @@ def say_misuse(error: typer.TyperException) -> None:
     if flag in _ELSEWHERE and sys.argv[1:2] in (["gen"], ["batch"], ["grid"]):
         say_error(f"there is no flag {flag}", _ELSEWHERE[flag])
         return
-    say_error(error.format_message().rstrip("."), "--help shows how")
+    texts = [word for word in sys.argv[2:] if word.startswith("-") and " " in word]
+    hint = "a prompt that begins with `-` stands after `--`" if flag and texts else ""
+    say_error(error.format_message().rstrip("."), hint or "--help shows how")

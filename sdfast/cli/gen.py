@@ -98,6 +98,8 @@ def gen(
         aliases=config.aliases,
     )
     output.check(jobs[0])
+    if save is not None:
+        check_free(save)
     if asked.not_followed and not quiet:
         _note(f"note: of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
     for remark in () if quiet else asked.remarks:
@@ -117,17 +119,6 @@ def gen(
             draw=not quiet,
             colour=not no_color,
         )
-    if save is not None and dry_run:
-        check_free(save)
-    elif save is not None:
-        from sdfast.models.find import from_anywhere
-
-        fitted = "corrections" in asked.record  # to its model
-        others = () if fitted or given["model"] is not None else ("model",)
-        kept = {k: v for k, v in asked.record.items() if k not in others}
-        if kept.get("model") is not None:
-            kept["model"] = from_anywhere(kept["model"], config.aliases)
-        save_preset(save, kept)
     if found is not None:
         found = dressed(found, jobs[0])
     if dry_run:
@@ -143,6 +134,15 @@ def gen(
         output.say(f"note: {remark}")
     audience = Audience(output.say, draw=not quiet, colour=not no_color, explain=verbose)
     paint(jobs, found, output, wanted, audience)
+    if save is not None:
+        from sdfast.models.find import from_anywhere
+
+        fitted = "corrections" in asked.record  # to its model
+        others = () if fitted or given["model"] is not None else ("model",)
+        kept = {k: v for k, v in asked.record.items() if k not in others}
+        if kept.get("model") is not None:
+            kept["model"] = from_anywhere(kept["model"], config.aliases)
+        save_preset(save, kept)
 
 
 def _note(text: str) -> None:

@@ -73,15 +73,7 @@ def tell(painter: Painter, found: Source, jobs: list[Job], audience: Audience) -
     audience.explained(painter.about)
     audience.explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
     of_painter = painter.remark if jobs[0].size == found.size else ""
-    told = (
-        of_painter,
-        remarks.strange_words(found, jobs),
-        remarks.not_followed(jobs),
-        remarks.unsaid(jobs),
-        remarks.promptless(found, jobs),
-        remarks.of_consistency(found, jobs),
-    )
-    for remark in filter(None, told):
+    for remark in filter(None, (of_painter, *remarks.of_jobs(found, jobs).values())):
         audience.say(f"note: {remark}")
 
 

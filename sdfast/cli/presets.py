@@ -17,7 +17,7 @@ def root(context: typer.Context) -> None:
 
 @app.command("list", help="Every preset: its name, steps, sampler and what it is for.")
 def list_presets() -> None:
-    from sdfast.errors import PresetError
+    from sdfast.errors import PresetError, printable
     from sdfast.job import schedule_name
     from sdfast.presets import hides_shipped, load_preset, names
 
@@ -34,7 +34,8 @@ def list_presets() -> None:
         rows.append((name, f"{sampler.steps}", kind, f"{preset.about} {yours}".strip()))
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
     for name, steps, kind, about in rows:
-        print(f"{name:<{wide[0]}}  {steps:>{wide[1]}}  {kind:<{wide[2]}}  {about}".rstrip())
+        line = f"{name:<{wide[0]}}  {steps:>{wide[1]}}  {kind:<{wide[2]}}  {about}"
+        print(printable(line).rstrip())
 
 
 @app.command("show", help="A preset as YAML.")

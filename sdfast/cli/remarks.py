@@ -16,12 +16,28 @@ _MILD = 2.0
 """Consistency models have learned their guidance; much more on top of it burns the picture."""
 
 
+def of_jobs(found: Source | None, jobs: Sequence[Job]) -> dict[str, str]:
+    """What is worth knowing of complete jobs, by its kind; of their model too, where it is here."""
+    said = {"syntax": not_followed(jobs), "unsaid": unsaid(jobs)}
+    if found is None:
+        return said
+    return {
+        "words": strange_words(found, jobs),
+        **said,
+        "promptless": promptless(found, jobs),
+        "unguided": without_guidance(found, jobs),
+        "consistency": of_consistency(found, jobs),
+    }
+
+
 def strange_words(found: Source, jobs: Sequence[Job]) -> str:
     """Words that a model of few words was not taught."""
+    from sdfast.wording import shortened
+
     strange = found.strange_words(job.prompt for job in jobs)
     if not strange:
         return ""
-    listed = ", ".join(f'"{word}"' for word in strange)
+    listed = ", ".join(f'"{shortened(word)}"' for word in strange)
     are = "is" if len(strange) == 1 else "are"
     return f"{found.name} knows {found.things} things; {listed} {are} not among them"
 
@@ -41,6 +57,17 @@ def promptless(found: Source, jobs: Sequence[Job]) -> str:
     if found.guides_itself or all(job.guidance != 0 or job.guidance_interval for job in jobs):
         return ""
     return "guidance 0 leaves the prompt out; 1 is without guidance, as 0 is in diffusers"
+
+
+def without_guidance(found: Source, jobs: Sequence[Job]) -> str:
+    """What of a job counts only where there is guidance."""
+    plain = [] if found.guides_itself else [job for job in jobs if job.guidance == 1]
+    unused = {
+        "the negative prompt": any(job.negative for job in plain),
+        "the guidance interval": any(job.guidance_interval for job in plain),
+    }
+    listed = ", ".join(what for what, is_given in unused.items() if is_given)
+    return f"not used, as guidance 1 is without guidance: {listed}" if listed else ""
 
 
 def of_consistency(found: Source, jobs: Sequence[Job]) -> str:

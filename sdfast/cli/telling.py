@@ -92,11 +92,7 @@ class Telling:
         """What is worth knowing of a picture; of each kind the first in a run."""
         source = self._sources.source(done.job) if self._sources else None
         told = {
-            "words": "" if source is None else remarks.strange_words(source, [done.job]),
-            "syntax": remarks.not_followed([done.job]),
-            "unsaid": remarks.unsaid([done.job]),
-            "promptless": "" if source is None else remarks.promptless(source, [done.job]),
-            "consistency": "" if source is None else remarks.of_consistency(source, [done.job]),
+            **remarks.of_jobs(source, [done.job]),
             "half": remarks.decoded_again(done.decoded_again),
             "tiles": remarks.in_tiles(done.tiles),
         }

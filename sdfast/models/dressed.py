@@ -78,7 +78,10 @@ def _whole(path: str) -> Path:
 def _lora(text: str) -> Lora:
     path = _whole(scaled(text).path)
     _check_lora(path)
-    check_names(path, read_weights(path).shapes)
+    shapes = read_weights(path).shapes
+    if not shapes:
+        raise ModelError(f"`{path}` holds no tensors")
+    check_names(path, shapes)
     return Lora(path, scaled(text).scale)
 
 

@@ -188,7 +188,9 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
         found: object = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"`{name}` has no file `{shown}`") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ModelError(f"`{name}`: `{shown}` cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"`{name}`: `{shown}` cannot be read as JSON") from error
     if not isinstance(found, dict):
         raise ModelError(f"`{name}`: `{shown}` is no JSON object")

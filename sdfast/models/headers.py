@@ -59,6 +59,8 @@ def read_header(path: Path, shown: str) -> Header:
         raise
     except FileNotFoundError as error:
         raise ModelError(f"{shown} is not there") from error
+    except OSError as error:
+        raise ModelError(f"{shown} cannot be read: {error.strerror}") from error
     except Exception as error:  # whatever a hostile header raises, the file is broken
         raise ModelError(f"{shown} is broken or no safetensors file") from error
     wanted = 8 + length + max(ends, default=0)
