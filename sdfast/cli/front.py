@@ -23,7 +23,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from sdfast.warm.greeting import this_code
 from sdfast.warm.handover import GO, INTERRUPT, READY, TAKEN, surroundings
-from sdfast.warm.place import find_place, is_ours
+from sdfast.warm.neighbours import is_ours
+from sdfast.warm.place import find_place
 
 _AHEAD = (
     *("sdfast.cli.gen", "sdfast.cli.painting", "sdfast.cli.telling", "sdfast.config"),

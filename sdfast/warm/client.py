@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from sdfast.job import Job
 from sdfast.warm import wire
 from sdfast.warm.greeting import Greeting, read_greeting
-from sdfast.warm.place import Place, is_ours
+from sdfast.warm.neighbours import is_ours
+from sdfast.warm.place import Place
 
 if TYPE_CHECKING:
     from sdfast.events import Event

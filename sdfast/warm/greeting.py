@@ -5,7 +5,6 @@ what torch computes with and which file a path names. `auto` is what the worker 
 is never compared with a name.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,6 +19,7 @@ from typing import Any, cast
 
 from sdfast import __version__
 from sdfast.models.source import Source
+from sdfast.warm.neighbours import namespace
 from sdfast.warm.wire import VERSION, GarbledError
 
 _DECIDE = (
@@ -134,9 +134,11 @@ def circumstances() -> dict[str, str]:
     read = {name: value for name, value in os.environ.items() if name.startswith(_DECIDE)}
     root = Path("/").stat()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else ""
-    with contextlib.suppress(OSError):
-        read["mount namespace"] = os.readlink("/proc/self/ns/mnt")  # noqa: PTH115  (no path)
-    return read | {"set of cores": f"{cores}", "root folder": f"{root.st_dev}:{root.st_ino}"}
+    return read | {
+        "set of cores": f"{cores}",
+        "root folder": f"{root.st_dev}:{root.st_ino}",
+        "mount namespace": namespace("mnt"),
+    }
 
 
 @cache

@@ -20,6 +20,8 @@ import signal
 import socket
 import sys
 
+from sdfast.warm.neighbours import is_ours, namespace
+
 TYPE_CHECKING = False  # to import typing for it would be waited for
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +53,7 @@ def surroundings() -> list[str]:
         *(sys.version, sys.prefix, __file__, getattr(sys, "_xoptions", {}), sys.warnoptions),
         *(sys.flags.optimize, sys.flags.dev_mode, sys.flags.isolated, *_encodings()),
         *(read, limits, cores, os.getegid(), sorted(os.getgroups()), os.nice(0)),
-        *(_rights(), root.st_dev, root.st_ino, *map(_namespace, ("mnt", "net", "pid", "user"))),
+        *(_rights(), root.st_dev, root.st_ino, *map(namespace, ("mnt", "net", "pid", "user"))),
         [(p, os.stat(p).st_mtime_ns) for p in packages if os.path.isdir(p)],  # noqa: PTH112, PTH116
     )
     return [repr(one) for one in same]
@@ -71,13 +73,6 @@ def _rights() -> list[str]:
             return [line for line in file if line.startswith(("Cap", "NoNewPrivs", "Seccomp:"))]
     except OSError:
         return []
-
-
-def _namespace(kind: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/ns/{kind}")  # noqa: PTH115
-    except OSError:
-        return ""
 
 
 def front_path() -> str | None:
@@ -159,7 +154,7 @@ def _stops_writers(terminal: int) -> bool:
 
 def _taken(connection: socket.socket, words: list[str]) -> int | None:
     """The process that will run the call once it is told to go; None if there is none."""
-    if not _is_ours(connection) or connection.recv(1) != READY:
+    if not is_ours(connection) or connection.recv(1) != READY:
         return None
     call = packed(surroundings(), words)
     folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -228,12 +223,3 @@ def packed(same: list[str], words: list[str]) -> bytes:
     variables = [part for item in os.environ.items() for part in item]
     head = f"{len(same)} {len(words)} {umask}"
     return b"".join(os.fsencode(part) + b"\0" for part in (head, *same, *words, *variables))
-
-
-def _is_ours(connection: socket.socket) -> bool:
-    """As `place.is_ours`, which would bring more along."""
-    asked = getattr(socket, "SO_PEERCRED", None)
-    if asked is None:
-        return True
-    told = connection.getsockopt(socket.SOL_SOCKET, asked, 12)
-    return int.from_bytes(told[4:8], sys.byteorder) == os.geteuid()

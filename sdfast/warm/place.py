@@ -9,13 +9,13 @@ import hashlib
 import os
 import socket
 import stat
-import struct
 import time
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 from sdfast.errors import UsageError
+from sdfast.warm.neighbours import namespace
 
 _LONGEST = 103
 """Bytes of a socket's path; the system has room for 108, macOS for 104, with a NUL at the end."""
@@ -95,15 +95,6 @@ def _unsafe(what: str, why: str) -> UsageError:
     )
 
 
-def is_ours(connection: socket.socket) -> bool:
-    """Whether the other end belongs to this user, where the system tells."""
-    asked = getattr(socket, "SO_PEERCRED", None)
-    if asked is None:
-        return True
-    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, asked, 12))
-    return user == os.geteuid()
-
-
 def take_lock(place: Place, patience: float = 1.0) -> int | None:
     """The lock, held until this process ends, with its number written there; None if it is taken.
 
@@ -123,7 +114,7 @@ def take_lock(place: Place, patience: float = 1.0) -> int | None:
             time.sleep(0.02)
         else:
             os.ftruncate(file, 0)
-            os.write(file, f"{os.getpid()} {_numbered_in()}\n".encode())
+            os.write(file, f"{os.getpid()} {namespace('pid')}\n".encode())
             return file
 
 
@@ -144,17 +135,10 @@ def holder(place: Place) -> int | None:
         number, _, numbered_in = os.read(file, 64).decode(errors="replace").strip().partition(" ")
         if not number.isdigit():
             return 0
-        if numbered_in not in ("", _numbered_in()):
+        if numbered_in not in ("", namespace("pid")):
             raise UsageError("the worker runs in another container", "stop it there") from None
         return int(number)
     else:
         return None
     finally:
         os.close(file)
-
-
-def _numbered_in() -> str:
-    """The namespace of processes' numbers, where there are such."""
-    with contextlib.suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115  (no path)
-    return ""

@@ -28,7 +28,8 @@ from sdfast.errors import SdfastError
 from sdfast.job import Job, read_job
 from sdfast.warm import wire
 from sdfast.warm.greeting import Greeting, circumstances, holding, stamp, this_code
-from sdfast.warm.place import Place, find_place, is_ours, take_lock
+from sdfast.warm.neighbours import is_ours
+from sdfast.warm.place import Place, find_place, take_lock
 
 if TYPE_CHECKING:
     from sdfast.events import Event
