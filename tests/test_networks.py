@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from sdfast.models.networks import (
     fill,
     layers,
 )
+from sdfast.models.networks.blocks import Upsample
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer
 from sdfast.solver.walk import trajectory
 
@@ -215,6 +217,29 @@ def test_weights_laid_out_for_the_processor_say_the_same_as_plain_ones(
         x = torch.randn(2, 4, *size)
         both = [asked(network, x, 500.0, *about) for network in (laid, plain)]
         torch.testing.assert_close(*both, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "size"), [(64, (16, 16)), (64, (9, 31)), (24, (17, 16))])
+@torch.inference_mode()
+def test_a_doubled_picture_is_convolved_as_if_it_had_been_built(width, size, monkeypatch):
+    if layers._onednn() is None:
+        pytest.skip("torch has no oneDNN here")
+    torch.manual_seed(0)
+    upsample = Upsample(width)
+    for name, shape in (("weight", (width, width, 3, 3)), ("bias", (width,))):
+        setattr(upsample.conv, name, torch.nn.Parameter(torch.randn(shape), requires_grad=False))
+    x = torch.randn(2, width, *size).contiguous(memory_format=torch.channels_last)
+    bigger = F.interpolate(x.double(), scale_factor=2, mode="nearest")
+    wanted = F.conv2d(
+        bigger, upsample.conv.weight.double(), upsample.conv.bias.double(), padding=1
+    ).float()
+    upsample.conv.lay_out()
+    called = []
+    monkeypatch.setattr(F, "interpolate", lambda *_, **__: called.append(1))
+    got = upsample(x)
+    assert not called
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
 
 @torch.inference_mode()

@@ -144,6 +144,16 @@ class Conv(nn.Module):
             self._packed[None] = _onednn()._reorder_convolution_weight(self.weight, *self._how)
             del self.weight
 
+    @property
+    def is_laid_out(self) -> bool:
+        return self._packed is not None
+
+    def plain_weight(self) -> Tensor:
+        """The weight as it was before it was laid out."""
+        if self._packed is not None and self._steady:
+            return self._packed[None].to_dense()
+        return self.weight
+
     def forward(
         self,
         x: Tensor,
