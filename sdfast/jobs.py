@@ -150,7 +150,7 @@ def read_prompts(words: Iterable[str]) -> Iterator[str]:
 def _lines(stream: TextIO) -> Iterator[str]:
     """The prompts of a stream; empty lines and those that begin with a `#` are none."""
     try:
-        yield from _telling(_text(stream, "stdin"))
+        yield from _telling(_text(stream, "stdin", "`sdfast batch` takes any number of prompts"))
     except UnicodeDecodeError as error:
         raise UsageError("what came on stdin is not UTF-8 text") from error
 
@@ -172,14 +172,11 @@ def _whole_file(path: Path) -> str:
         raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
-def _text(stream: TextIO, name: str) -> str:
+def _text(stream: TextIO, name: str, hint: str = "") -> str:
     """All that a stream holds, without the mark that some editors begin a text with."""
     text = stream.read(_MOST_TEXT + 1)
     if len(text) > _MOST_TEXT:
-        raise UsageError(
-            f"{name} holds more than {_MOST_TEXT} characters",
-            "`sdfast batch` takes any number of prompts",
-        )
+        raise UsageError(f"{name} holds more than {_MOST_TEXT} characters", hint)
     return text.removeprefix("\ufeff")
 
 

@@ -19,7 +19,7 @@ from sdfast.errors import JobError, PresetError, printable
 from sdfast.job import KEYS, Job, Record, read_job
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
-from sdfast.writing import unwritable, write_whole
+from sdfast.writing import check_folder, unwritable, write_whole
 
 _OF_ONE_PICTURE = ("prompt", "seed", "init", "mask", "strength")
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in _OF_ONE_PICTURE))
@@ -131,6 +131,7 @@ def check_free(name: str, *, replace: bool | None = None) -> Path:
     if name in names() and not replace:
         hint = "another name" if replace is None else "--force puts yours in its place"
         raise PresetError(f"there is a preset `{name}` already", hint)
+    check_folder(path.parent)
     return path
 
 

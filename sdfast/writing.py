@@ -3,9 +3,11 @@
 import errno
 import os
 import secrets
+import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from sdfast.errors import FullError, UsageError
 
@@ -42,19 +44,43 @@ def draft_beside(path: Path) -> Path:
     return path.with_name(f".sdfast-{secrets.token_hex(8)}.tmp")
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UsageError if no file can be made there, nor the folder itself where it is missing."""
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    if not there.is_dir():
+        raise unwritable(folder, NotADirectoryError(20, f"`{there}` is not a folder"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise unwritable(folder, PermissionError(13, "permission denied"))
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """A whole file in place of what was there, or none; a link stays and leads to it.
 
-    What is no regular file, such as a pipe or /dev/stdout, is written into. Raises UsageError if
-    it cannot be.
+    What is no regular file, such as a pipe, is written into, and so is what stdout or stderr lead
+    to. Raises UsageError if it cannot be.
     """
     try:
-        if path.exists() and not path.is_file():
+        if (stream := _own_stream(path)) is not None:
+            stream.flush()
+            stream.buffer.write(data)
+            stream.flush()
+        elif path.exists() and (not path.is_file() or path.absolute().parts[1] in ("dev", "proc")):
             path.write_bytes(data)
-            return
-        place = Path(os.path.realpath(path))
-        draft = draft_beside(place)
-        with drafted(data, draft):
-            draft.replace(place)
+        else:
+            place = Path(os.path.realpath(path))
+            if place.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            draft = draft_beside(place)
+            with drafted(data, draft):
+                draft.replace(place)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
+
+
+def _own_stream(path: Path) -> TextIO | None:
+    """The stream of this process that is open for just that file."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            if os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                return stream
+    return None

@@ -867,7 +867,7 @@ def test_a_wrong_name_that_is_settled_is_told_with_its_place(
         (("-g", "0"), "note: guidance 0 leaves the prompt out"),
         (
             ("-g", "1", "-x", "fog", "--guidance-interval", "0:0.5"),
-            "note: not used, as guidance 1 is without guidance: the negative prompt, the guidance",
+            "note: guidance 1 is without guidance; not used there: the negative prompt, the",
         ),
         (("--sampler", "LCM"), "note: `lcm` is for a guidance of 1 to 2, not 3"),
         (("--sampler", "LCM", "-g", "1.5"), None),

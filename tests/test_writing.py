@@ -1,6 +1,8 @@
 """Files that are there whole or not at all, wherever their name leads."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path, there):
 def test_a_pipe_is_written_into(tmp_path):
     pipe, heard = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: heard.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_bytes()), daemon=True)
     reader.start()
     write_whole(pipe, b"new")
     reader.join(10)
@@ -47,13 +49,27 @@ def test_a_device_stays_one_and_a_full_one_is_a_full_disk(tmp_path):
     with pytest.raises(FullError, match=r"cannot write `.*full`: no space left on device"):
         write_whole(link, b"new")
     assert Path("/dev/full").is_char_device()
-    write_whole(Path("/dev/null"), b"new")
-    assert Path("/dev/null").is_char_device()
 
 
-@pytest.mark.parametrize("name", ["no/such", "folder", "\0", "a" * 300])
+@pytest.mark.parametrize("place", ["/dev/stdout", "log.txt"])
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_what_stdout_leads_to_is_written_on(tmp_path, monkeypatch, place, mode):
+    log = tmp_path / "log.txt"
+    log.write_text("precious\n")
+    script = "from sdfast.writing import write_whole; from pathlib import Path; print('before');"
+    script += f"write_whole(Path({place!r}), b'new\\n'); print('after')"
+    with log.open(mode) as out:
+        subprocess.run([sys.executable, "-c", script], stdout=out, cwd=tmp_path, check=True)
+    kept = "precious\n" if mode == "ab" else ""
+    assert log.read_text() == f"{kept}before\nnew\nafter\n"
+    assert [*tmp_path.iterdir()] == [log]
+
+
+@pytest.mark.parametrize("name", ["no/such", "folder", "\0", "a" * 300, "circle"])
 def test_what_cannot_be_written_is_named_and_nothing_is_left(tmp_path, name):
     (tmp_path / "folder").mkdir()
+    (tmp_path / "circle").symlink_to("circle")
     with pytest.raises(UsageError, match="cannot write"):
         write_whole(tmp_path / name, b"new")
-    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"folder", "circle"}
+    assert (tmp_path / "circle").is_symlink()

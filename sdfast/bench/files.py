@@ -77,10 +77,11 @@ def check_place(place: str) -> Path:
     path = Path(place)
     if not path.name or path.is_dir():
         raise UsageError(f"`{place}` is a folder, not a file's name")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder `{path.parent}` to write `{path.name}` into")
     if path.exists() and not path.is_file():  # a pipe or a device
         return path
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    real = Path(os.path.realpath(path))
+    if not real.parent.is_dir():
+        raise UsageError(f"there is no folder `{real.parent}` to write `{real.name}` into")
+    if not os.access(real.parent, os.W_OK | os.X_OK):
         raise unwritable(path, PermissionError(13, "permission denied"))
     return path

@@ -147,7 +147,8 @@ def _unforeseen(error: Exception) -> int:
         from sdfast.writing import FULL
 
         _mute(sys.stdout)
-        say_error(f"{error.filename or 'stdout'}: {error.strerror or error}")
+        where = error.filename or ("stdout" if error.errno else "")
+        say_error(": ".join(filter(None, (where, error.strerror or str(error)))))
         return FullError.exit_code if error.errno in FULL else UsageError.exit_code
     say_error(f"{type(error).__name__}: {error}", "this is a bug; --debug shows where")
     return SdfastError.exit_code
@@ -159,7 +160,10 @@ def _lacks_memory(error: Exception) -> bool:
     return (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        or (isinstance(error, ImportError) and any(text in str(error).lower() for text in refused))
+        or (
+            isinstance(error, (ImportError, OSError))
+            and any(text in str(error).lower() for text in refused)
+        )
     )
 
 

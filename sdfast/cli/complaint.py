@@ -40,6 +40,11 @@ def say_misuse(error: typer.TyperException) -> None:
     if flag in _ELSEWHERE and sys.argv[1:2] in (["gen"], ["batch"], ["grid"]):
         say_error(f"there is no flag {flag}", _ELSEWHERE[flag])
         return
-    texts = [word for word in sys.argv[2:] if word.startswith("-") and " " in word]
-    hint = "a prompt that begins with `-` stands after `--`" if flag and texts else ""
+    hint = "a prompt that begins with `-` stands after `--`" if flag and _is_text(flag) else ""
     say_error(error.format_message().rstrip("."), hint or "--help shows how")
+
+
+def _is_text(flag: str) -> bool:
+    """Whether what was taken for a flag is the beginning of some words."""
+    words = [word for word in sys.argv[2:] if word.startswith(flag)]
+    return sys.argv[1] in ("gen", "grid") and any(" " in w and "=" not in w for w in words)

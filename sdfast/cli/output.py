@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +45,7 @@ class Output:
     def check(self, job: Job) -> None:
         """Raise UsageError for what can be seen to go wrong before a model is even looked for."""
         from sdfast.errors import UsageError
-        from sdfast.writing import unwritable
+        from sdfast.writing import check_folder
 
         if self.to_stdout:
             if sys.__stdout__ is None:
@@ -61,12 +60,7 @@ class Output:
             return
         if "://" in (self.out or ""):
             raise UsageError(f"`{self.out}` is a URL, which only `sdfast batch` writes to")
-        folder = self._destination(job, 1).parent
-        there = next(p for p in (folder, *folder.parents) if p.exists())
-        if not there.is_dir():
-            raise unwritable(folder, NotADirectoryError(20, f"`{there}` is not a folder"))
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise unwritable(folder, PermissionError(13, "permission denied"))
+        check_folder(self._destination(job, 1).parent)
 
     def places(self, jobs: list[Job]) -> list[Path]:
         """Where each job's picture goes. Raises UsageError if two would take one name."""

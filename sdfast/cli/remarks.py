@@ -67,7 +67,7 @@ def without_guidance(found: Source, jobs: Sequence[Job]) -> str:
         "the guidance interval": any(job.guidance_interval for job in plain),
     }
     listed = ", ".join(what for what, is_given in unused.items() if is_given)
-    return f"not used, as guidance 1 is without guidance: {listed}" if listed else ""
+    return f"guidance 1 is without guidance; not used there: {listed}" if listed else ""
 
 
 def of_consistency(found: Source, jobs: Sequence[Job]) -> str:

@@ -3,7 +3,7 @@
 import codecs
 import io
 import sys
-from typing import Any, TextIO
+from typing import Any
 
 
 def set_up_streams() -> None:
@@ -12,8 +12,9 @@ def set_up_streams() -> None:
     stdout: Any = sys.stdout
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="sdfast")
-    if sys.stderr is not None:
-        sys.stderr = _Notes(sys.stderr)
+    stderr: Any = sys.stderr
+    if isinstance(stderr, io.TextIOWrapper):
+        sys.stderr = _Notes(stderr)
 
 
 def _spelled(error: UnicodeError) -> tuple[bytes | str, int]:
@@ -27,15 +28,30 @@ def _spelled(error: UnicodeError) -> tuple[bytes | str, int]:
 class _Notes(io.TextIOWrapper):
     """Stderr, line by line. That it is full, or that nobody reads it any more, stops nothing."""
 
-    def __init__(self, stream: TextIO) -> None:
-        raw = _Unheard(stream.fileno(), "wb", closefd=False)
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream  # which would close what it writes to, were it let go
+        raw = _Unheard(getattr(stream.buffer, "raw", stream.buffer))
         buffered = io.BufferedWriter(raw)
         super().__init__(buffered, stream.encoding, "replace", line_buffering=True)
 
 
-class _Unheard(io.FileIO):
+class _Unheard(io.RawIOBase):
+    """What writes for another and takes no notice of its failing."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
     def write(self, data: Any, /) -> int:
         try:
-            return super().write(data)
+            return self._raw.write(data) or len(memoryview(data))  # None if it would have to wait
         except OSError:
             return len(memoryview(data))

@@ -100,7 +100,7 @@ def memory_errors(device: torch.device, doing: str) -> Generator[None]:
     """In here, running out of memory is an OutOfMemoryError that says while doing what."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:  # every library has its own
         if not is_memory(error):
             raise
         raise OutOfMemoryError(

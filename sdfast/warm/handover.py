@@ -130,7 +130,7 @@ def _can_be_given(words: list[str]) -> bool:
 
     A terminal's input is read by who stands before it, and the front stands before none.
     """
-    if None in (sys.stdin, sys.stdout, sys.stderr):  # closed
+    if None in (sys.__stdin__, sys.__stdout__, sys.__stderr__):  # closed
         return False
     if any(map(_names_ones_own, words[1:])):
         return False
