@@ -158,11 +158,11 @@ _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
 }
 """A key given by one layer drops these keys of the layers beneath, which were meant for another.
 
-Fitted steps and weights are meant for a number of steps, an end and a model: to say these again
-drops nothing.
+Fitted steps and weights are meant for a number of steps, an end and a model, and a shape for a
+spacing: to say these again drops nothing.
 """
 
-_SAID_AGAIN = ("steps", "timesteps", "final", "model")
+_SAID_AGAIN = ("steps", "timesteps", "final", "model", "spacing")
 
 
 def layered(*layers: Record) -> Record:
@@ -170,7 +170,8 @@ def layered(*layers: Record) -> Record:
     merged: Record = {}
     for given in _parted(layers):
         for key, value in given.items():
-            if key in _SAID_AGAIN and key in merged and merged[key] == value:
+            walks_by_times = key == "spacing" and merged.get("timesteps")
+            if key in _SAID_AGAIN and merged.get(key) == value and not walks_by_times:
                 continue
             if key == "steps" and len(merged.get("timesteps") or ()) == value:
                 continue

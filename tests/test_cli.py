@@ -339,6 +339,23 @@ def test_presets_are_listed_shown_and_saved(sdfast):
     assert "steps" in json.loads(schema)["properties"]
 
 
+def test_what_has_no_flag_is_set_by_its_key(sdfast):
+    words = ("gen", "a cat", "--dry-run", "-p", "fast")
+    job = json.loads(sdfast(*words, "--set", "alpha=0.6", "--set", "corrector=false")[1])
+    assert (job["alpha"], job["beta"], job.get("corrector")) == (0.6, 0.9, None)
+    job = json.loads(sdfast(*words, "--set", "timesteps=900,400.5,20")[1])
+    assert (job["timesteps"], job["steps"]) == ([900, 400.5, 20], 3)
+    assert sdfast("presets", "save", "mine", "--spacing", "rho", "--set", "rho=3")[0] == 0
+    assert "rho: 3\n" in sdfast("presets", "show", "mine")[1]
+
+
+def test_a_spacing_said_again_keeps_its_shape(sdfast):
+    words = ("gen", "a cat", "--dry-run", "-p", "fast", "--spacing")
+    again, other = (json.loads(sdfast(*words, name)[1]) for name in ("beta", "karras"))
+    assert (again["alpha"], again["beta"]) == (0.52, 0.9)
+    assert "alpha" not in other
+
+
 def test_flags_are_kept_as_a_preset(sdfast):
     sdfast("gen", "a cat", "--steps", "13", "--save", "kept")
     _, shown, _ = sdfast("presets", "show", "kept")
@@ -645,6 +662,17 @@ _BAD = [
     (["gen", "a", "--lora", f"{__file__}:abc"], 3, "`abc` is no scale"),
     (["models", "alias", "x", "/tmp/nope"], 3, "`/tmp/nope` does not exist"),
     (["gen", "a", "--stpes", "3"], 2, "--stpes"),
+    (["gen", "a", "--set", "rhoo=3"], 2, "did you mean `rho`?"),
+    (["gen", "a", "--set", "guidance_interval=0:1"], 2, "--guidance-interval sets it"),
+    (["gen", "a", "--set", "rho=3", "--set", "rho=4"], 2, "rho is set twice"),
+    (["gen", "a", "--set", "rho="], 2, "rho is set to nothing"),
+    (["gen", "a", "--set", "rho"], 2, "rho is set to nothing"),
+    (["gen", "a", "--set", "rho=3,4"], 2, "`rho=3,4` is several values"),
+    (["gen", "a", "--spacing", "rho", "--set", "rho=many"], 2, "rho must be a number, not `many`"),
+    (["presets", "save", "x", "--set", "eta=9"], 2, "eta must be from 0 to 2"),
+    (["grid", "a", "-x", "steps=3,4"], 2, "-x is the negative prompt"),
+    (["grid", "a", "--x", "steps=3,4", "--x", "seed=1,2"], 2, "--x is given twice"),
+    (["grid", "a", "--x", "rho=2,3", "--set", "rho=3"], 2, "rho is given twice"),
     (["gne", "a"], 2, "gne"),
     (["gen", "-a cat"], 2, "a prompt that begins with `-` stands after `--`"),
     (["gen", "a", "--size", "100000x100000"], 2, "must be two multiples of 8 from 64 to 4096"),

@@ -219,6 +219,15 @@ NoColor = Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
 
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A sampler's key that has no flag, such as eta=0.5 or rho=3; may be repeated.",
+    ),
+]
+
 _OF_A_JOB: dict[str, Any] = {
     "negative": Negative,
     "steps": Steps,
@@ -249,7 +258,7 @@ def of_a_job(command: Callable[..., Any]) -> Callable[..., Any]:
     own = signature(command, eval_str=True)
     spread = [
         Parameter(key, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for key, kind in _OF_A_JOB.items()
+        for key, kind in {**_OF_A_JOB, "settings": Settings}.items()
     ]
     parameters = [
         each
@@ -261,10 +270,37 @@ def of_a_job(command: Callable[..., Any]) -> Callable[..., Any]:
         given = {key: said.pop(key) for key in _OF_A_JOB}
         for key in ("lora", "embedding"):
             given[key] = tuple(given[key]) if given[key] else None
+        given |= settings(said.pop("settings"))
         return command(given=given, **said)
 
     vars(gathering)["__signature__"] = own.replace(parameters=parameters)
     return gathering
+
+
+def settings(words: list[str] | None) -> dict[str, Any]:
+    """What `--set` says of a sampler. Raises UsageError for a key that is no such, or set twice."""
+    if not words:
+        return {}
+    from sdfast.errors import UsageError
+    from sdfast.job import SAMPLER_KEYS
+    from sdfast.sweeps import read_sweep
+    from sdfast.wording import nearest_key, quoted
+
+    keys = [k for k in SAMPLER_KEYS if k not in _OF_A_JOB and k != "corrections"]
+    said: dict[str, Any] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in keys:
+            hint = f"--{key} sets it" if key in _OF_A_JOB else nearest_key(key, keys)
+            raise UsageError(f"--set cannot set {quoted(key)}", hint.replace("_", "-"))
+        if key in said or not value.strip():
+            why = "is set twice" if key in said else "is set to nothing"
+            raise UsageError(f"{key} {why}", f"--set {key}=VALUE")
+        first, *more = read_sweep(word, "--set", keys).values
+        if key != "timesteps" and more:
+            raise UsageError(f"{quoted(word)} is several values", "`sdfast grid` tries them all")
+        said[key] = (first, *more) if key == "timesteps" else first
+    return said
 
 
 def together(text: str) -> Any:

@@ -16,13 +16,14 @@ from sdfast.cli.output import Output, policy
 from sdfast.cli.paging import new_page, paint_sheet
 from sdfast.cli.painter import Wanted, means_another_to_each
 from sdfast.cli.painting import Audience
+from sdfast.wording import quoted
 
 
 @flags.of_a_job
 def grid(
     prompts: flags.Prompts = None,
     x: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--x",
             metavar="KEY=A,B",
@@ -31,7 +32,7 @@ def grid(
         ),
     ] = None,
     y: Annotated[
-        str | None, typer.Option("--y", metavar="KEY=A,B", help="What varies down.")
+        list[str] | None, typer.Option("--y", metavar="KEY=A,B", help="What varies down.")
     ] = None,
     columns: Annotated[
         int | None,
@@ -111,7 +112,9 @@ def grid(
     say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
     config = load_config()
     said = tuple(read_prompts(prompts or []))
-    question = Question(said, given, x, y, columns, preset, seed, count, source)
+    across, down = _once(x, "--x"), _once(y, "--y")
+    _check_negative(given["negative"])
+    question = Question(said, given, across, down, columns, preset, seed, count, source)
     plan = plan_sheet(question, config)
     jobs = plan.sheet.jobs
     output = Output(
@@ -166,6 +169,24 @@ def grid(
     audience = Audience(say, draw=not quiet, colour=not no_color, explain=verbose)
     models = [sources[job.weights] for job in jobs]
     paint_sheet(sheet, models, page, output, several if cells else None, wanted, audience)
+
+
+def _once(words: list[str] | None, flag: str) -> str | None:
+    """The one axis of a flag; of two, typer would take the last alone."""
+    if words and len(words) > 1:
+        from sdfast.errors import UsageError
+
+        raise UsageError(f"{flag} is given twice", "a sheet has one axis across and one down")
+    return words[0] if words else None
+
+
+def _check_negative(text: str | None) -> None:
+    """Raise UsageError for an axis that was given to `-x`."""
+    from sdfast.errors import UsageError
+    from sdfast.grid.axes import AXES
+
+    if text is not None and "=" in text and text.partition("=")[0] in AXES:
+        raise UsageError(f"-x is the negative prompt, not {quoted(text)}", "--x is what varies")
 
 
 def _note(text: str) -> None:

@@ -66,6 +66,7 @@ def save(
     size: flags.Size = None,
     negative: flags.Negative = None,
     model: flags.ModelName = None,
+    settings: flags.Settings = None,
 ) -> None:
     from sdfast.config import load_config
     from sdfast.job import layered, on_top
@@ -83,6 +84,7 @@ def save(
         "negative": negative,
         "model": None if model is None else from_anywhere(model, load_config().aliases),
     }
+    given |= flags.settings(settings)
     record = on_top(layered(load_preset(preset or "default").record), given)
     print(save_preset(name, record, about, replace=force))
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from sdfast.models.networks.layers import Conv
 
 _LEAST = 256
-"""Pixels of small pictures from which on it pays: the kernels are 16/9 as large, and of a few
-pixels it is the kernels that are waited for."""
+"""Pixels of a small picture from which on it pays: the kernels are 16/9 as large, and for a few
+pixels it is the kernels that are waited for. How many pictures there are does not count, or one
+would come out otherwise beside others than alone."""
 
 
 class Doubled:
@@ -27,7 +28,7 @@ class Doubled:
 
     def pays(self, conv: Conv, x: Tensor) -> bool:
         """Whether to call this for x, [n, c, h, w], in place of the convolution."""
-        return conv.is_laid_out and x.numel() // x.shape[1] >= _LEAST
+        return conv.is_laid_out and x.shape[2] * x.shape[3] >= _LEAST
 
     def __call__(self, conv: Conv, x: Tensor) -> Tensor:
         """[n, c, h, w] to [n, o, 2 h, 2 w]."""
