@@ -38,7 +38,8 @@ def compile_unet(unet: UNet) -> Callable[[Tensor, Tensor, Told], Tensor]:
     kept = user_cache_path("sdfast") / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
     set_up_compiler()
-    program = compiled(unet, mode="max-autotune-no-cudagraphs")
+    # as the mode max-autotune-no-cudagraphs, but without trying each kernel's neighbours one by one
+    program = compiled(unet, options={"max_autotune": True, "coordinate_descent_tuning": False})
 
     def asked(x: Tensor, time: Tensor, told: Told) -> Tensor:
         try:
