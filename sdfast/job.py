@@ -158,11 +158,11 @@ _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
 }
 """A key given by one layer drops these keys of the layers beneath, which were meant for another.
 
-Fitted steps and weights are meant for a number of steps, an end and a model, and a shape for a
-spacing: to say these again drops nothing.
+Fitted steps and weights are meant for a number of steps, an end and a model: to say these again
+drops nothing.
 """
 
-_SAID_AGAIN = ("steps", "timesteps", "final", "model", "spacing")
+_SAID_AGAIN = ("steps", "timesteps", "final", "model")
 
 
 def layered(*layers: Record) -> Record:
@@ -170,8 +170,7 @@ def layered(*layers: Record) -> Record:
     merged: Record = {}
     for given in _parted(layers):
         for key, value in given.items():
-            walks_by_times = key == "spacing" and merged.get("timesteps")
-            if key in _SAID_AGAIN and merged.get(key) == value and not walks_by_times:
+            if key in _SAID_AGAIN and key in merged and merged[key] == value:
                 continue
             if key == "steps" and len(merged.get("timesteps") or ()) == value:
                 continue
@@ -189,9 +188,16 @@ def layered(*layers: Record) -> Record:
 
 
 def on_top(beneath: Record, given: Record) -> Record:
-    """Flags upon a settled record. To name the solver that is in force already changes nothing."""
-    same = given.get("sampler") == beneath.get("sampler", DEFAULT.solver)
-    return layered(beneath, {k: v for k, v in given.items() if k != "sampler"} if same else given)
+    """Flags upon a settled record. To name the solver that is in force already changes nothing.
+
+    Nor does naming the spacing alone; beside a solver it is one without the shape of that in force.
+    """
+    known = set[str]()
+    if given.get("sampler") == beneath.get("sampler", DEFAULT.solver):
+        known.add("sampler")
+    if given.get("sampler") is None and not beneath.get("timesteps"):
+        known |= {"spacing"} if given.get("spacing") == beneath.get("spacing") else set()
+    return layered(beneath, {k: v for k, v in given.items() if k not in known})
 
 
 def _parted(layers: Iterable[Record]) -> Iterator[Record]:

@@ -13,6 +13,8 @@ from sdfast.errors import FullError, UsageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says of a full disk, and of a full share of it."""
+_OPENED = ("/dev/fd/", "/proc/")
+"""Names of what a process has opened already."""
 
 
 def unwritable(path: Path, error: Exception) -> UsageError:
@@ -64,8 +66,9 @@ def write_whole(path: Path, data: bytes) -> None:
             stream.flush()
             stream.buffer.write(data)
             stream.flush()
-        elif path.exists() and (not path.is_file() or path.absolute().parts[1] in ("dev", "proc")):
-            path.write_bytes(data)
+        elif path.exists() and (not path.is_file() or str(path).startswith(_OPENED)):
+            with path.open("ab") as file:
+                file.write(data)
         else:
             place = Path(os.path.realpath(path))
             if place.is_symlink():

@@ -22,6 +22,7 @@ from sdfast.cli.output import summary
 from sdfast.config import config_file, lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError
 from sdfast.events import Times
+from sdfast.job import read_job
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 
@@ -349,6 +350,14 @@ def test_what_has_no_flag_is_set_by_its_key(sdfast):
     assert "rho: 3\n" in sdfast("presets", "show", "mine")[1]
 
 
+def test_a_whole_job_is_no_other_upon_the_default(sdfast):
+    keys = {"prompt": "fog", "sampler": "dpm++", "spacing": "beta", "corrector": True}
+    Path("jobs.jsonl").write_text(json.dumps(keys) + "\n" + json.dumps({"prompt": "a"}))
+    whole, plain = map(json.loads, sdfast("batch", "jobs.jsonl", "--dry-run")[1].splitlines())
+    assert ("alpha" in whole, plain["alpha"]) == (False, 0.48)
+    assert read_job({"prompt": "fog", "spacing": "beta"}).sampler.alpha is None
+
+
 def test_a_spacing_said_again_keeps_its_shape(sdfast):
     words = ("gen", "a cat", "--dry-run", "-p", "fast", "--spacing")
     again, other = (json.loads(sdfast(*words, name)[1]) for name in ("beta", "karras"))
@@ -663,11 +672,12 @@ _BAD = [
     (["models", "alias", "x", "/tmp/nope"], 3, "`/tmp/nope` does not exist"),
     (["gen", "a", "--stpes", "3"], 2, "--stpes"),
     (["gen", "a", "--set", "rhoo=3"], 2, "did you mean `rho`?"),
-    (["gen", "a", "--set", "guidance_interval=0:1"], 2, "--guidance-interval sets it"),
+    (["gen", "a", "--set", "guidance_interval=0:1"], 2, "that is a flag, --guidance-interval"),
     (["gen", "a", "--set", "rho=3", "--set", "rho=4"], 2, "rho is set twice"),
     (["gen", "a", "--set", "rho="], 2, "rho is set to nothing"),
     (["gen", "a", "--set", "rho"], 2, "rho is set to nothing"),
     (["gen", "a", "--set", "rho=3,4"], 2, "`rho=3,4` is several values"),
+    (["gen", "a", "--set", "timesteps=900,900,5"], 2, "`timesteps=900,900,5` has a time twice"),
     (["gen", "a", "--spacing", "rho", "--set", "rho=many"], 2, "rho must be a number, not `many`"),
     (["presets", "save", "x", "--set", "eta=9"], 2, "eta must be from 0 to 2"),
     (["grid", "a", "-x", "steps=3,4"], 2, "-x is the negative prompt"),

@@ -219,7 +219,9 @@ def test_weights_laid_out_for_the_processor_say_the_same_as_plain_ones(
         torch.testing.assert_close(*both, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("width", "size"), [(64, (16, 16)), (64, (9, 31)), (24, (17, 16))])
+@pytest.mark.parametrize(
+    ("width", "size"), [(64, (16, 16)), (64, (9, 31)), (24, (17, 16)), (256, (16, 16))]
+)
 @torch.inference_mode()
 def test_a_doubled_picture_is_convolved_as_if_it_had_been_built(width, size, monkeypatch):
     if layers._onednn() is None:

@@ -80,6 +80,8 @@ def check_place(place: str) -> Path:
     if path.exists() and not path.is_file():  # a pipe or a device
         return path
     real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise UsageError(f"`{place}` leads to itself")
     if not real.parent.is_dir():
         raise UsageError(f"there is no folder `{real.parent}` to write `{real.name}` into")
     if not os.access(real.parent, os.W_OK | os.X_OK):

@@ -143,7 +143,7 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> AbstractConte
             return number == signal.SIGINT
         heard = True  # before the event is set: a signal in there would wait for itself
         stop.set()
-        with suppress(RuntimeError):  # it was being written to
+        with suppress(OSError, RuntimeError):  # nobody hears it, or it was being written to
             say("finishing what is in hand; Ctrl-C ends at once")
         return False
 

@@ -291,12 +291,14 @@ def settings(words: list[str] | None) -> dict[str, Any]:
     for word in words:
         key, _, value = word.partition("=")
         if key not in keys:
-            hint = f"--{key} sets it" if key in _OF_A_JOB else nearest_key(key, keys)
-            raise UsageError(f"--set cannot set {quoted(key)}", hint.replace("_", "-"))
+            flag = f"that is a flag, --{key.replace('_', '-')}" if key in _OF_A_JOB else ""
+            raise UsageError(f"--set cannot set {quoted(key)}", flag or nearest_key(key, keys))
         if key in said or not value.strip():
             why = "is set twice" if key in said else "is set to nothing"
             raise UsageError(f"{key} {why}", f"--set {key}=VALUE")
         first, *more = read_sweep(word, "--set", keys).values
+        if key == "timesteps" and len(more) < value.count(","):
+            raise UsageError(f"{quoted(word)} has a time twice", "each step has one of its own")
         if key != "timesteps" and more:
             raise UsageError(f"{quoted(word)} is several values", "`sdfast grid` tries them all")
         said[key] = (first, *more) if key == "timesteps" else first

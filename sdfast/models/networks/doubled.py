@@ -36,8 +36,12 @@ class Doubled:
             self._small = _of_quarters(conv)
         n, _, height, width = x.shape
         quarters = self._small(x).unflatten(1, (4, -1))
-        y = x.new_empty((n, quarters.shape[2], 2 * height, 2 * width))
-        y = y.contiguous(memory_format=torch.channels_last)
+        y = torch.empty(
+            (n, quarters.shape[2], 2 * height, 2 * width),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last,
+        )
         for number in range(4):
             row, column = divmod(number, 2)
             quarter = quarters[:, number, :, row : row + height, column : column + width]
