@@ -83,10 +83,11 @@ def use_cores() -> None:
 
 
 _NO_MEMORY = re.compile(
-    "out of memory|can't allocate memory|not enough memory|ALLOC_FAILED"
+    "out of memory|can't allocate memory|annot allocate memory|not enough memory|ALLOC_FAILED"
     "|could not create a primitive(?! descriptor)"
 )
-"""How CUDA, MPS, the CPU's allocator on Linux and Windows, oneDNN, and cuBLAS and cuDNN say it."""
+"""How CUDA, MPS, the CPU's allocator on Linux and Windows, Linux itself, oneDNN, cuBLAS and cuDNN
+say it."""
 
 
 def is_memory(error: Exception) -> bool:
