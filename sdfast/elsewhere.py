@@ -13,34 +13,19 @@ from typing import Any, cast
 
 from sdfast.errors import JobError, MetadataError
 from sdfast.job import Record, read_job
-from sdfast.sampler_names import NOISY
+from sdfast.sampler_names import COMFY, COMFY_SCHEDULES
 
 Said = tuple[Record, dict[str, str]]
 """The job's keys that a recipe gives, and what else it says."""
 
 _Node = dict[str, Any]
 
-_NAMES = {
-    "dpmpp_2m": "DPM++ 2M",
-    "euler": "Euler",
-    "euler_ancestral": NOISY,
-    "heun": "Heun",
-    "lcm": "LCM",
-}
-_SCHEDULES = {
-    "normal": "Uniform",
-    "karras": "Karras",
-    "exponential": "Exponential",
-    "sgm_uniform": "SGM Uniform",
-    "simple": "Simple",
-    "beta": "Beta",
-}
 _COMFY = {
-    (name, schedule): f"{_NAMES[name]} {_SCHEDULES[schedule]}"
-    for name in _NAMES
-    for schedule in _SCHEDULES
+    (name, schedule): f"{COMFY[name]} {COMFY_SCHEDULES[schedule]}"
+    for name in COMFY
+    for schedule in COMFY_SCHEDULES
 }
-_INVOKE = {f"{name}_k": f"{_NAMES[name]} Karras" for name in ("dpmpp_2m", "euler", "heun")} | {
+_INVOKE = {f"{name}_k": f"{COMFY[name]} Karras" for name in ("dpmpp_2m", "euler", "heun")} | {
     "ddim": "DDIM",
     "pndm": "PNDM",
     "plms": "PLMS",

@@ -113,25 +113,20 @@ _KEYS = {
     "Sampler": "sampler",
     "Clip skip": "clip_skip",
 }
+_FOLLOWED = A1111 | NOISY
 _SAMPLERS: dict[tuple[str, str], str] = {
-    **{said: a1111_name(*said) for said in A1111},
-    **{(NOISY, kind): a1111_name(NOISY, kind) for name, kind in A1111 if name == "Euler"},
+    **{said: a1111_name(*said) for said in _FOLLOWED},
     **{
-        (f"{NOISY} {kind}", ""): f"{NOISY} {kind}"
-        for kind in ("Karras", "Exponential", "SGM Uniform")
+        (a1111_name(name, kind), ""): a1111_name(name, kind)
+        for name, kind in _FOLLOWED
+        if kind in ("Karras", "Exponential", "SGM Uniform")
     },
-    (NOISY, ""): NOISY,
-    ("DPM++ 2M", ""): "DPM++ 2M Uniform",
-    ("Euler", ""): "Euler",
-    ("Heun", ""): "Heun",
-    ("DPM++ 2M Karras", ""): "DPM++ 2M Karras",
-    ("DPM++ 2M Exponential", ""): "DPM++ 2M Exponential",
-    ("DPM++ 2M SGM Uniform", ""): "DPM++ 2M SGM Uniform",
+    **{(name, ""): f"{name} Uniform" for name, _ in _FOLLOWED},
     ("dpm++2m discrete", ""): "DPM++ 2M Uniform",
     ("euler discrete", ""): "Euler",
     ("heun discrete", ""): "Heun",
-    ("euler_a discrete", ""): NOISY,
-    ("euler_a karras", ""): f"{NOISY} Karras",
+    ("euler_a discrete", ""): "Euler a",
+    ("euler_a karras", ""): "Euler a Karras",
     ("dpm++2m karras", ""): "DPM++ 2M Karras",
     ("dpm++2m exponential", ""): "DPM++ 2M Exponential",
     ("dpm++2m sgm_uniform", ""): "DPM++ 2M SGM Uniform",
@@ -139,7 +134,7 @@ _SAMPLERS: dict[tuple[str, str], str] = {
 """The samplers that walk here as there, by the name and the schedule type that stand there.
 
 The web UI writes the two apart since its version 1.9, and stable-diffusion.cpp joins them. A bare
-`DPM++ 2M` is from before 1.9 and spaced in the plain way. What a bare `dpm++2m` is has changed with
+name is from before 1.9 and spaced in the plain way. What a bare `dpm++2m` is has changed with
 stable-diffusion.cpp's versions.
 """
 

@@ -68,7 +68,7 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
 
     _compatibles = [e.name for e in KarrasDiffusionSchedulers]  # noqa: RUF012  (as diffusers reads it)
     order: int = 1
-    """Entries of `timesteps` for a step, by which pipelines count them: 2 for Heun."""
+    """Entries of `timesteps` for a step, by which pipelines count them: 2 where it asks twice."""
 
     @register_to_config
     def __init__(
@@ -108,7 +108,7 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         steps = torch.diff(self._log_alpha, prepend=torch.zeros(1, dtype=torch.float64))
         self.betas = (-torch.expm1(2 * steps)).float()
         self.init_noise_sigma = 1.0
-        self.order = 2 if self._sampler.solver == "heun" else 1
+        self.order = 1 + self._sampler.twice
         self.num_inference_steps: int | None = None
         self.timesteps = torch.arange(len(times) - 1, -1, -1, dtype=torch.float32)
         self._asked = self.timesteps
@@ -225,10 +225,20 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
 
         In the middle the walk is planned anew from there on. Where the pipeline will ask once at a
         time that the new plan asks at twice (the first step of PNDM), its one answer serves both;
-        where it will ask twice at the first time, the first answer serves none.
+        where it will ask twice at the first time, or begins half-way in a step, the first answer
+        serves none.
         """
         if not index:
             return tuple((row,) for row in self._plan)
+        if self._sampler.method == "midpoint":
+            begin, within = divmod(index, 2)
+            if within and index + 1 == len(self._plan):
+                raise ValueError(
+                    f"a walk cannot begin half-way in its last step, with call {index}"
+                )
+            if within:
+                return (), *self._calls(index + 1)
+            return tuple((row,) for row in plan(self._sampler, self._schedule, begin))
         asked = [row.node for row in self._plan[index:]]
         if asked[0] in asked[1:2]:
             return (), *self._calls(index + 1)

@@ -16,7 +16,7 @@ from sdfast.errors import JobError
 from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
 from sdfast.prompt_edits import Turn, turns
 from sdfast.sampler import DEFAULT, SHAPES, TAKES, Sampler, Value
-from sdfast.sampler_names import A1111, ALIASES, Record, keys_of
+from sdfast.sampler_names import A1111, Record, every_name, keys_of
 from sdfast.wording import in_our_words, nearest_key, quoted
 
 SEEDS = 2**64
@@ -144,7 +144,7 @@ KEYS = tuple(dict.fromkeys((*JOB_KEYS, *SAMPLER_KEYS)))
 
 _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
     "sampler": tuple(k for k in SAMPLER_KEYS if k not in ("sampler", "steps")),
-    "method": ("corrector", "weights", "corrections", "tolerance"),
+    "method": ("corrector", "weights", "corrections", "tolerance", "eta"),
     "order": ("corrections",),
     "corrector": ("corrections",),
     "weights": ("corrections",),
@@ -183,6 +183,8 @@ def layered(*layers: Record) -> Record:
         if given.get("method") == "adaptive":  # it chooses its own steps
             for stale in ("spacing", *SHAPES, "timesteps"):
                 merged.pop(stale, None)
+        if given.get("method") == "midpoint":  # it has an order of its own
+            merged.pop("order", None)
         merged |= given
     return merged
 
@@ -209,7 +211,13 @@ def _parted(layers: Iterable[Record]) -> Iterator[Record]:
         yield given
 
 
-_LETTERS = {"multistep": "M", "singlestep": "S", "fast": " fast", "adaptive": " adaptive"}
+_LETTERS = {
+    "multistep": "M",
+    "singlestep": "S",
+    "midpoint": " midpoint",
+    "fast": " fast",
+    "adaptive": " adaptive",
+}
 
 
 def schedule_name(sampler: Sampler) -> tuple[str, str]:
@@ -269,4 +277,4 @@ def _checked(kind: type[_V], values: Record) -> _V:
     try:
         return kind.model_validate(values | stray)
     except ValidationError as error:
-        raise in_our_words(error, values, samplers=[*ALIASES]) from error
+        raise in_our_words(error, values, samplers=[*every_name()]) from error

@@ -15,7 +15,7 @@ def schema() -> dict[str, Any]:
     job, sampler = _described(Job), _described(Sampler)
     sampler["sampler"] = {
         "type": "string",
-        "description": ", ".join(get_args(Solver)) + " or an A1111 name",
+        "description": ", ".join(get_args(Solver)) + " or another program's name for one",
     }
     shares = {"type": "string", "pattern": r"^[0-9.e-]+:[0-9.e-]+$"}
     guided = job["guidance_interval"]

@@ -33,20 +33,21 @@ Spacing = Literal[
     "lcm",
 ]
 Solver = Literal[
-    "dpm++", "dpm", "sde-dpm++", "ddim", "ddpm", "pndm", "euler", "heun", "rk45", "lcm"
+    "dpm++", "dpm", "sde-dpm++", "ddim", "ddpm", "pndm", "euler", "heun", "lms", "rk45", "lcm"
 ]
-Method = Literal["multistep", "singlestep", "fast", "adaptive"]
+Method = Literal["multistep", "singlestep", "midpoint", "fast", "adaptive"]
 
-_ALL = frozenset({"method", "order", "corrector", "weights", "corrections", "tolerance"})
+_ALL = frozenset({"method", "order", "corrector", "weights", "corrections", "tolerance", "eta"})
 TAKES: dict[Solver, frozenset[str]] = {
     "dpm++": _ALL | {"thresholding"},
     "dpm": _ALL,
-    "sde-dpm++": frozenset({"order", "eta", "thresholding"}),
+    "sde-dpm++": frozenset({"method", "order", "weights", "eta", "thresholding"}),
     "ddim": frozenset({"eta"}),
     "ddpm": frozenset(),
     "pndm": frozenset(),
     "euler": frozenset(),
     "heun": frozenset(),
+    "lms": frozenset(),
     "rk45": frozenset(),
     "lcm": frozenset(),
 }
@@ -90,18 +91,19 @@ class Sampler(Value):
     solver: Solver = "dpm++"
     """`dpm++` integrates the image, `dpm` the noise; `sde-dpm++` puts noise back on the way. `ddim`
     is the first order of them all without that noise, `ddpm` with it; `pndm` mixes the noise of up
-    to four of `ddim`'s steps; `euler`, `heun` and `rk45` take the walk for any differential
-    equation, the first two in sigma / alpha, the last in time. `lcm` is for consistency models: all
-    the way to the image in each step, and back with new noise."""
+    to four of `ddim`'s steps; `euler`, `heun`, `lms` and `rk45` take the walk for any differential
+    equation, the first three in sigma / alpha, the last in time. `lcm` is for consistency models:
+    all the way to the image in each step, and back with new noise."""
     method: Method = "multistep"
     """`multistep` looks behind; `singlestep` looks ahead, in strides of `order` calls with the rest
     in front; `fast` has the rest behind (DPM-Solver-fast); `adaptive` chooses its own steps.
-    Where a stride is long its order falls, unless `weights` is `reference`."""
+    Where a stride is long its order falls, unless `weights` is `reference`. `midpoint` asks once
+    more in each step, half-way in log-SNR, whatever its length."""
     order: Annotated[int, Field(ge=1, le=3)] = 2
     """Of the solver; adaptive walks compare it with the order below (12 or 23)."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Network calls, but for `heun`, which takes two a step, `pndm`, which takes one more, and
-    adaptive walks, which decide."""
+    """Network calls, but for `heun` and the method `midpoint`, which take two a step, `pndm`, which
+    takes one more, and adaptive walks, which decide."""
     spacing: Spacing = "uniform"
     """Where the times lie between noise and image."""
     rho: Annotated[float, Field(ge=0.5, le=20)] | None = None
@@ -116,7 +118,8 @@ class Sampler(Value):
     """Where the walk ends: no noise at all, or the least noise the network was trained on."""
     eta: Annotated[float, Field(ge=0, le=2)] | None = None
     """How much noise a step puts back, as a share of what DDPM does; 1 for `sde-dpm++` unless
-    given, 0 for `ddim`."""
+    given, 0 for `ddim`, and for `dpm` and `dpm++`, which take it with the method `midpoint` only,
+    and up to 1."""
     thresholding: Annotated[float, Field(ge=0.5, le=1)] | None = None
     """Dynamic thresholding (arXiv 2205.11487): clip the image to this quantile of its values, or to
     1 if that is more, and scale by it. For networks that paint pixels."""
@@ -151,13 +154,16 @@ class Sampler(Value):
     @property
     def calls(self) -> int | None:
         """Network calls from noise to image; None where the walk decides on its way."""
-        match self.solver:
-            case "pndm":
-                return self.steps + (self.steps > 1)
-            case "heun":
-                return 2 * self.steps - (self.final == "zero")
-            case _:
-                return None if self.method == "adaptive" else self.steps
+        if self.solver == "pndm":
+            return self.steps + (self.steps > 1)
+        if self.twice:
+            return 2 * self.steps - (self.final == "zero")
+        return None if self.method == "adaptive" else self.steps
+
+    @property
+    def twice(self) -> bool:
+        """Whether each step asks twice, but for one to no noise at all."""
+        return self.solver == "heun" or self.method == "midpoint"
 
     @property
     def noisy(self) -> float:
@@ -186,8 +192,17 @@ class Sampler(Value):
         for key, needs in _MULTISTEP_ONLY.items():
             if getattr(self, key) != _BARE[key] and self.method != "multistep":
                 raise ValueError(f"{needs} the method multistep")
-        if self.method == "adaptive" and self.weights != "exact":
-            raise ValueError("an adaptive walk takes no `reference` weights")
+        if self.solver == "sde-dpm++" and self.method not in ("multistep", "midpoint"):
+            raise ValueError(f"sde-dpm++ walks multistep or midpoint, not {self.method}")
+        if self.method in ("adaptive", "midpoint") and self.weights != "exact":
+            raise ValueError(f"the method {self.method} takes no `reference` weights")
+        if self.method == "midpoint" and self.order != 2:
+            raise ValueError("the method midpoint is of order 2")
+        if self.solver in ("dpm++", "dpm") and self.eta is not None:
+            if self.method != "midpoint":
+                raise ValueError(f"{self.solver} takes an eta with the method midpoint only")
+            if self.eta > 1:
+                raise ValueError(f"{self.solver} takes an eta of at most 1")
         if self.method == "adaptive" and self.order == 1:
             raise ValueError("an adaptive walk must be of order 2 or 3")
         if self.method == "adaptive" and (self.timesteps or self.spacing != "uniform"):

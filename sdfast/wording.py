@@ -116,7 +116,7 @@ def typed(field: str) -> str:
 
 def _nearest_sampler(came: str, known: list[str], samplers: list[str]) -> str:
     hint = nearest(came, [*known, *samplers])
-    plain = nearest("", known) + ", and A1111's names such as `DPM++ 2M Karras`"
+    plain = nearest("", known) + ", and other programs' names: `sdfast samplers` lists them"
     return hint if hint.startswith("did you mean") else plain
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image, ImageChops
@@ -23,6 +24,7 @@ from sdfast.config import config_file, lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError
 from sdfast.events import Times
 from sdfast.job import read_job
+from sdfast.sampler import Solver
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 
@@ -714,7 +716,8 @@ MAIN = "from sdfast.cli import main; main()"
     ("typed", "offered"),
     [
         ("gen a -p f", {"fast", "fine"}),
-        ("gen a --sampler dpm", {"dpm", "dpm++"}),
+        ("gen a --sampler dpmpp_sde_k", {"dpmpp_sde_karras"}),
+        ("gen a --sampler sd", {"sde-dpm++"}),
         ("gen a --spacing k", {"karras"}),
         ("gen a -m t", {"tiny"}),
         ("batch a --exists o", {"overwrite"}),
@@ -922,3 +925,28 @@ def test_a_guidance_that_may_not_be_meant_is_told(sdfast, here, words, told):
     _, _, err = sdfast("batch", "jobs.txt", "-s", "2", *words)
     assert err.count("note: jobs.txt:1: ") == (told is not None)
     assert "jobs.txt:2: " not in err
+
+
+def test_every_sampler_that_is_listed_is_known(sdfast):
+    code, out, err = sdfast("samplers", "--json")
+    assert (code, err) == (0, "")
+    listed = [json.loads(line) for line in out.splitlines()]
+    for keys in listed:
+        name = keys.pop("name")
+        assert read_job({"prompt": "a", "sampler": name}).sampler == (
+            read_job({"prompt": "a", **keys}).sampler
+        )
+    named = {line["sampler"] for line in listed}
+    _, table, _ = sdfast("samplers")
+    for solver in get_args(Solver):
+        assert f"\n{solver} " in f"\n{table}"
+    assert named == {*get_args(Solver)}
+    assert "DPM++ SDE*     dpmpp_sde           sde-dpm++, method midpoint, spacing karras" in table
+
+
+@pytest.mark.parametrize("name", ["DPM++ SDE", "DPM++ 2S a", "dpm_2", "LMS Karras"])
+def test_a_sampler_by_another_programs_name_paints_and_comes_back(sdfast, name):
+    words = ("gen", "a cat", "-m", "tiny", "--size", "64x64", "-s", "3", "--seed", "1")
+    assert sdfast(*words, "--sampler", name, "-o", "one.png")[0] == 0
+    assert sdfast("gen", "--from", "one.png", "-m", "tiny", "-o", "two.png")[0] == 0
+    assert ImageChops.difference(Image.open("one.png"), Image.open("two.png")).getbbox() is None

@@ -15,6 +15,7 @@ from sdfast import elsewhere
 from sdfast.errors import MetadataError
 from sdfast.job import read_job
 from sdfast.png import read_recipe
+from sdfast.sampler_names import COMFY as COMFYS_NAMES
 
 COMFY = {  # the default workflow, as ComfyUI's script_examples/basic_api_example.py writes it
     "3": {
@@ -138,7 +139,7 @@ def test_comfys_lcm_is_ours():
 
 
 @pytest.mark.parametrize("scheduler", ["beta", "simple", "normal", "karras"])
-@pytest.mark.parametrize("name", ["dpmpp_2m", "euler", "euler_ancestral", "heun", "lcm"])
+@pytest.mark.parametrize("name", sorted(COMFYS_NAMES))
 def test_comfys_schedules_are_ours(name, scheduler):
     record, unknown = read(comfy(sampler_name=name, scheduler=scheduler))
     assert (unknown, read_job(record).sampler.spacing) == (MODEL, scheduler)

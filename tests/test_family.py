@@ -70,7 +70,11 @@ FAMILY = [
     {"solver": "ddim", "eta": 0.5},
     {"solver": "euler"},
     {"solver": "heun"},
+    {"solver": "lms"},
     {"solver": "rk45"},
+    {"solver": "dpm", "method": "midpoint"},
+    {"solver": "dpm++", "method": "midpoint", "eta": 1.0},
+    {"solver": "sde-dpm++", "method": "midpoint"},
     {"solver": "dpm", "method": "fast"},
     {"solver": "dpm++", "method": "fast", "order": 2},
     {"solver": "dpm", "method": "adaptive", "order": 2},
@@ -225,7 +229,7 @@ def test_euler_and_heun_follow_diffusers(solver, kind, steps):
     torch.testing.assert_close(got, wanted, rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("rk45", 5)])
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2), ("lms", 2), ("rk45", 5)])
 def test_a_black_box_has_its_order(solver, order):
     schedule, start = NoiseSchedule.continuous_linear(), torch.ones(1, 1, dtype=torch.float64)
     end = answer(schedule, start, schedule.end)
@@ -444,6 +448,8 @@ class Counted(TorchDispatchMode):
         {"corrections": ((0.1,) * 2, (0.1,) * 3, (0.1,) * 4, (0.1,) * 5, *[(0.1,) * 6] * 16)},
         {"solver": "pndm"},
         {"solver": "heun"},
+        {"solver": "lms"},
+        {"method": "midpoint"},
         {"solver": "rk45"},
     ],
     ids=lambda k: " ".join(map(str, k)),

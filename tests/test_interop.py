@@ -53,12 +53,16 @@ DETERMINISTIC = {
     "pndm": {"sampler": "PNDM"},
     "euler": {"sampler": "Euler Karras"},
     "heun": {"sampler": "Heun"},
+    "lms": {"sampler": "LMS"},
+    "midpoint": {"sampler": "DPM2"},
     "heun to sigma_min": {"sampler": "heun", "final": "sigma_min"},
     "rk45": {"sampler": "RK45"},
     "thresholding": {"thresholding": 0.9},
 }
 STOCHASTIC = {
     "sde": {"sampler": "DPM++ 2M SDE Karras"},
+    "sde, half-way, too": {"sampler": "DPM++ SDE"},
+    "ancestral": {"sampler": "DPM++ 2S a"},
     "ddpm": {"sampler": "DDPM"},
     "lcm": {"sampler": "LCM"},
     "eta": {"sampler": "DDIM", "eta": 0.7},
@@ -251,6 +255,22 @@ def test_of_two_calls_at_the_time_a_walk_begins_at_the_first_does_nothing(name, 
         rest = scheduler.step(network(rest, t), t, rest).prev_sample
     scheduler.set_timesteps(STEPS)
     assert torch.equal(rest, painted(scheduler, x, begin + 1))
+
+
+def test_begun_half_way_in_a_step_a_walk_waits_for_the_next():
+    scheduler, x = SdfastScheduler(**SD, sampler={"sampler": "DPM2"}), noise()
+    scheduler.set_timesteps(STEPS)
+    from_the_next = painted(scheduler, x, 4)
+    scheduler.set_timesteps(STEPS)
+    assert torch.equal(painted(scheduler, x, 3), from_the_next)
+
+
+def test_half_way_in_its_last_step_no_walk_begins():
+    keys = {"sampler": "dpm++", "method": "midpoint", "final": "sigma_min"}
+    scheduler = SdfastScheduler(**SD, sampler=keys)
+    scheduler.set_timesteps(STEPS)
+    with pytest.raises(ValueError, match="half-way in its last step"):
+        painted(scheduler, noise(), 2 * STEPS - 1)
 
 
 @pytest.mark.parametrize(("name", "begin"), [("RK45", 2), ("DDIM", STEPS), ("DDIM", -1)])

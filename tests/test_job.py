@@ -153,7 +153,7 @@ def test_a_sampler_like_no_other_brings_ours_and_says_that_a1111s_are_known():
     hint = refused(sampler="xyzzy").hint
     assert hint == (
         "known are `dpm++`, `dpm`, `sde-dpm++`, `ddim`, `ddpm`, `pndm`, `euler`, `heun`, "
-        "`rk45`, `lcm`, and A1111's names such as `DPM++ 2M Karras`"
+        "`lms`, `rk45`, `lcm`, and other programs' names: `sdfast samplers` lists them"
     )
 
 
@@ -172,7 +172,7 @@ def test_a_key_like_no_other_brings_all_of_them():
         ({"corrector": True, "method": "singlestep"}, "a corrector needs the method multistep"),
         (
             {"weights": "reference", "method": "adaptive"},
-            "an adaptive walk takes no `reference` weights",
+            "the method adaptive takes no `reference` weights",
         ),
         ({"rho": 2, "spacing": "ays"}, "rho needs the spacing `rho` or `karras`, not `ays`"),
         ({"rho": 2, "spacing": "logsnr"}, "rho needs the spacing `rho` or `karras`, not `logsnr`"),
@@ -187,8 +187,20 @@ def test_a_key_like_no_other_brings_all_of_them():
         ({"sampler": "pndm", "weights": "reference"}, "pndm takes no weights"),
         ({"sampler": "ddim", "corrector": True}, "ddim takes no corrector"),
         ({"sampler": "dpm", "thresholding": 0.9}, "dpm takes no thresholding"),
-        ({"sampler": "dpm++", "eta": 0.5}, "dpm++ takes no eta"),
-        ({"sampler": "sde-dpm++", "method": "singlestep"}, "sde-dpm++ takes no method"),
+        ({"sampler": "dpm++", "eta": 0.5}, "dpm++ takes an eta with the method midpoint only"),
+        (
+            {"sampler": "dpm", "method": "midpoint", "eta": 1.5},
+            "dpm takes an eta of at most 1",
+        ),
+        ({"method": "midpoint", "order": 3}, "the method midpoint is of order 2"),
+        (
+            {"method": "midpoint", "weights": "reference"},
+            "the method midpoint takes no `reference` weights",
+        ),
+        (
+            {"sampler": "sde-dpm++", "method": "singlestep"},
+            "sde-dpm++ walks multistep or midpoint, not singlestep",
+        ),
         ({"sampler": "sde-dpm++", "eta": 3}, "eta must be from 0 to 2, not `3`"),
         ({"sampler": "rk45", "final": "zero"}, "rk45 must end at `sigma_min`"),
         ({"sampler": "rk45", "spacing": "karras"}, "rk45 takes neither a spacing nor timesteps"),
@@ -468,53 +480,46 @@ def test_the_names_others_use_are_samplers_of_ours(name, sampler):
 
 
 def test_no_other_names_are_known():
-    assert sorted(ALIASES) == [
-        "DDIM",
-        "DDPM",
-        "DPM adaptive",
-        "DPM fast",
-        "DPM++ 2M",
-        "DPM++ 2M Beta",
-        "DPM++ 2M Exponential",
-        "DPM++ 2M Karras",
-        "DPM++ 2M SDE",
-        "DPM++ 2M SDE Karras",
-        "DPM++ 2M SGM Uniform",
-        "DPM++ 2M Simple",
-        "DPM++ 2M Uniform",
-        "Euler",
-        "Euler Beta",
-        "Euler Exponential",
-        "Euler Karras",
-        "Euler SGM Uniform",
-        "Euler Simple",
-        "Euler Uniform",
-        "Euler a",
-        "Euler a Beta",
-        "Euler a Exponential",
-        "Euler a Karras",
-        "Euler a SGM Uniform",
-        "Euler a Simple",
-        "Euler a Uniform",
-        "Heun",
-        "Heun Beta",
-        "Heun Exponential",
-        "Heun Karras",
-        "Heun SGM Uniform",
-        "Heun Simple",
-        "Heun Uniform",
-        "LCM",
-        "LCM Beta",
-        "LCM Exponential",
-        "LCM Karras",
-        "LCM SGM Uniform",
-        "LCM Simple",
-        "LCM Uniform",
-        "PLMS",
-        "PNDM",
-        "RK45",
-        "UniPC",
-    ]
+    kinds = ["Beta", "Exponential", "Karras", "SGM Uniform", "Simple", "Uniform"]
+    scheduled = ["DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S a", "DPM++ 3M SDE", "DPM++ SDE"]
+    scheduled += ["DPM2", "DPM2 a", "Euler", "Euler a", "Heun", "LCM", "LMS"]
+    alone = ["DDIM", "DDPM", "DPM adaptive", "DPM fast", "PLMS", "PNDM", "RK45", "UniPC"]
+    named = [f"{name} {kind}" for name in scheduled for kind in kinds]
+    assert sorted(ALIASES) == sorted([*scheduled, *named, *alone])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "name"),
+    [
+        ("dpmpp_2m", "DPM++ 2M"),
+        ("dpmpp_2m_karras", "DPM++ 2M Karras"),
+        ("dpmpp_2m_sde_exponential", "DPM++ 2M SDE Exponential"),
+        ("DPMPP_SDE_sgm_uniform", "DPM++ SDE SGM Uniform"),
+        ("dpmpp_2s_ancestral", "DPM++ 2S a"),
+        ("dpmpp_3m_sde", "DPM++ 3M SDE"),
+        ("dpm_2_ancestral_normal", "DPM2 a Uniform"),
+        ("euler_ancestral_beta", "Euler a Beta"),
+        ("euler_karras", "Euler Karras"),
+        ("lms_simple", "LMS Simple"),
+        ("uni_pc", "UniPC"),
+        ("dpm_fast", "DPM fast"),
+        ("plms", "PLMS"),
+    ],
+)
+def test_comfys_names_are_known_alone_and_with_a_schedule(theirs, name):
+    assert read_sampler({"sampler": theirs}) == read_sampler({"sampler": name})
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "ddim", "lcm", "lms"])
+def test_a_bare_solver_of_ours_is_ours(name):
+    assert read_sampler({"sampler": name}) == Sampler(solver=name)
+
+
+def test_the_method_midpoint_has_an_order_of_its_own():
+    third = {"sampler": "dpm++", "order": 3, "corrector": True}
+    assert read_sampler(layered(third, {"method": "midpoint"})) == Sampler(method="midpoint")
+    ancestral = {"sampler": "dpm++", "method": "midpoint", "eta": 0.5}
+    assert read_sampler(layered(ancestral, {"method": "multistep"})) == Sampler()
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ def test_the_schema_says_what_every_key_is():
 def test_the_schema_has_the_ranges_and_the_choices():
     keys = schema()["properties"]
     assert (keys["steps"]["minimum"], keys["steps"]["maximum"]) == (1, 1000)
-    assert keys["method"]["enum"] == ["multistep", "singlestep", "fast", "adaptive"]
+    assert keys["method"]["enum"] == ["multistep", "singlestep", "midpoint", "fast", "adaptive"]
     assert keys["corrector"]["type"] == "boolean"
     assert re.fullmatch(keys["size"]["pattern"], "512x768")
     assert "$ref" not in json.dumps(keys)

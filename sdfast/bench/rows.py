@@ -38,9 +38,12 @@ KINDS: dict[str, Keys] = {
     "dpm3M-unic": {"solver": "dpm", "order": 3, "corrector": True},
     "dpm2S": {"solver": "dpm", "order": 2, "method": "singlestep"},
     "dpm3S": {"solver": "dpm", "order": 3, "method": "singlestep"},
+    "dpm++2-midpoint": {"solver": "dpm++", "method": "midpoint"},
+    "dpm2-midpoint": {"solver": "dpm", "method": "midpoint"},
     "dpm3-fast": {"solver": "dpm", "order": 3, "method": "fast"},
     "euler": {"solver": "euler"},
     "heun": {"solver": "heun"},
+    "lms": {"solver": "lms"},
 }
 SPACINGS: dict[str, Keys] = {
     "uniform": {"spacing": "uniform"},

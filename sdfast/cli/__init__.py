@@ -30,6 +30,7 @@ _COMMANDS = {
     "tune": "Fit a preset to a model.",
     "warm": "A worker that keeps a model loaded for `gen`.",
     "presets": "Sampler recipes.",
+    "samplers": "What --sampler takes: solvers, and other programs' names for them.",
     "models": "The models on this machine.",
     "info": "Tell what made a picture, ours or another program's.",
     "doctor": "Versions, device, memory, cache; paste it into a bug report.",
@@ -69,7 +70,7 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="And exit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:

@@ -37,9 +37,9 @@ def models(incomplete: str) -> list[str]:
 
 def samplers(incomplete: str) -> list[str]:
     from sdfast.sampler import Solver
-    from sdfast.sampler_names import ALIASES
+    from sdfast.sampler_names import every_name
 
-    return _of((*get_args(Solver), *ALIASES), incomplete)
+    return _of((*get_args(Solver), *every_name()), incomplete)
 
 
 def methods(incomplete: str) -> list[str]:

@@ -83,8 +83,8 @@ SamplerName = Annotated[
     typer.Option(
         "--sampler",
         metavar="NAME",
-        help="dpm++, dpm, sde-dpm++, ddim, ddpm, pndm, euler, heun, rk45, lcm, or an A1111 name "
-        "such as 'DPM++ 2M Karras'.",
+        help="A solver (dpm++, ddim, ...) or another program's name for one ('DPM++ 2M Karras', "
+        "dpmpp_sde_karras, ...): `sdfast samplers` lists them.",
         autocompletion=completing.samplers,
     ),
 ]
@@ -96,7 +96,7 @@ Method = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="multistep, singlestep, fast or adaptive. [multistep]",
+        help="multistep, singlestep, midpoint, fast or adaptive. [multistep]",
         autocompletion=completing.methods,
     ),
 ]

@@ -1,4 +1,4 @@
-"""The samplers beside the DPM-Solvers, in the same table: PNDM, consistency, two black boxes.
+"""The samplers beside the DPM-Solvers, in the same table: PNDM, consistency, black boxes.
 
 A black-box solver knows no more than a slope. Here the slope is linear in what the network says, so
 its stages, too, become one carry and a few weights each.
@@ -7,10 +7,12 @@ its stages, too, become one carry and a few weights each.
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
+import numpy as np
+
 from sdfast.solver.predict import Target
 from sdfast.solver.schedule import NoiseSchedule
 from sdfast.solver.spacing import Grid
-from sdfast.solver.step import Mixture, mixture
+from sdfast.solver.step import Mixture, lagrange, mixture
 from sdfast.solver.table import HERE, Plan, Row
 
 _ADAMS_BASHFORTH = (
@@ -55,6 +57,27 @@ def heun(grid: Grid, target: Target) -> Plan:
         plan.append(Row(here, HERE, _shared(grid, i, (1.0,), target)))
         if there.sigma:
             plan.append(Row(there, None, _shared(grid, i, (0.5, 0.5), target)))
+    return tuple(plan)
+
+
+_X, _W = np.polynomial.legendre.leggauss(2)
+"""Exact for the cubic through four."""
+
+
+def lms(grid: Grid) -> Plan:
+    """The linear multistep of k-diffusion: sigma / alpha is integrated over, as by Euler and Heun.
+
+    Each step goes along the polynomial through the noise seen at its beginning and up to three
+    times before: Adams and Bashforth's method for uneven steps.
+    """
+    plan: list[Row] = []
+    for i, (here, there) in enumerate(pairwise(grid)):
+        begin, end = here.noise_ratio, there.noise_ratio
+        known = [node.noise_ratio for node in grid[max(0, i - 3) : i + 1]]
+        u = begin + (end - begin) / 2 * (_X + 1)
+        weight = there.alpha * (end - begin) / 2 * _W
+        weights = tuple(float(weight @ basis) for basis in lagrange(known, u))
+        plan.append(Row(here, HERE, Mixture(there.alpha / here.alpha, weights)))
     return tuple(plan)
 
 

@@ -1,12 +1,13 @@
 """How the DPM-Solvers walk, written down before they begin."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import accumulate, pairwise, zip_longest
 
 from sdfast.sampler import Sampler
 from sdfast.solver.predict import Target
-from sdfast.solver.schedule import Node
+from sdfast.solver.schedule import Node, NoiseSchedule
 from sdfast.solver.spacing import Grid
 from sdfast.solver.step import Mixture, mixture, strides
 from sdfast.solver.table import HERE, Plan, Row
@@ -175,6 +176,58 @@ def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
             taken = _blended(of_each, shares)
             plan.append(Row(here, None if i else HERE, taken))
     return tuple(plan)
+
+
+def midpoint(grid: Grid, sampler: Sampler, target: Target, schedule: NoiseSchedule) -> Plan:
+    """Two calls a step, the second half-way in lam, whose estimate alone decides on the step.
+
+    DPM-Solver-2 (arXiv 2206.00927, algorithm 1 with r1 = 1/2) and DPM-Solver++(2S) (arXiv
+    2211.01095, algorithm 1). With eta they are ancestral: a step goes farther, to less noise than
+    there is to be, and draws the rest. k-diffusion calls them DPM2 a and DPM++ 2S a. The SDE draws
+    half-way, too, which is its DPM++ SDE. A step to no noise at all makes one call.
+    """
+    plan: list[Row] = []
+    for here, there in pairwise(grid):
+        if not there.sigma:
+            plan.append(Row(here, HERE, mixture(here, [here], there, target)))
+            continue
+        sde = sampler.solver == "sde-dpm++"
+        eta = sampler.noisy if sde else 0.0
+        to, noise = (there, 0.0) if sde else _ancestral(here, there, sampler.noisy)
+        lam = (here.lam + to.lam) / 2
+        at_its_end = math.isclose(lam, there.lam, abs_tol=1e-9)  # as with eta 1
+        half = there if at_its_end else schedule.at_lam(lam)
+        first = mixture(here, [here], half, target, eta=eta)
+        step = mixture(here, [half], to, target, eta=eta)
+        if sde:
+            second = _after(first, step, mixture(half, [half], to, target, eta=eta))
+            settle = HERE
+        else:
+            second, settle = step._replace(noise=noise), None
+        plan += [Row(here, HERE, first), Row(half, settle, second)]
+    return tuple(plan)
+
+
+def _ancestral(here: Node, there: Node, eta: float) -> tuple[Node, float]:
+    """Where a step goes that draws noise afterwards, and how much of it.
+
+    Sigma / alpha falls below that of `there`, from where as much is drawn as leads up to it again:
+    at eta 1 what the diffusion itself would have put between the two (arXiv 2006.11239, eq. 7).
+    """
+    most, least = here.noise_ratio, there.noise_ratio
+    drawn = eta * least * (1 - (least / most) ** 2) ** 0.5
+    down = (least**2 - drawn**2) ** 0.5
+    return Node(there.t, there.alpha, there.alpha * down), there.alpha * drawn
+
+
+def _after(first: Mixture, whole: Mixture, rest: Mixture) -> Mixture:
+    """The rest of a step from where its first part has led, noise included, to where it is to end.
+
+    `whole` weighs its newest estimate alone, of which the first part knew nothing. Of the noise
+    that it drew as much is left as the rest carries on, and the rest draws its own.
+    """
+    before = (*(-rest.carry * w for w in first.weights), 0.0)
+    return Mixture(rest.carry, _summed(before, whole.weights), rest.noise)
 
 
 def _onward(taken: Mixture, step: Mixture) -> Mixture:

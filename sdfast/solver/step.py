@@ -88,7 +88,7 @@ def mixture(
         return Mixture(carry, _midpoint(offsets, plain, h), noise)
     weights = _exact(offsets, h, rate) * b.own
     if reference:
-        weights = weights - 0.5 * b.own * _moment(2, h) * _bend(offsets)
+        weights = weights - 0.5 * b.own * _moment(2, h, rate) * _bend(offsets)
     return Mixture(carry, tuple(weights.tolist()), noise)
 
 
@@ -114,18 +114,28 @@ def _exact(offsets: Sequence[float], h: float, rate: float = 1.0) -> np.ndarray:
     The closed forms cancel badly for small h; 24 Gauss points are exact to rounding for
     any h that a schedule has (|h| below 30).
     """
-    u = h / 2 * (_X + 1)
-    weight = h / 2 * _W * rate * np.exp(rate * (u - h))
-    basis = [
-        math.prod(((u - other) / (own - other) for other in offsets if other != own), start=1.0)
-        for own in offsets
+    u, weight = _decaying(h, rate)
+    return np.array([float(weight @ basis) for basis in lagrange(offsets, u)])
+
+
+def lagrange(places: Sequence[float], u: np.ndarray) -> list[np.ndarray]:
+    """For each place the polynomial that is 1 there and 0 at the others, read at u."""
+    one = np.ones_like(u)
+    return [
+        math.prod(((u - other) / (own - other) for other in places if other != own), start=one)
+        for own in places
     ]
-    return np.array([float(weight @ b) for b in basis])
 
 
-def _moment(power: int, h: float) -> float:
+def _moment(power: int, h: float, rate: float) -> float:
+    u, weight = _decaying(h, rate)
+    return float(weight @ u**power)
+
+
+def _decaying(h: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss points of [0, h], and their weights times rate * exp(rate (u - h))."""
     u = h / 2 * (_X + 1)
-    return float((h / 2 * _W * np.exp(u - h)) @ u**power)
+    return u, h / 2 * _W * rate * np.exp(rate * (u - h))
 
 
 def _bend(offsets: Sequence[float]) -> np.ndarray:

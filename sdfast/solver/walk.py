@@ -16,7 +16,7 @@ from sdfast.sampler import Sampler
 from sdfast.solver import classics
 from sdfast.solver.adaptive import adaptive
 from sdfast.solver.draw import Draw, Generators, drawn_alone
-from sdfast.solver.plans import PLANS
+from sdfast.solver.plans import PLANS, midpoint
 from sdfast.solver.predict import Prediction, Target, read, thresholded
 from sdfast.solver.schedule import Node, NoiseSchedule
 from sdfast.solver.spacing import Grid, grid
@@ -55,14 +55,14 @@ def plan(sampler: Sampler, schedule: NoiseSchedule, begin: int = 0) -> Plan:
     nodes = grid(schedule, sampler)
     if not 0 <= begin < sampler.steps:
         raise ValueError(f"a walk of {sampler.steps} steps cannot begin at step {begin}")
-    return written(nodes[begin:], sampler)
+    return written(nodes[begin:], sampler, schedule)
 
 
 _plan_once = cast("Callable[[Sampler, NoiseSchedule, int], Plan]", lru_cache(32)(plan))
 """A plan takes longer to make than to follow: a GPU would wait for it before each picture."""
 
 
-def written(nodes: Grid, sampler: Sampler) -> Plan:
+def written(nodes: Grid, sampler: Sampler, schedule: NoiseSchedule) -> Plan:
     """The walk along these nodes. Corrections are for the whole walk, and left out of a shorter."""
     if sampler.corrections and len(nodes) <= sampler.steps:
         sampler = sampler.model_copy(update={"corrections": None})
@@ -72,8 +72,12 @@ def written(nodes: Grid, sampler: Sampler) -> Plan:
             return classics.plms(nodes, target)
         case "heun":
             return classics.heun(nodes, target)
+        case "lms":
+            return classics.lms(nodes)
         case "lcm":
             return classics.lcm(nodes)
+        case _ if sampler.method == "midpoint":
+            return midpoint(nodes, sampler, target, schedule)
         case _:
             return PLANS[sampler.method](nodes, sampler, target)
 
@@ -214,7 +218,7 @@ def invert(
     nodes = tuple({node.t: node for node in reversed(asked)}.values())
     if len(nodes) < 2:
         raise ValueError("a walk backwards needs two times at least")
-    rows = written(nodes, plain)
+    rows = written(nodes, plain, schedule)
     predict = _reader(network, sampler, prediction)
     start = image if sampler.final == "sigma_min" else schedule.end.alpha * image
     (x,) = deque(walk(start, rows, predict, partial(torch.zeros_like, image)), maxlen=1)
