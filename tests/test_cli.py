@@ -950,3 +950,15 @@ def test_a_sampler_by_another_programs_name_paints_and_comes_back(sdfast, name):
     assert sdfast(*words, "--sampler", name, "-o", "one.png")[0] == 0
     assert sdfast("gen", "--from", "one.png", "-m", "tiny", "-o", "two.png")[0] == 0
     assert ImageChops.difference(Image.open("one.png"), Image.open("two.png")).getbbox() is None
+
+
+@pytest.mark.parametrize("words", [["gen"], ["batch"], ["grid"], ["bench"], ["presets", "save"]])
+def test_every_option_stands_in_a_group_and_in_one(sdfast, words):
+    code, out, _ = sdfast(*words, "--help")
+    assert code == 0
+    heads = [line for line in out.splitlines() if line.endswith(":") and line[0] != " "]
+    named = {*heads} - {"Arguments:"}
+    assert {"The sampler:", "The model:", "What is said:"} & named
+    assert "Options:" not in named
+    options = [line.split()[0] for line in out.splitlines() if line.startswith("  -")]
+    assert len(options) == len({*options}) > 10

@@ -1,6 +1,9 @@
 """Stable Diffusion as the engine asks it, judged by diffusers' own pipeline on the same weights."""
 
+import re
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -277,6 +280,29 @@ def test_too_little_memory_is_an_error_of_the_device():
     with pytest.raises(DeviceError, match=said) as caught, memory_errors(CPU, "painting"):
         torch.empty(2**60, dtype=torch.uint8)
     assert (caught.value.exit_code, caught.value.hint) == (4, "--size asks for fewer pixels")
+
+
+_IN_NO_ROOM = """
+import resource, sys, torch
+from pathlib import Path
+from sdfast import load_model
+from sdfast.errors import OutOfMemoryError
+load_model("tiny", device="cpu")  # all is imported
+held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + 2**20, resource.RLIM_INFINITY))
+try:
+    load_model(sys.argv[1], device="cpu")
+except OutOfMemoryError as error:
+    print(error, error.hint)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory as Linux has them")
+def test_weights_that_find_no_memory_are_not_called_broken(small):
+    ran = subprocess.run(
+        [sys.executable, "-c", _IN_NO_ROOM, str(small)], capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"out of memory on cpu while (reading|loading) `.*` \n", ran.stdout)
 
 
 def test_numpy_is_short_of_memory_in_the_same_words():

@@ -19,21 +19,22 @@ import typer
 from sdfast import __version__
 from sdfast.cli.breaking import broken_off_by
 from sdfast.cli.complaint import complain, say_error, say_misuse
+from sdfast.cli.panels import Panelled
 from sdfast.cli.streams import set_up_streams
 from sdfast.errors import FullError, OutOfMemoryError, SdfastError, UsageError
 
 _COMMANDS = {
     "gen": "Make pictures.",
     "batch": "Make pictures from a file of jobs, as many as it may be.",
-    "grid": "Make a labelled sheet of pictures that differ in one thing or two.",
+    "grid": "Make a labelled sheet that compares pictures.",
     "bench": "Time pictures or measure errors, beside diffusers.",
     "tune": "Fit a preset to a model.",
-    "warm": "A worker that keeps a model loaded for `gen`.",
-    "presets": "Sampler recipes.",
-    "samplers": "What --sampler takes: solvers, and other programs' names for them.",
-    "models": "The models on this machine.",
+    "warm": "Keep a model loaded between calls of `gen`.",
+    "presets": "List, show, save and remove sampler presets.",
+    "samplers": "List the solvers and other programs' names for them.",
+    "models": "List, download, name and remove models.",
     "info": "Tell what made a picture, ours or another program's.",
-    "doctor": "Versions, device, memory, cache; paste it into a bug report.",
+    "doctor": "Print versions, devices, memory and cache, for a bug report.",
 }
 """The commands as help lists them. Each is a file beside this one."""
 
@@ -57,7 +58,7 @@ def _app(words: list[str]) -> typer.Typer:
         if hasattr(command, "app"):
             app.add_typer(command.app, name=name, help=_COMMANDS[name])
         else:
-            app.command(name, help=_COMMANDS[name])(getattr(command, name))
+            app.command(name, help=_COMMANDS[name], cls=Panelled)(getattr(command, name))
     return app
 
 

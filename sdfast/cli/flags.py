@@ -48,7 +48,8 @@ Steps = Annotated[
         "--steps",
         parser=number,
         metavar="N",
-        help="Solver steps, 10 to 25 as a rule; a network call each (Heun: two). [20]",
+        help="Solver steps, 10 to 25 as a rule; a network call each (two with Heun "
+        "or --method midpoint). [20]",
     ),
 ]
 Guidance = Annotated[

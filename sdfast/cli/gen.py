@@ -33,7 +33,7 @@ def gen(
             "--count",
             parser=flags.number,
             metavar="N",
-            help="Pictures a prompt: seed, seed + 1, ...",
+            help="Pictures of each prompt: seed, seed + 1, ...",
         ),
     ] = None,
     preset: flags.PresetName = None,

@@ -32,7 +32,7 @@ def grid(
         ),
     ] = None,
     y: Annotated[
-        list[str] | None, typer.Option("--y", metavar="KEY=A,B", help="What varies down.")
+        list[str] | None, typer.Option("--y", metavar="KEY=A,B", help="What varies down the sheet.")
     ] = None,
     columns: Annotated[
         int | None,
@@ -76,9 +76,9 @@ def grid(
         ),
     ] = None,
     exists: flags.Exists = "rename",
-    no_labels: Annotated[bool, typer.Option("--no-labels", help="Pictures alone.")] = False,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Leave the labels out.")] = False,
     font: Annotated[
-        str | None, typer.Option("--font", metavar="FILE", help="Of the labels.")
+        str | None, typer.Option("--font", metavar="FILE", help="A font for the labels.")
     ] = None,
     no_metadata: flags.NoMetadata = False,
     as_json: Annotated[

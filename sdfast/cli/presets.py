@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from sdfast.cli import completing, flags
+from sdfast.cli.panels import Panelled
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -51,7 +52,7 @@ def show(
     print(as_yaml(about | preset.record), end="")
 
 
-@app.command("save", help="Keep flags as a preset of your own.")
+@app.command("save", help="Keep flags as a preset of your own.", cls=Panelled)
 def save(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     about: Annotated[str, typer.Option("--about", metavar="TEXT", help="What it is for.")] = "",

@@ -97,16 +97,16 @@ def is_memory(error: Exception) -> bool:
 
 
 @contextmanager
-def memory_errors(device: torch.device, doing: str) -> Generator[None]:
+def memory_errors(
+    device: torch.device, doing: str, hint: str = "--size asks for fewer pixels"
+) -> Generator[None]:
     """In here, running out of memory is an OutOfMemoryError that says while doing what."""
     try:
         yield
     except Exception as error:  # every library has its own
         if not is_memory(error):
             raise
-        raise OutOfMemoryError(
-            f"out of memory on {device} while {doing}", "--size asks for fewer pixels"
-        ) from error
+        raise OutOfMemoryError(f"out of memory on {device} while {doing}", hint) from error
 
 
 class Clock:

@@ -150,7 +150,8 @@ def filled(
     """
     stage, where = place.stage, source.parts[part]
     device = torch.device("cpu") if stage else place.device
-    with _told(source, part), memory_errors(device, f"loading `{source.name}`"):
+    hint = "--vram offload holds one network at a time" if device.type == "cuda" else ""
+    with _told(source, part), memory_errors(device, f"loading `{source.name}`", hint):
         if source.random:
             randomize(network, device, place.dtype, lay_out=stage is None)
         else:
@@ -189,9 +190,13 @@ def _rows(embedding: Embedding, part: str) -> Tensor:
 
 @contextmanager
 def _told(source: Source, part: str) -> Generator[None]:
-    """In here, what is wrong with the weights is a ModelError that names the part."""
+    """In here, what is wrong with the weights is a ModelError that names the part.
+
+    Unless it is memory that the system has not got to map or to read them.
+    """
     try:
-        yield
+        with memory_errors(torch.device("cpu"), f"reading `{source.name}`", hint=""):
+            yield
     except (DeviceError, ModelError):
         raise
     except TensorError as error:
