@@ -217,6 +217,9 @@ NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Write no recipe
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what is decided, and why.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")]
+Show = Annotated[
+    bool, typer.Option("--show", help="Draw it in the terminal, too, when it is done.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
 

@@ -11,7 +11,7 @@ import typer
 
 from sdfast.cli import flags, remarks
 from sdfast.cli.model import find_as_painted, find_model
-from sdfast.cli.output import Output, policy
+from sdfast.cli.output import Drawing, Output, policy
 from sdfast.cli.painter import Wanted, means_another_to_each
 from sdfast.cli.painting import Audience, paint
 
@@ -62,6 +62,7 @@ def gen(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON line per picture on stdout.")
     ] = False,
+    show: flags.Show = False,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
     no_color: flags.NoColor = False,
@@ -96,6 +97,7 @@ def gen(
         say=(lambda text: None) if quiet or dry_run else _note,
         count=len(jobs),
         aliases=config.aliases,
+        drawing=(Drawing(colour=not no_color) if show and not dry_run else None),
     )
     output.check(jobs[0])
     if save is not None:

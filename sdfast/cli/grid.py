@@ -12,7 +12,7 @@ import typer
 
 from sdfast.cli import flags
 from sdfast.cli.model import find_as_painted, find_model
-from sdfast.cli.output import Output, policy
+from sdfast.cli.output import Drawing, Output, policy
 from sdfast.cli.paging import new_page, paint_sheet
 from sdfast.cli.painter import Wanted, means_another_to_each
 from sdfast.cli.painting import Audience
@@ -85,6 +85,7 @@ def grid(
         bool,
         typer.Option("--json", help="A JSON line per picture on stdout, and one of the sheet."),
     ] = False,
+    show: flags.Show = False,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
     no_color: flags.NoColor = False,
@@ -126,6 +127,7 @@ def grid(
         say=say,
         count=1,
         aliases=config.aliases,
+        drawing=(Drawing(colour=not no_color) if show and not dry_run else None),
         template="{slug}-grid.png",
     )
     several = replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,26 @@ from typing import TYPE_CHECKING, Any
 from sdfast.cli import remarks
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sdfast.cli.painter import Painter
     from sdfast.events import Finished, Times
     from sdfast.job import Job
     from sdfast.naming import Exists
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Pictures in the terminal, on stderr."""
+
+    colour: bool
+
+    def draw(self, image: Image, say: Callable[[str], None]) -> None:
+        from sdfast.terminal import draw
+
+        colour = self.colour and not os.environ.get("NO_COLOR")
+        if why_not := draw(image, sys.stderr, os.environ, colour=colour):
+            say(f"note: no picture is drawn here: {why_not}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +54,8 @@ class Output:
     begun: datetime = field(default_factory=datetime.now)
     template: str | None = None
     """What a picture is called in a folder; None is as ever."""
+    drawing: Drawing | None = None
+    """Whether they are drawn in the terminal, too, and how."""
 
     @property
     def to_stdout(self) -> bool:
@@ -141,7 +160,13 @@ class Output:
             print(json.dumps(line, ensure_ascii=False), flush=True)
         elif not self.to_stdout:
             print(place, flush=True)
+        self.draw(painted.image)
         tell_times(painted, painter, write, self.say)
+
+    def draw(self, image: Image) -> None:
+        """Draw what is written in the terminal, if that is wanted."""
+        if self.drawing is not None:
+            self.drawing.draw(image, self.say)
 
     def put(self, file: bytes, place: Path) -> Path:
         """Write a whole file; where it is then."""

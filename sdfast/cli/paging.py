@@ -80,6 +80,7 @@ def paint_sheet(
             output.say("note: no sheet is written; with --cells, its pictures are as they come")
         raise
     _tell(sheet, output.put(png.encode(page.image, recipe), destination), output, begun)
+    output.draw(page.image)
 
 
 def _of_one_model(jobs: Sequence[Job]) -> list[list[int]]:

@@ -18,7 +18,7 @@ _PANELS = {
     "--cpus-per-worker",
     "What is written": "--out --exists --no-metadata --export-json --export-markdown --export-csv "
     "--plot --about --force",
-    "What is said": "--json --quiet --verbose --no-color --debug --dry-run --help",
+    "What is said": "--json --show --quiet --verbose --no-color --debug --dry-run --help",
 }
 """The groups in their order, and the flags of each, of all commands."""
 
