@@ -11,6 +11,7 @@ round. A prompt line that starts with `Negative prompt:` is one thing the format
 
 import json
 import re
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sdfast.errors import JobError
@@ -114,6 +115,9 @@ _KEYS = {
     "Clip skip": "clip_skip",
 }
 _FOLLOWED = A1111 | NOISY
+_TAKES_ETA = ("DPM++ 2S a", "DPM++ 2M SDE")
+"""Where less noise than there could be is drawn here as there."""
+
 _SAMPLERS: dict[tuple[str, str], str] = {
     **{said: a1111_name(*said) for said in _FOLLOWED},
     **{
@@ -161,6 +165,11 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
             unknown.append(name)
         else:
             record[key] = value
+    if "Eta" in unknown and str(record.get("sampler", "")).startswith(_TAKES_ETA):
+        with suppress(JobError):
+            keys = {"prompt": "any", "sampler": record["sampler"], "eta": said["Eta"]}
+            record["eta"] = read_job(keys).sampler.eta
+            unknown.remove("Eta")
     return record, unknown
 
 

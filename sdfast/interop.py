@@ -35,7 +35,9 @@ from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.draw import Draw, Generators, drawn_alone
 from sdfast.solver.predict import read, thresholded
 from sdfast.solver.schedule import Node
-from sdfast.solver.table import Plan, mix
+from sdfast.solver.spacing import grid
+from sdfast.solver.step import mixture
+from sdfast.solver.table import HERE, Plan, Row, mix
 from sdfast.solver.walk import plan, target_of
 
 
@@ -47,6 +49,8 @@ class _Walk:
     """The rows that each call still to come serves."""
     anchor: Tensor
     draw: Draw
+    drawn: Tensor
+    """What was drawn last."""
     past: tuple[Tensor, ...] = ()
     lost: Tensor | None = None
     """What rounding to the pipeline's precision took away from where the walk stands."""
@@ -192,18 +196,23 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         rows, *ahead = walk.calls
         if walk.lost is not None:
             x = x + walk.lost
-        seen, anchor, past = x, walk.anchor, walk.past
+        seen, anchor, past, drawn = x, walk.anchor, walk.past, walk.drawn
         for row in rows:
             past = (*past, self._heard(model_output, seen, row.node))
             if row.settle is not None:
                 anchor = mix(x, row.settle, past)
             x = mix(anchor, row.go, past)
+            if row.again:
+                x = x.add_(drawn, alpha=row.again)
             if row.go.noise:
-                x = x.add_(walk.draw(), alpha=row.go.noise)
+                drawn = walk.draw()
+                x = x.add_(drawn, alpha=row.go.noise)
         there = x.to(sample.dtype)
         lost = None if there.dtype == x.dtype else x - there
         kept = past[max(0, len(past) - _reach(ahead)) :]
-        self._walk = replace(walk, calls=tuple(ahead), anchor=anchor, past=kept, lost=lost)
+        self._walk = replace(
+            walk, calls=tuple(ahead), anchor=anchor, drawn=drawn, past=kept, lost=lost
+        )
         if not ahead:
             self._walk = None
         self._step_index = len(self._plan) - len(ahead)
@@ -218,27 +227,24 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"a walk of {len(self._plan)} calls cannot begin with call {index}")
         noisy = self._sampler.noisy
         draw = drawn_alone(x, generator) if noisy else partial(torch.zeros_like, x)
-        return _Walk(self._calls(index), x, draw)
+        return _Walk(self._calls(index), x, draw, x)
 
     def _calls(self, index: int) -> tuple[Plan, ...]:
         """The rows that each call from this one on serves.
 
         In the middle the walk is planned anew from there on. Where the pipeline will ask once at a
         time that the new plan asks at twice (the first step of PNDM), its one answer serves both;
-        where it will ask twice at the first time, or begins half-way in a step, the first answer
-        serves none.
+        where it will ask twice at the first time, the first answer serves none. Half-way in a step
+        it serves a plain one to the step's end.
         """
         if not index:
             return tuple((row,) for row in self._plan)
         if self._sampler.method == "midpoint":
-            begin, within = divmod(index, 2)
-            if within and index + 1 == len(self._plan):
-                raise ValueError(
-                    f"a walk cannot begin half-way in its last step, with call {index}"
-                )
-            if within:
-                return (), *self._calls(index + 1)
-            return tuple((row,) for row in plan(self._sampler, self._schedule, begin))
+            begin = (index + 1) // 2
+            left = begin < self._sampler.steps
+            rows = plan(self._sampler, self._schedule, begin) if left else ()
+            first = (self._from_half(index),) if index % 2 else ()
+            return tuple((row,) for row in (*first, *rows))
         asked = [row.node for row in self._plan[index:]]
         if asked[0] in asked[1:2]:
             return (), *self._calls(index + 1)
@@ -247,6 +253,13 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         if len(rows) == len(asked):
             return tuple((row,) for row in rows)
         return tuple(tuple(group) for _, group in groupby(rows, lambda row: row.node))
+
+    def _from_half(self, index: int) -> Row:
+        """A step of one estimate from half-way to where the whole step ends."""
+        half = self._plan[index].node
+        there = grid(self._schedule, self._sampler)[(index + 1) // 2]
+        target, eta = target_of(self._sampler), self._sampler.noisy
+        return Row(half, HERE, mixture(half, [half], there, target, eta=eta))
 
     def _heard(self, output: Tensor, x: Tensor, node: Node) -> Tensor:
         """What the network said, as the sampler integrates it; a copy, for it will be kept."""

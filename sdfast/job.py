@@ -16,7 +16,7 @@ from sdfast.errors import JobError
 from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
 from sdfast.prompt_edits import Turn, turns
 from sdfast.sampler import DEFAULT, SHAPES, TAKES, Sampler, Value
-from sdfast.sampler_names import A1111, Record, every_name, keys_of
+from sdfast.sampler_names import A1111, NAMES, SOLVERS, Record, keys_of
 from sdfast.wording import in_our_words, nearest_key, quoted
 
 SEEDS = 2**64
@@ -144,7 +144,7 @@ KEYS = tuple(dict.fromkeys((*JOB_KEYS, *SAMPLER_KEYS)))
 
 _STARTS_AFRESH: dict[str, tuple[str, ...]] = {
     "sampler": tuple(k for k in SAMPLER_KEYS if k not in ("sampler", "steps")),
-    "method": ("corrector", "weights", "corrections", "tolerance", "eta"),
+    "method": ("corrector", "weights", "corrections", "tolerance"),
     "order": ("corrections",),
     "corrector": ("corrections",),
     "weights": ("corrections",),
@@ -183,8 +183,11 @@ def layered(*layers: Record) -> Record:
         if given.get("method") == "adaptive":  # it chooses its own steps
             for stale in ("spacing", *SHAPES, "timesteps"):
                 merged.pop(stale, None)
-        if given.get("method") == "midpoint":  # it has an order of its own
-            merged.pop("order", None)
+        if given.get("method") not in (None, merged.get("method", DEFAULT.method)):
+            if given["method"] == "midpoint":  # it has an order of its own
+                merged.pop("order", None)
+            if merged.get("sampler") != "sde-dpm++":  # the others' eta is for one method
+                merged.pop("eta", None)
         merged |= given
     return merged
 
@@ -232,6 +235,8 @@ def schedule_name(sampler: Sampler) -> tuple[str, str]:
             return said
     order = f" {sampler.order}{_LETTERS[sampler.method]}"
     name = sampler.solver + (order if "order" in TAKES[sampler.solver] else "")
+    if sampler.eta is not None and sampler.noisy != sampler.model_copy(update={"eta": None}).noisy:
+        name += f" eta {sampler.eta:g}"
     name += " UniC" * sampler.corrector + " tuned" * bool(sampler.corrections)
     return name, sampler.spacing if sampler.timesteps is None else "timesteps"
 
@@ -277,4 +282,4 @@ def _checked(kind: type[_V], values: Record) -> _V:
     try:
         return kind.model_validate(values | stray)
     except ValidationError as error:
-        raise in_our_words(error, values, samplers=[*every_name()]) from error
+        raise in_our_words(error, values, samplers=[*(NAMES.keys() - SOLVERS)]) from error

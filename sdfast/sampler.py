@@ -126,8 +126,8 @@ class Sampler(Value):
     tolerance: Annotated[float, Field(ge=1e-6, le=1)] | None = None
     """Relative error that an adaptive step may make (0.05 unless given)."""
     weights: Literal["exact", "reference"] = "exact"
-    """`reference` weighs and lowers a multistep walk as the authors' code and diffusers do, and
-    keeps the order of the other methods' strides whole."""
+    """`reference` weighs and lowers a multistep walk as the authors' code and diffusers do, one of
+    the SDE as k-diffusion, and keeps the order of the other methods' strides whole."""
     timesteps: Annotated[Times, Field(min_length=1, max_length=1000)] | None = None
     """Explicit times to ask at, noisiest first; fractions are allowed. Overrides `spacing`."""
     corrections: Annotated[tuple[Row, ...], Field(min_length=1, max_length=1000)] | None = None
@@ -197,7 +197,7 @@ class Sampler(Value):
         if self.method in ("adaptive", "midpoint") and self.weights != "exact":
             raise ValueError(f"the method {self.method} takes no `reference` weights")
         if self.method == "midpoint" and self.order != 2:
-            raise ValueError("the method midpoint is of order 2")
+            raise ValueError("the method midpoint is of order 2; multistep takes 1 to 3")
         if self.solver in ("dpm++", "dpm") and self.eta is not None:
             if self.method != "midpoint":
                 raise ValueError(f"{self.solver} takes an eta with the method midpoint only")

@@ -43,19 +43,21 @@ NOISY: dict[tuple[str, str], Record] = {
     **_scheduled("DPM++ SDE", {"sampler": "sde-dpm++", "method": "midpoint"}, "karras"),
     **_scheduled("DPM++ 2M SDE", {**_SDE, "order": 2}, "exponential"),
 }
-"""Those that walk here as there but for the noise that they draw. `Euler a` is DDPM in other words:
-k-diffusion's sigma_up is the noise that DDPM draws; ours is another stream of it. Half-way in a
-step of `DPM++ SDE`, too: there one draw is part of the other, here they are drawn apart."""
+"""Those that walk here as there but for the numbers they draw. `Euler a` is DDPM in other words:
+k-diffusion's sigma_up is the noise that DDPM draws; ours is another stream of it."""
 
 DRAWS = (*dict.fromkeys(name for name, _ in NOISY), "LCM")
 """The samplers of any program that do so."""
 
-_ELSEWHERE = {
+_OWN_TIMES = {
     **_scheduled("DPM2", {"sampler": "dpm", "method": "midpoint"}, "karras"),
     **_scheduled("DPM2 a", {"sampler": "dpm", "method": "midpoint", "eta": 1.0}, "karras"),
     **_scheduled("DPM++ 3M SDE", {**_SDE, "order": 3}, "exponential"),
     **_scheduled("LCM", {"sampler": "lcm"}, "lcm"),
 }
+"""As in k-diffusion or by their authors; the web UI leaves the last but one of their times out, or
+spaces them otherwise."""
+
 _FIELD: dict[str, Record] = {
     "UniPC": {"sampler": "dpm++", "order": 2, "spacing": "uniform", "corrector": True},
     "DDIM": {"sampler": "ddim", "spacing": "leading", "final": "sigma_min"},
@@ -63,10 +65,10 @@ _FIELD: dict[str, Record] = {
     "PLMS": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "PNDM": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
     "RK45": {"sampler": "rk45"},
-    **{a1111_name(*said): keys for said, keys in _ELSEWHERE.items()},
+    **{a1111_name(*said): keys for said, keys in _OWN_TIMES.items()},
     **{
         f"{name} Beta": {**keys, "spacing": "beta"}
-        for (name, kind), keys in (A1111 | NOISY | _ELSEWHERE).items()
+        for (name, kind), keys in (A1111 | NOISY | _OWN_TIMES).items()
         if kind == "Automatic"
     },
     "DPM fast": {
@@ -95,12 +97,12 @@ COMFY = {
     "dpmpp_2m": "DPM++ 2M",
     "dpmpp_2m_sde": "DPM++ 2M SDE",
     "dpmpp_2s_ancestral": "DPM++ 2S a",
+    "dpmpp_3m_sde": "DPM++ 3M SDE",
     "dpmpp_sde": "DPM++ SDE",
     "euler": "Euler",
     "euler_ancestral": "Euler a",
     "heun": "Heun",
     "lcm": "LCM",
-    "lms": "LMS",
 }
 """ComfyUI's samplers, named as in k-diffusion, that walk here as there."""
 
@@ -113,28 +115,45 @@ COMFY_SCHEDULES = {
     "beta": "Beta",
 }
 
-_OTHERS = {
+_NAMED = COMFY | {
     "dpm_2": "DPM2",
     "dpm_2_ancestral": "DPM2 a",
     "dpm_adaptive": "DPM adaptive",
     "dpm_fast": "DPM fast",
-    "dpmpp_3m_sde": "DPM++ 3M SDE",
-    "plms": "PLMS",
+    "lms": "LMS",
     "uni_pc": "UniPC",
 }
-"""Further names of the kind."""
+"""And those that it walks otherwise: its DPM2 and UniPC leave a time out, its LMS takes no more
+than the last estimate to no noise at all."""
 
 
-def every_name() -> dict[str, Record]:
-    """All names of other programs, as they write them, and what they stand for."""
-    known = dict(ALIASES)
-    for name, ours in (COMFY | _OTHERS).items():
-        if name not in get_args(Solver):
-            known[name] = ALIASES[ours]
-        for kind, there in COMFY_SCHEDULES.items():
-            if f"{ours} {there}" in ALIASES:
-                known[f"{name}_{kind}"] = ALIASES[f"{ours} {there}"]
-    return known
+def _comfys() -> dict[str, Record]:
+    """ComfyUI's names, alone and with a schedule; a solver's name alone is the solver."""
+    bare = {name: ours for name, ours in _NAMED.items() if name not in get_args(Solver)}
+    scheduled = {
+        f"{name}_{kind}": f"{ours} {there}"
+        for name, ours in _NAMED.items()
+        for kind, there in COMFY_SCHEDULES.items()
+        if f"{ours} {there}" in ALIASES
+    }
+    return {name: ALIASES[ours] for name, ours in (bare | scheduled).items()}
+
+
+SOLVERS: dict[str, Record] = {solver: {"sampler": solver} for solver in get_args(Solver)}
+
+_OTHERS = ALIASES | _comfys()
+NAMES = SOLVERS | _OTHERS
+"""Every name that a sampler has, and what it stands for: `ddim` is the bare solver, `DDIM` all of
+what is called so."""
+
+_IN_SMALL_LETTERS = {name.lower(): keys for name, keys in _OTHERS.items()}
+
+
+def keys_of(sampler: str) -> Record:
+    """The keys that a sampler's name stands for; of an unknown one, that it is to be the solver."""
+    if sampler in SOLVERS:
+        return SOLVERS[sampler]
+    return _IN_SMALL_LETTERS.get(" ".join(sampler.lower().split()), {"sampler": sampler})
 
 
 def listed() -> list[tuple[str, str, Record]]:
@@ -142,19 +161,10 @@ def listed() -> list[tuple[str, str, Record]]:
 
     A star follows those that may have one.
     """
-    comfys = {ours: name for name, ours in (COMFY | _OTHERS).items()}
-    starred = {name: "*" if f"{name} Karras" in ALIASES else "" for name in ALIASES}
     kinds = tuple(f" {kind}" for kind in COMFY_SCHEDULES.values())
+    comfys = {ours: name for name, ours in _NAMED.items() if name in NAMES and name not in SOLVERS}
     return [
-        (name + starred[name], comfys.get(name, ""), keys)
+        (name + "*" * (f"{name} Karras" in ALIASES), comfys.get(name, ""), keys)
         for name, keys in sorted(ALIASES.items())
         if not name.endswith(kinds)
     ]
-
-
-def keys_of(sampler: str) -> Record:
-    """The keys that a sampler's name stands for; `ddim` is the bare solver, `DDIM` all of it."""
-    if sampler in get_args(Solver):
-        return {"sampler": sampler}
-    known = {name.lower(): keys for name, keys in every_name().items()}
-    return known.get(" ".join(sampler.lower().split()), {"sampler": sampler})

@@ -931,16 +931,16 @@ def test_every_sampler_that_is_listed_is_known(sdfast):
     code, out, err = sdfast("samplers", "--json")
     assert (code, err) == (0, "")
     listed = [json.loads(line) for line in out.splitlines()]
-    for keys in listed:
-        name = keys.pop("name")
+    names = [keys.pop("name") for keys in listed]
+    for name, keys in zip(names, listed, strict=True):
         assert read_job({"prompt": "a", "sampler": name}).sampler == (
             read_job({"prompt": "a", **keys}).sampler
         )
-    named = {line["sampler"] for line in listed}
+    assert len({*names}) == len(names)
+    assert {*get_args(Solver), "DPM++ SDE", "dpmpp_sde_karras", "euler_normal"} < {*names}
     _, table, _ = sdfast("samplers")
     for solver in get_args(Solver):
         assert f"\n{solver} " in f"\n{table}"
-    assert named == {*get_args(Solver)}
     assert "DPM++ SDE*     dpmpp_sde           sde-dpm++, method midpoint, spacing karras" in table
 
 
@@ -952,13 +952,22 @@ def test_a_sampler_by_another_programs_name_paints_and_comes_back(sdfast, name):
     assert ImageChops.difference(Image.open("one.png"), Image.open("two.png")).getbbox() is None
 
 
-@pytest.mark.parametrize("words", [["gen"], ["batch"], ["grid"], ["bench"], ["presets", "save"]])
-def test_every_option_stands_in_a_group_and_in_one(sdfast, words):
+@pytest.mark.parametrize(
+    "words",
+    [["gen"], ["batch"], ["grid"], ["bench"], ["tune"], ["presets", "save"], ["warm", "start"]],
+)
+def test_every_option_stands_in_a_group(sdfast, words):
     code, out, _ = sdfast(*words, "--help")
     assert code == 0
-    heads = [line for line in out.splitlines() if line.endswith(":") and line[0] != " "]
-    named = {*heads} - {"Arguments:"}
-    assert {"The sampler:", "The model:", "What is said:"} & named
-    assert "Options:" not in named
-    options = [line.split()[0] for line in out.splitlines() if line.startswith("  -")]
-    assert len(options) == len({*options}) > 10
+    groups: dict[str, list[str]] = {}
+    for line in out.splitlines():
+        if line.endswith(":") and line[0] != " ":
+            groups[line] = []
+        elif line.startswith("  -"):
+            flags = line.split("  ")[1]
+            [*groups.values()][-1].append(flags.split()[-2 if "<" in flags else 0].strip(","))
+    assert "Options:" not in groups
+    where = {flag: name for name, flags in groups.items() for flag in flags}
+    for flag, name in (("-m", "model"), ("--device", "Where it runs"), ("-s", "sampler")):
+        assert name in where.get(flag, name)
+    assert where["-h"] == "What is said:"

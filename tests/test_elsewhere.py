@@ -176,6 +176,7 @@ def test_what_lies_on_comfys_way_is_followed_or_named():
 @pytest.mark.parametrize(
     ("inputs", "named"),
     [
+        ({"sampler_name": "lms"}, {"Sampler": "lms karras"}),
         ({"sampler_name": "dpm_2_ancestral"}, {"Sampler": "dpm_2_ancestral karras"}),
         ({"scheduler": "kl_optimal"}, {"Sampler": "dpmpp_2m kl_optimal"}),
         ({"denoise": 0.5}, {"denoise": "0.5"}),

@@ -300,7 +300,16 @@ def test_dynamic_thresholding_follows_diffusers():
 
 @pytest.mark.parametrize(
     "keys",
-    [{"solver": "ddim"}, {"order": 2}, {"order": 3, "solver": "dpm"}, {"method": "singlestep"}],
+    [
+        {"solver": "ddim"},
+        {"order": 2},
+        {"order": 3, "solver": "dpm"},
+        {"method": "singlestep"},
+        {"method": "midpoint"},
+        {"solver": "dpm", "method": "midpoint"},
+        {"solver": "heun"},
+        {"solver": "lms"},
+    ],
     ids=str,
 )
 def test_a_picture_taken_back_to_its_noise_comes_out_again(keys):

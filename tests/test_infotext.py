@@ -169,6 +169,22 @@ def test_a_sampler_is_read_in_every_form_it_is_written_in(said, meant):
 
 
 @pytest.mark.parametrize(
+    ("said", "eta", "left"),
+    [
+        ("Sampler: DPM++ 2S a, Schedule type: Karras, Eta: 0.5", 0.5, []),
+        ("Sampler: DPM++ 2M SDE, Schedule type: Karras, Eta: 1.5", 1.5, []),
+        ("Sampler: DPM++ 2S a, Schedule type: Karras, Eta: 1.5", None, ["Eta"]),
+        ("Sampler: DPM++ 2M SDE, Schedule type: Karras, Eta: much", None, ["Eta"]),
+        ("Sampler: DPM++ SDE, Schedule type: Karras, Eta: 0.5", None, ["Eta"]),
+        ("Sampler: Euler a, Schedule type: Karras, Eta: 0.5", None, ["Eta"]),
+    ],
+)
+def test_eta_is_read_where_it_means_the_same(said, eta, left):
+    record, unknown = record_of(f"Steps: 20, {said}, Seed: 1")
+    assert (record.get("eta"), unknown) == (eta, left)
+
+
+@pytest.mark.parametrize(
     "said",
     [
         "Sampler: DPM++ 2M, Schedule type: Align Your Steps",

@@ -28,6 +28,7 @@ from sdfast.errors import JobError, PresetError
 from sdfast.interop import SdfastScheduler
 from sdfast.job import Job, layered, read_sampler, sampler_record
 from sdfast.models import load_model
+from sdfast.sampler import Sampler
 from sdfast.solver import noised
 from sdfast.solver.walk import trajectory
 
@@ -257,20 +258,41 @@ def test_of_two_calls_at_the_time_a_walk_begins_at_the_first_does_nothing(name, 
     assert torch.equal(rest, painted(scheduler, x, begin + 1))
 
 
-def test_begun_half_way_in_a_step_a_walk_waits_for_the_next():
-    scheduler, x = SdfastScheduler(**SD, sampler={"sampler": "DPM2"}), noise()
-    scheduler.set_timesteps(STEPS)
-    from_the_next = painted(scheduler, x, 4)
-    scheduler.set_timesteps(STEPS)
-    assert torch.equal(painted(scheduler, x, 3), from_the_next)
-
-
-def test_half_way_in_its_last_step_no_walk_begins():
-    keys = {"sampler": "dpm++", "method": "midpoint", "final": "sigma_min"}
+@pytest.mark.parametrize("final", ["zero", "sigma_min"])
+@pytest.mark.parametrize("solver", ["dpm", "dpm++"])
+def test_begun_half_way_in_a_step_a_walk_comes_as_near_as_begun_at_it(solver, final):
+    schedule, spread = NoiseSchedule.scaled_linear(), 0.5
+    keys = {"sampler": solver, "method": "midpoint", "spacing": "karras", "final": final}
     scheduler = SdfastScheduler(**SD, sampler=keys)
+    scheduler.set_timesteps(10)
+
+    def width(t):
+        node = schedule.at(t)
+        return np.hypot(node.alpha * spread, node.sigma)
+
+    for begin in range(len(scheduler.timesteps)):
+        scheduler.set_timesteps(10)
+        scheduler.set_begin_index(begin)
+        times = scheduler.timesteps[begin:].tolist()
+        x = torch.tensor([width(times[0])], dtype=torch.float64)  # of images from N(0, spread^2)
+        for t in times:
+            noise = x * schedule.at(t).sigma / width(t) ** 2
+            x = scheduler.step(noise, t, x).prev_sample
+        ends_at = spread if final == "zero" else width(0)
+        assert x.item() == pytest.approx(ends_at, rel=0.06)
+
+
+@pytest.mark.parametrize("solver", ["dpm++", "sde-dpm++"])
+def test_half_way_in_its_last_step_a_walk_ends_where_that_does(solver):
+    keys = {"sampler": solver, "method": "midpoint", "final": "sigma_min", "eta": 0.5}
+    scheduler, x = SdfastScheduler(**SD, sampler=keys), noise()
     scheduler.set_timesteps(STEPS)
-    with pytest.raises(ValueError, match="half-way in its last step"):
-        painted(scheduler, noise(), 2 * STEPS - 1)
+    half, end = scheduler._plan[-1].node, scheduler._schedule.end
+    got = painted(scheduler, x, 2 * STEPS - 1, seeded())
+    one = Sampler(solver="sde-dpm++", order=1, eta=0.5, timesteps=(half.t,), final="sigma_min")
+    wanted = solve(network, x, one, NoiseSchedule.scaled_linear(), generator=seeded())
+    assert half.t > end.t
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "begin"), [("RK45", 2), ("DDIM", STEPS), ("DDIM", -1)])

@@ -192,7 +192,10 @@ def test_a_key_like_no_other_brings_all_of_them():
             {"sampler": "dpm", "method": "midpoint", "eta": 1.5},
             "dpm takes an eta of at most 1",
         ),
-        ({"method": "midpoint", "order": 3}, "the method midpoint is of order 2"),
+        (
+            {"method": "midpoint", "order": 3},
+            "the method midpoint is of order 2; multistep takes 1 to 3",
+        ),
         (
             {"method": "midpoint", "weights": "reference"},
             "the method midpoint takes no `reference` weights",
@@ -520,6 +523,15 @@ def test_the_method_midpoint_has_an_order_of_its_own():
     assert read_sampler(layered(third, {"method": "midpoint"})) == Sampler(method="midpoint")
     ancestral = {"sampler": "dpm++", "method": "midpoint", "eta": 0.5}
     assert read_sampler(layered(ancestral, {"method": "multistep"})) == Sampler()
+    assert read_sampler(layered(ancestral, {"method": "midpoint"})).eta == 0.5
+
+
+@pytest.mark.parametrize("methods", [("multistep", "midpoint"), ("midpoint", "multistep")])
+def test_the_sde_keeps_its_eta_under_either_method(methods):
+    first, second = methods
+    drawn = {"sampler": "sde-dpm++", "method": first, "eta": 0.5}
+    changed = read_sampler(layered(drawn, {"method": second}))
+    assert (changed.method, changed.eta) == (second, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -596,6 +608,11 @@ def test_a_key_beside_a_name_wins_over_what_the_name_says():
         ({"sampler": "DPM++ 2M", "timesteps": [999, 1]}, ("dpm++ 2M", "timesteps")),
         ({"sampler": "dpm", "spacing": "karras"}, ("dpm 2M", "karras")),
         ({"sampler": "UniPC"}, ("dpm++ 2M UniC", "uniform")),
+        ({"sampler": "DPM2"}, ("dpm 2 midpoint", "karras")),
+        ({"sampler": "DPM2 a"}, ("dpm 2 midpoint eta 1", "karras")),
+        ({"sampler": "DPM++ SDE"}, ("sde-dpm++ 2 midpoint", "karras")),
+        ({"sampler": "DPM++ SDE", "eta": 0.5}, ("sde-dpm++ 2 midpoint eta 0.5", "karras")),
+        ({"sampler": "DPM++ SDE", "eta": 1}, ("sde-dpm++ 2 midpoint", "karras")),
         ({"sampler": "DDIM", "final": "zero"}, ("ddim", "leading")),
         ({"sampler": "ddim"}, ("ddim", "uniform")),
     ],

@@ -83,21 +83,20 @@ def dpmpp_2s_a(x, sigmas, draw):
 
 
 def dpmpp_sde(x, sigmas, draw):
-    """The noise of a whole step is that of its first half, as the SDE carries it, and more."""
+    """Both draws of a step are of one Brownian motion, whose clock is sigma."""
     for here, there in pairwise(sigmas):
         image = x - here * slope_at(x, here)
         if there == 0:
             return image
         half = math.sqrt(here * there)
+        moved = math.sqrt(here - half) * draw()
         down, up = ancestral(here, half)
-        drawn = up * draw()
-        middle = down / here * x + (1 - down / here) * image + drawn
+        middle = down / here * x + (1 - down / here) * image
+        middle = middle + up * moved / math.sqrt(here - half)
         image = middle - half * slope_at(middle, half)
-        carried, more = ancestral(half, there)
-        drawn = carried / half * drawn + more * draw()
+        moved = moved + math.sqrt(half - there) * draw()
         down, up = ancestral(here, there)
-        assert math.hypot(carried / half * ancestral(here, half)[1], more) == pytest.approx(up)
-        x = down / here * x + (1 - down / here) * image + drawn
+        x = down / here * x + (1 - down / here) * image + up * moved / math.sqrt(here - there)
     return x
 
 
@@ -112,14 +111,16 @@ def dpmpp_msde(x, sigmas, draw, *, order):
         lengths.append(h)
         gone = -math.expm1(-2 * h)
         x = there / here * math.exp(-h) * x + gone * past[-1]
-        bend = (1 - gone / (2 * h)) if order == 3 else gone / 2
+        phi_2 = 1 - gone / (2 * h)
+        phi_3 = phi_2 / (2 * h) - 0.5
         if len(past) > 2 and order == 3:
             r, s = lengths[-2] / h, lengths[-3] / h
             first, second = (past[-1] - past[-2]) / r, (past[-2] - past[-3]) / s
-            x = x + bend * (first + (first - second) * r / (r + s))
-            x = x - (bend / (2 * h) - 0.5) * (first - second) / (r + s)
+            x = x + phi_2 * (first + (first - second) * r / (r + s))
+            x = x - phi_3 * (first - second) / (r + s)
         elif len(past) > 1:
-            x = x + gone / 2 * (past[-1] - past[-2]) * h / lengths[-2]
+            weight = phi_2 if order == 3 else gone / 2
+            x = x + weight * (past[-1] - past[-2]) * h / lengths[-2]
         x = x + there * math.sqrt(gone) * draw()
     return x
 
@@ -148,11 +149,10 @@ THEIRS = {
 }
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 15, 20])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 8, 14, 20])
 @pytest.mark.parametrize("kind", ["Karras", "Exponential", "Uniform"])
 @pytest.mark.parametrize("name", THEIRS)
 def test_each_walks_as_there(name, kind, steps):
-    """From 4 to 14 steps 3M SDE is lowered at its end, as diffusers lowers it."""
     sampler = read_sampler({"sampler": f"{name} {kind}", "steps": steps})
     sigmas = [node.noise_ratio for node in grid(SCHEDULE, sampler)]
     x = THEIRS[name](noise(1, 4, 8, 8) / SCHEDULE.start.alpha, sigmas, stream())
@@ -182,7 +182,7 @@ def test_dpm2_follows_diffusers(name, kind, steps, monkeypatch):
 @pytest.mark.parametrize("steps", [10, 20])
 @pytest.mark.parametrize("order", [1, 2])
 def test_the_sde_with_reference_weights_follows_diffusers(order, steps):
-    """At order 3 diffusers 0.42.1 takes away what it should add of the second difference."""
+    """At order 3 diffusers 0.42.1 weighs the second difference by minus one half too much."""
     scheduler = DPMSolverMultistepScheduler(
         **STABLE_DIFFUSION, algorithm_type="sde-dpmsolver++", solver_order=order
     )
@@ -247,18 +247,17 @@ def test_drawing_leads_to_the_images_mean_and_variance(keys):
     assert x.std().item() == pytest.approx(SPREAD, rel=0.01)
 
 
-def test_half_way_the_sde_stands_where_a_walk_of_twice_the_steps_does():
-    """Both halves of a step draw as two steps would."""
-    halves = Sampler(solver="sde-dpm++", method="midpoint", steps=1, timesteps=(900.0,))
-    whole = halves.model_copy(update={"final": "sigma_min"})
-    first, second = plan(whole, SCHEDULE)
-    middle = second.node
-    assert middle.lam == pytest.approx((SCHEDULE.at(900).lam + SCHEDULE.end.lam) / 2)
-    two = Sampler(solver="sde-dpm++", order=1, timesteps=(900.0, middle.t), final="sigma_min")
-    apart = plan(two, SCHEDULE)
-    assert first.go.weights == pytest.approx(apart[0].go.weights)
-    for half, step in ((first.go, apart[0].go), (second.go, apart[1].go)):
-        assert (half.carry, half.noise) == pytest.approx((step.carry, step.noise))
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_both_draws_of_a_step_of_the_sde_are_of_one_motion(eta):
+    keys = {"method": "midpoint", "timesteps": (900.0,), "final": "sigma_min", "eta": eta}
+    first, second = plan(Sampler(solver="sde-dpm++", **keys), SCHEDULE)
+    here, half, there = (node.noise_ratio for node in (first.node, second.node, SCHEDULE.end))
+    assert half == pytest.approx(math.sqrt(here * there))
+    h = math.log(here / there)
+    drawn = SCHEDULE.end.sigma * math.sqrt(-math.expm1(-2 * eta * h))
+    assert math.hypot(second.again, second.go.noise) == pytest.approx(drawn)
+    correlation = math.sqrt((here - half) / (here - there))  # of two moments of the motion
+    assert second.again / drawn == pytest.approx(correlation)
 
 
 @pytest.mark.parametrize("final", ["zero", "sigma_min"])

@@ -19,7 +19,7 @@ from small import write_v2_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sdfast.engine import generate, generate_together, guided
-from sdfast.errors import DeviceError, ModelError, UsageError
+from sdfast.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
 from sdfast.job import Job, Sampler
 from sdfast.models import load_model
 from sdfast.models.device import (
@@ -280,6 +280,15 @@ def test_too_little_memory_is_an_error_of_the_device():
     with pytest.raises(DeviceError, match=said) as caught, memory_errors(CPU, "painting"):
         torch.empty(2**60, dtype=torch.uint8)
     assert (caught.value.exit_code, caught.value.hint) == (4, "--size asks for fewer pixels")
+
+
+def test_who_is_nearest_to_the_memory_that_is_short_says_so():
+    outside = memory_errors(CPU, "reading `sd15`", hint="")
+    inside = memory_errors(torch.device("cuda"), "loading `sd15`", "--vram offload")
+    with pytest.raises(OutOfMemoryError) as caught, outside, inside:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB")
+    assert str(caught.value) == "out of memory on cuda while loading `sd15`"
+    assert caught.value.hint == "--vram offload"
 
 
 _IN_NO_ROOM = """

@@ -10,19 +10,22 @@ from sdfast.bench.accuracy import Measured
 from sdfast.bench.best import MEASURES, Measure, value
 from sdfast.errors import UsageError
 
-_MOST = 5
-"""Lines of one family in one panel; more could not be told apart."""
+_MOST = 4
+"""Lines of one family; more could not be told apart."""
 
-_MARKS = "osD^v"
+_KNOWN = ("tuned", "default", "DPM++2M", "PNDM shipped")
+"""Drawn wherever they are measured: what is shipped, what is fitted, and what Stable Diffusion's
+pipelines start with, now and at first. The others are the nearest of their family."""
+
 _LOOKS = {
-    "sdfast": ("-", ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e")),
-    "diffusers": ("--", ("#222222", "#555555", "#777777", "#999999", "#bbbbbb")),
+    "sdfast": ("-", "os^D", ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e")),
+    "diffusers": ("--", "v<>P", ("#222222", "#666666", "#999999", "#bbbbbb")),
 }
 """Ours in colours and whole lines, theirs in greys and broken ones."""
 
 _TITLES: dict[Measure, str] = {"rms": "root mean square error", "median": "median error"}
 
-Points = list[tuple[int, float]]
+_Points = list[tuple[int, float]]
 
 
 class Bar(NamedTuple):
@@ -46,20 +49,40 @@ def check_plot(place: str) -> None:
 def plot(found: Sequence[Measured]) -> bytes:
     """A PNG with a panel for each problem and measure: error against calls, both in logs.
 
-    Of each family the rows are drawn that are nearest over all numbers of calls.
+    A row looks alike in all panels. Of each family the known rows are drawn, and of the others
+    those that are nearest over all panels and numbers of calls.
     """
     from matplotlib.figure import Figure  # pyright: ignore
 
     problems = list(dict.fromkeys(one.problem for one in found))
     kind: Any = Figure
-    figure = kind(figsize=(9 * len(problems), 10), dpi=120, layout="constrained")
+    figure = kind(figsize=(6.5 * len(problems), 10), dpi=120, layout="constrained")
     panels = figure.subplots(2, len(problems), squeeze=False)
+    for family, (dashes, marks, colours) in _LOOKS.items():
+        rows = _chosen([one for one in found if one.family == family and one.test])
+        for mark, colour, row in zip(marks, colours, rows, strict=False):
+            look = {"color": colour, "marker": mark, "ms": 4, "label": f"{family} {row}"}
+            of_row = [one for one in found if (one.family, one.row) == (family, row)]
+            for column, problem in enumerate(problems):
+                here = [one for one in of_row if one.problem == problem and one.test]
+                for panel, measure in zip(panels[:, column], MEASURES, strict=True):
+                    calls, errors = zip(*_points(here, measure), strict=True) if here else ((), ())
+                    panel.plot(calls, errors, dashes, **look)
+    calls = sorted({one.budget for one in found})
     for column, problem in enumerate(problems):
-        here = [one for one in found if one.problem == problem and one.test]
-        for line, measure in enumerate(MEASURES):
-            _panel(panels[line][column], here, measure)
-            panels[line][column].set_title(f"{problem}: {_TITLES[measure]}")
+        for panel, measure in zip(panels[:, column], MEASURES, strict=True):
+            _set_up(panel, calls, f"{problem}: {_TITLES[measure]}")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
     return _png(figure)
+
+
+def _set_up(panel: Any, calls: Sequence[int], title: str) -> None:
+    panel.set(xscale="log", yscale="log", xlabel="network calls", ylabel="error", title=title)
+    panel.set_xticks(calls, [str(n) for n in calls])
+    panel.xaxis.minorticks_off()
+    panel.grid(True, which="major", alpha=0.3)
 
 
 def bars(rows: Sequence[Bar], title: str, unit: str) -> bytes:
@@ -71,7 +94,7 @@ def bars(rows: Sequence[Bar], title: str, unit: str) -> bytes:
     panel = figure.subplots()
     most = max(row.high for row in rows)
     for place, row in enumerate(rows):
-        colour = _LOOKS[row.family][1][0]
+        colour = _LOOKS[row.family][2][0]
         whiskers = [[row.middle - row.low], [row.high - row.middle]]
         style = {"capsize": 3, "ecolor": "#999999"}
         panel.barh(place, row.middle, 0.7, color=colour, xerr=whiskers, error_kw=style)
@@ -90,36 +113,22 @@ def _png(figure: Any) -> bytes:
     return file.getvalue()
 
 
-def _panel(panel: Any, found: Sequence[Measured], measure: Measure) -> None:
-    for family, (dashes, colours) in _LOOKS.items():
-        rows = _rows([one for one in found if one.family == family], measure)
-        for mark, colour, (name, points) in zip(_MARKS, colours, _nearest(rows), strict=False):
-            calls, errors = zip(*points, strict=True)
-            label = f"{family} {name}"
-            panel.plot(calls, errors, dashes, color=colour, marker=mark, ms=4, label=label)
-    calls = sorted({one.budget for one in found})
-    panel.set(xscale="log", yscale="log", xlabel="network calls", ylabel="error")
-    panel.set_xticks(calls, [str(n) for n in calls])
-    panel.xaxis.minorticks_off()
-    panel.grid(True, which="major", alpha=0.3)
-    if panel.get_legend_handles_labels()[0]:
-        panel.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+def _points(found: Sequence[Measured], measure: Measure) -> _Points:
+    return [(one.calls, max(value(one.test, measure), 1e-12)) for one in found]
 
 
-def _rows(found: Sequence[Measured], measure: Measure) -> dict[str, Points]:
-    """Each row's errors by calls; of rows that walk alike only the first."""
-    rows: dict[str, Points] = {}
+def _chosen(found: Sequence[Measured]) -> list[str]:
+    """The rows of a family to draw; of rows that walk alike only the first."""
+    rows: dict[str, _Points] = {}
     for one in found:
-        rows.setdefault(one.row, []).append((one.calls, max(value(one.test, measure), 1e-12)))
-    alike = {tuple(sorted(points)): name for name, points in reversed(rows.items())}
-    return {name: list(points) for points, name in reversed(alike.items())}
+        both = [point for measure in MEASURES for point in _points([one], measure)]
+        rows.setdefault(one.row, []).extend(both)
+    alike = {tuple(points): name for name, points in reversed(rows.items())}
 
+    def rank(name: str) -> tuple[int, int, float]:
+        """The known, then those measured most often, and of these the least error on average."""
+        known = _KNOWN.index(name) if name in _KNOWN else len(_KNOWN)
+        points = rows[name]
+        return known, -len(points), sum(math.log(error) for _, error in points) / len(points)
 
-def _nearest(rows: dict[str, Points]) -> list[tuple[str, Points]]:
-    """The rows measured most often, and of those the ones with the least error on average."""
-
-    def rank(row: tuple[str, Points]) -> tuple[int, float]:
-        _, points = row
-        return -len(points), sum(math.log(error) for _, error in points) / len(points)
-
-    return sorted(rows.items(), key=rank)[:_MOST]
+    return sorted(alike.values(), key=rank)[:_MOST]

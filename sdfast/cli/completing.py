@@ -36,10 +36,9 @@ def models(incomplete: str) -> list[str]:
 
 
 def samplers(incomplete: str) -> list[str]:
-    from sdfast.sampler import Solver
-    from sdfast.sampler_names import every_name
+    from sdfast.sampler_names import NAMES
 
-    return _of((*get_args(Solver), *every_name()), incomplete)
+    return _of(NAMES, incomplete)
 
 
 def methods(incomplete: str) -> list[str]:

@@ -152,7 +152,7 @@ def _note(text: str) -> None:
 
 
 def _remark_on_steps(sampler: Sampler, given: int | None, say: Callable[[str], None]) -> None:
-    if sampler.solver not in ("dpm++", "dpm"):
+    if sampler.solver not in ("dpm++", "dpm") or sampler.twice:
         return
     if sampler.method == "adaptive":
         if given is not None:

@@ -7,10 +7,10 @@ from typer.core import TyperCommand
 _PANELS = {
     "The sheet": "--x --y --columns --cells --no-labels --font",
     "The jobs": "--format --limit --shard --manifest --retry-failed --fail-fast",
-    "What is timed": "--sweep --runs --warmup --vs --cold --no-start",
-    "What is measured instead": "--accuracy --calls --problem --prompts",
-    "The picture": "--seed --count --negative --guidance --guidance-interval --clip-skip --size "
-    "--from",
+    "What is measured": "--accuracy --sweep --runs --warmup --vs --cold --no-start --calls "
+    "--problem",
+    "The picture": "--prompts --seed --count --negative --guidance --guidance-interval "
+    "--clip-skip --size --from",
     "From a picture": "--init --mask --strength",
     "The sampler": "--preset --steps --sampler --order --method --spacing --set --save",
     "The model": "--model --lora --embedding --vae --no-safety --offline",

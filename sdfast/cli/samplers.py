@@ -1,13 +1,13 @@
 """`sdfast samplers`: every name that `--sampler` takes, and what it stands for."""
 
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 _SOLVERS = {
-    "dpm++": "DPM-Solver++: multistep, singlestep, midpoint, fast or adaptive, orders 1 to 3",
-    "dpm": "DPM-Solver: the same",
-    "sde-dpm++": "DPM-Solver++ that draws noise on the way: multistep or midpoint, orders 1 to 3",
+    "dpm++": "DPM-Solver++, of order 1 to 3; multistep, singlestep, fast, adaptive, midpoint (2)",
+    "dpm": "DPM-Solver, the same",
+    "sde-dpm++": "DPM-Solver++ that draws noise on the way; multistep, midpoint (order 2)",
     "ddim": "the first order of them all",
     "ddpm": "the same, with the noise of the diffusion itself",
     "pndm": "PLMS, as Stable Diffusion shipped it",
@@ -24,16 +24,15 @@ def samplers(
         bool, typer.Option("--json", help="One JSON line per name, with the keys it stands for.")
     ] = False,
 ) -> None:
-    from sdfast.sampler import Solver
-    from sdfast.sampler_names import every_name, listed
+    from sdfast.sampler_names import NAMES, SOLVERS, listed
 
     if as_json:
         import json
 
-        for name, keys in every_name().items():
+        for name, keys in NAMES.items():
             print(json.dumps({"name": name, **keys}))
         return
-    for solver in get_args(Solver):
+    for solver in SOLVERS:
         print(f"{solver:<13}{_SOLVERS[solver]}")
     print("\nOther programs' names: the web UI's, ComfyUI's, what they stand for.\n")
     rows = listed()

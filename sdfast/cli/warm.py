@@ -11,6 +11,7 @@ import typer
 
 from sdfast.cli import flags
 from sdfast.cli.model import find_model
+from sdfast.cli.panels import Panelled
 
 if TYPE_CHECKING:
     from sdfast.warm.control import Seen
@@ -26,7 +27,9 @@ def root(context: typer.Context) -> None:
         status()
 
 
-@app.command("start", help="Load a model and keep it until nobody has asked for a while.")
+@app.command(
+    "start", help="Load a model and keep it until nobody has asked for a while.", cls=Panelled
+)
 def start(
     model: flags.ModelName = None,
     device: flags.Device = "auto",

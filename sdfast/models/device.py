@@ -104,7 +104,7 @@ def memory_errors(
     try:
         yield
     except Exception as error:  # every library has its own
-        if not is_memory(error):
+        if isinstance(error, OutOfMemoryError) or not is_memory(error):
             raise
         raise OutOfMemoryError(f"out of memory on {device} while {doing}", hint) from error
 

@@ -7,12 +7,10 @@ its stages, too, become one carry and a few weights each.
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-import numpy as np
-
 from sdfast.solver.predict import Target
 from sdfast.solver.schedule import NoiseSchedule
 from sdfast.solver.spacing import Grid
-from sdfast.solver.step import Mixture, lagrange, mixture
+from sdfast.solver.step import Mixture, gauss, lagrange, mixture
 from sdfast.solver.table import HERE, Plan, Row
 
 _ADAMS_BASHFORTH = (
@@ -60,10 +58,6 @@ def heun(grid: Grid, target: Target) -> Plan:
     return tuple(plan)
 
 
-_X, _W = np.polynomial.legendre.leggauss(2)
-"""Exact for the cubic through four."""
-
-
 def lms(grid: Grid) -> Plan:
     """The linear multistep of k-diffusion: sigma / alpha is integrated over, as by Euler and Heun.
 
@@ -72,11 +66,9 @@ def lms(grid: Grid) -> Plan:
     """
     plan: list[Row] = []
     for i, (here, there) in enumerate(pairwise(grid)):
-        begin, end = here.noise_ratio, there.noise_ratio
-        known = [node.noise_ratio for node in grid[max(0, i - 3) : i + 1]]
-        u = begin + (end - begin) / 2 * (_X + 1)
-        weight = there.alpha * (end - begin) / 2 * _W
-        weights = tuple(float(weight @ basis) for basis in lagrange(known, u))
+        offsets = [n.noise_ratio - here.noise_ratio for n in grid[max(0, i - 3) : i + 1]]
+        u, weight = gauss(there.noise_ratio - here.noise_ratio)
+        weights = tuple(there.alpha * float(weight @ one) for one in lagrange(offsets, u))
         plan.append(Row(here, HERE, Mixture(there.alpha / here.alpha, weights)))
     return tuple(plan)
 

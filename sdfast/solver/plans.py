@@ -83,9 +83,10 @@ def _shared(order: int, trust: Callable[[int], float]) -> Shares:
 def _reference_orders(steps: int, sampler: Sampler) -> list[int]:
     """diffusers' rule: first order to no noise, and the end slowed down below 15 steps.
 
-    A walk begun in the middle counts the steps of the whole.
+    A walk begun in the middle counts the steps of the whole. The SDE is walked as in k-diffusion,
+    which slows nothing down.
     """
-    slow = max(steps, sampler.steps) < 15
+    slow = max(steps, sampler.steps) < 15 and sampler.solver != "sde-dpm++"
     last = 1 if slow or sampler.final == "zero" else sampler.order
     by_end = {1: last, 2: 2 if slow else sampler.order}
     return [min(sampler.order, i + 1, by_end.get(steps - i, 3)) for i in range(steps)]
@@ -99,6 +100,7 @@ def multistep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     corrections fitted to a model, are numbers in the same rows.
     """
     reference = sampler.weights == "reference"
+    line = reference and sampler.solver == "sde-dpm++" and sampler.order == 3
     fitted = sampler.corrections or ((),) * len(grid)
     plan: list[Row] = []
     for i, (shares, (here, there)) in enumerate(
@@ -115,6 +117,7 @@ def multistep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
                 there,
                 target,
                 reference=reference,
+                line=line,
                 eta=sampler.noisy,
             )
             for order in shares
@@ -182,52 +185,55 @@ def midpoint(grid: Grid, sampler: Sampler, target: Target, schedule: NoiseSchedu
     """Two calls a step, the second half-way in lam, whose estimate alone decides on the step.
 
     DPM-Solver-2 (arXiv 2206.00927, algorithm 1 with r1 = 1/2) and DPM-Solver++(2S) (arXiv
-    2211.01095, algorithm 1). With eta they are ancestral: a step goes farther, to less noise than
-    there is to be, and draws the rest. k-diffusion calls them DPM2 a and DPM++ 2S a. The SDE draws
-    half-way, too, which is its DPM++ SDE. A step to no noise at all makes one call.
+    2211.01095, algorithm 1); with eta, what k-diffusion calls DPM2 a and DPM++ 2S a, and for the
+    SDE its DPM++ SDE. A step to no noise at all makes one call.
     """
+    two = _halves_of_the_sde if sampler.solver == "sde-dpm++" else _halves
     plan: list[Row] = []
     for here, there in pairwise(grid):
-        if not there.sigma:
-            plan.append(Row(here, HERE, mixture(here, [here], there, target)))
-            continue
-        sde = sampler.solver == "sde-dpm++"
-        eta = sampler.noisy if sde else 0.0
-        to, noise = (there, 0.0) if sde else _ancestral(here, there, sampler.noisy)
-        lam = (here.lam + to.lam) / 2
-        at_its_end = math.isclose(lam, there.lam, abs_tol=1e-9)  # as with eta 1
-        half = there if at_its_end else schedule.at_lam(lam)
-        first = mixture(here, [here], half, target, eta=eta)
-        step = mixture(here, [half], to, target, eta=eta)
-        if sde:
-            second = _after(first, step, mixture(half, [half], to, target, eta=eta))
-            settle = HERE
+        if there.sigma:
+            plan += two(here, there, sampler.noisy, target, schedule)
         else:
-            second, settle = step._replace(noise=noise), None
-        plan += [Row(here, HERE, first), Row(half, settle, second)]
+            plan.append(Row(here, HERE, mixture(here, [here], there, target)))
     return tuple(plan)
 
 
-def _ancestral(here: Node, there: Node, eta: float) -> tuple[Node, float]:
-    """Where a step goes that draws noise afterwards, and how much of it.
+def _halves(
+    here: Node, there: Node, eta: float, target: Target, schedule: NoiseSchedule
+) -> tuple[Row, Row]:
+    """A step that goes farther than `there`, to less noise, and draws the rest: ancestral.
 
-    Sigma / alpha falls below that of `there`, from where as much is drawn as leads up to it again:
-    at eta 1 what the diffusion itself would have put between the two (arXiv 2006.11239, eq. 7).
+    At eta 1 it draws what the diffusion itself would have put between the two (arXiv 2006.11239,
+    eq. 7), and half-way is where it ends.
     """
-    most, least = here.noise_ratio, there.noise_ratio
-    drawn = eta * least * (1 - (least / most) ** 2) ** 0.5
-    down = (least**2 - drawn**2) ** 0.5
-    return Node(there.t, there.alpha, there.alpha * down), there.alpha * drawn
+    share = eta * (1 - (there.noise_ratio / here.noise_ratio) ** 2) ** 0.5 if eta else 0.0
+    down = Node(there.t, there.alpha, there.sigma * (1 - share**2) ** 0.5)
+    lam = (here.lam + down.lam) / 2
+    at_its_end = math.isclose(lam, there.lam, abs_tol=1e-9)
+    half = there if at_its_end else schedule.at_lam(lam)
+    step = mixture(here, [half], down, target)
+    return (
+        Row(here, HERE, mixture(here, [here], half, target)),
+        Row(half, None, step._replace(noise=there.sigma * share)),
+    )
 
 
-def _after(first: Mixture, whole: Mixture, rest: Mixture) -> Mixture:
-    """The rest of a step from where its first part has led, noise included, to where it is to end.
+def _halves_of_the_sde(
+    here: Node, there: Node, eta: float, target: Target, schedule: NoiseSchedule
+) -> tuple[Row, Row]:
+    """A step that draws half-way, too; that noise is a part of the whole step's.
 
-    `whole` weighs its newest estimate alone, of which the first part knew nothing. Of the noise
-    that it drew as much is left as the rest carries on, and the rest draws its own.
+    How large a part, is k-diffusion's: as of one Brownian motion whose clock is sigma / alpha.
     """
-    before = (*(-rest.carry * w for w in first.weights), 0.0)
-    return Mixture(rest.carry, _summed(before, whole.weights), rest.noise)
+    half = schedule.at_lam((here.lam + there.lam) / 2)
+    begin, middle, end = (node.noise_ratio for node in (here, half, there))
+    part = (begin - middle) / (begin - end)
+    step = mixture(here, [half], there, target, eta=eta)
+    new, again = (step.noise * share**0.5 for share in (1 - part, part))
+    return (
+        Row(here, HERE, mixture(here, [here], half, target, eta=eta)),
+        Row(half, None, step._replace(noise=new), again),
+    )
 
 
 def _onward(taken: Mixture, step: Mixture) -> Mixture:
@@ -269,4 +275,4 @@ PLANS: dict[str, Callable[[Grid, Sampler, Target], Plan]] = {
     "singlestep": singlestep,
     "fast": singlestep,
 }
-"""By the method's name."""
+"""By the method's name; `midpoint` wants the schedule, too."""

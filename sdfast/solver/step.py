@@ -59,14 +59,16 @@ def mixture(
     target: Target,
     *,
     reference: bool = False,
+    line: bool = False,
     eta: float = 0.0,
 ) -> Mixture:
     """The step from `here` to `there`, given estimates at the `known` nodes.
 
     The order is the number of estimates. One makes DDIM (arXiv 2010.02502), and as the only one it
     may end where no noise is left. Two take the midpoint weight of DPM-Solver++(2M), three the
-    exact integral. `reference` halves the second difference's weight at three estimates, as the
-    authors' code and diffusers do; that step is of second order only.
+    exact integral; with `line` two take that of the straight line, too. `reference` halves the
+    second difference's weight at three estimates, as the authors' code and diffusers do; that step
+    is of second order only.
 
     With `eta` the step loses more of its noise than the ODE would and draws it anew: on the image
     SDE-DPM-Solver++ (arXiv 2211.01095, appendix), on the noise DDIM's eta (arXiv 2010.02502,
@@ -84,10 +86,10 @@ def mixture(
         return Mixture(carry, (plain,), noise)
 
     offsets = [view(node, target).u - a.u for node in known]
-    if len(known) == 2:
+    if len(known) == 2 and not line:
         return Mixture(carry, _midpoint(offsets, plain, h), noise)
     weights = _exact(offsets, h, rate) * b.own
-    if reference:
+    if reference and len(known) == 3:
         weights = weights - 0.5 * b.own * _moment(2, h, rate) * _bend(offsets)
     return Mixture(carry, tuple(weights.tolist()), noise)
 
@@ -134,8 +136,13 @@ def _moment(power: int, h: float, rate: float) -> float:
 
 def _decaying(h: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Gauss points of [0, h], and their weights times rate * exp(rate (u - h))."""
-    u = h / 2 * (_X + 1)
-    return u, h / 2 * _W * rate * np.exp(rate * (u - h))
+    u, weight = gauss(h)
+    return u, weight * rate * np.exp(rate * (u - h))
+
+
+def gauss(h: float) -> tuple[np.ndarray, np.ndarray]:
+    """Points of [0, h] and their weights, by which polynomials are integrated exactly."""
+    return h / 2 * (_X + 1), h / 2 * _W
 
 
 def _bend(offsets: Sequence[float]) -> np.ndarray:

@@ -27,6 +27,8 @@ class Row:
     """From the point asked at to the new anchor, or none: the old one stays."""
     go: Mixture
     """From the anchor to the point asked at next; after the last row, to the image."""
+    again: float = 0.0
+    """How much of the noise that was drawn last is added once more."""
 
 
 Plan = tuple[Row, ...]

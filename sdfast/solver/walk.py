@@ -86,14 +86,17 @@ def walk(x: Tensor, rows: Plan, predict: Predict, draw: Draw) -> Iterator[Tensor
     """Yield where the walk stands after each network call; the last one is the image."""
     mixtures = [mixture for row in rows for mixture in (row.settle, row.go) if mixture]
     past: deque[Tensor] = deque(maxlen=max(len(mixture.weights) for mixture in mixtures))
-    anchor = x
+    anchor = drawn = x
     for row in rows:
         past.append(predict(x, row.node))
         if row.settle is not None:
             anchor = mix(x, row.settle, past)
         x = mix(anchor, row.go, past)
+        if row.again:
+            x = x.add_(drawn, alpha=row.again)
         if row.go.noise:
-            x = x.add_(draw(), alpha=row.go.noise)
+            drawn = draw()
+            x = x.add_(drawn, alpha=row.go.noise)
         yield x
 
 
