@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from sdfast.errors import JobError, MetadataError
 from sdfast.job import Record, read_job
-from sdfast.sampler_names import COMFY, COMFY_SCHEDULES
+from sdfast.sampler_names import COMFY, COMFY_SCHEDULES, nearest_walk
 
 Said = tuple[Record, dict[str, str]]
 """The job's keys that a recipe gives, and what else it says."""
@@ -121,6 +121,7 @@ def read_comfy(text: str) -> Said:
     said["sampler"] = _COMFY.get(cast("tuple[str, str]", named))
     if said["sampler"] is None:
         unknown["Sampler"] = " ".join(named)
+        said["sampler"] = nearest_walk(*cast("tuple[str, str]", named))
     for key, usual in (("denoise", 1), ("start_at_step", 0), ("add_noise", "enable")):
         if key in inputs and (other := graph.value(inputs[key])) != usual:
             unknown[key] = _short(other)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from sdfast.errors import JobError
 from sdfast.fields import named
 from sdfast.job import Job, Record, read_job, schedule_name
-from sdfast.sampler_names import A1111, NOISY, a1111_name
+from sdfast.sampler_names import A1111, NOISY, a1111_name, nearest_walk
 
 
 class Infotext(NamedTuple):
@@ -147,7 +147,8 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
     """The job's keys that the text gives, and the names of the pairs that sdfast cannot follow.
 
     A model's name means something only to the program that wrote it, so that of another program
-    is among the names, as is a sampler that does not walk here exactly as it did there.
+    is among the names. So is a sampler that walks here otherwise than there; where there is one of
+    that name, it is among the keys, too.
     """
     pairs = infotext.pairs
     heading = {"Prompt": infotext.prompt, "Negative prompt": infotext.negative}
@@ -161,7 +162,11 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
         if not text or name == "Version" or (name, text) == ("RNG", "CPU"):
             continue
         key = keys.get(name)
-        if key is None or (value := _value(key, text, schedule)) is None:
+        if key == "sampler" and (text, schedule) not in _SAMPLERS:
+            unknown.append(name)
+            if not ours and (near := nearest_walk(text, schedule)):
+                record[key] = near
+        elif key is None or (value := _value(key, text, schedule)) is None:
             unknown.append(name)
         else:
             record[key] = value

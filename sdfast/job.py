@@ -16,7 +16,7 @@ from sdfast.errors import JobError
 from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
 from sdfast.prompt_edits import Turn, turns
 from sdfast.sampler import DEFAULT, SHAPES, TAKES, Sampler, Value
-from sdfast.sampler_names import A1111, NAMES, SOLVERS, Record, keys_of
+from sdfast.sampler_names import A1111, NAMES, NOISY, SOLVERS, Record, keys_of
 from sdfast.wording import in_our_words, nearest_key, quoted
 
 SEEDS = 2**64
@@ -224,13 +224,14 @@ _LETTERS = {
 
 
 def schedule_name(sampler: Sampler) -> tuple[str, str]:
-    """A sampler's name and schedule type: AUTOMATIC1111's where it walks exactly so, or ours.
+    """A sampler's name and schedule type: AUTOMATIC1111's where it walks so, or ours.
 
-    Ours begin with a small letter, so that none is taken for one of the web UI's.
+    Ours begin with a small letter, so that none is taken for one of the web UI's. The numbers that
+    a sampler draws on its way are its own in each program.
     """
     of_karras = (sampler.spacing, sampler.rho) == ("karras", 7)
     plain = sampler.model_copy(update={"rho": None}) if of_karras else sampler
-    for said, keys in A1111.items():
+    for said, keys in (A1111 | NOISY).items():
         if plain == read_sampler({"steps": sampler.steps, **keys}):
             return said
     order = f" {sampler.order}{_LETTERS[sampler.method]}"

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -60,18 +61,42 @@ def follow(
 ) -> Asked:
     """As `resolve`, where the picture's recipe has been read."""
     _, beneath = _beneath(preset, config)
-    painted = layered(beneath, recipe.record | _beside(picture, recipe.record))
+    record, unknown = _over_another(recipe, given)
+    painted = layered(beneath, record | _beside(picture, record))
     asked = placed(on_top(painted, given))
     above = (f"the picture's recipe stands above the preset `{preset}`",) if preset else ()
     return Asked(
         asked,
         (
-            *(_in_words(*pair) for pair in recipe.unknown.items()),
+            *(_in_words(*pair, record) for pair in unknown.items()),
             *_noise(recipe, given),
         ),
         "model" in recipe.record and given.get("model") is None,
         (*above, *_unfitted("that picture's walk", recipe.record, asked)),
     )
+
+
+def _over_another(recipe: "Recipe", given: Record) -> tuple[Record, dict[str, str]]:
+    """The recipe's keys and what is not followed of it, beneath flags that name others of these.
+
+    Another picture to begin from brings its own size, and how far to leave it is what the recipe
+    says of that, in whichever program's words.
+    """
+    record, unknown = {**recipe.record}, {**recipe.unknown}
+    if given.get("sampler") is not None:
+        unknown.pop("Sampler", None)
+    if given.get("init") is None:
+        return record, unknown
+    if given["init"] != record.get("init"):
+        record.pop("size", None)
+    strength = next((k for k in ("Denoising strength", "denoise") if k in unknown), "")
+    if strength and not any(name.startswith("Hires") for name in unknown):
+        with suppress(ValueError):
+            share = float(unknown[strength])
+            if 0 < share <= 1:
+                record["strength"] = share
+                del unknown[strength]
+    return record, unknown
 
 
 def _beneath(preset: str | None, config: Config) -> tuple[Preset, Record]:
@@ -107,8 +132,10 @@ def _beside(picture: Path, record: Record) -> Record:
     }
 
 
-def _in_words(name: str, value: str) -> str:
+def _in_words(name: str, value: str, record: Record) -> str:
     """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
+    if name == "Sampler" and value and isinstance(near := record.get("sampler"), str):
+        return f"Sampler ({printable(value)}, which walks otherwise than `{near}` here)"
     if name in ("RNG", "Sampler") and value:
         return f"{name} ({printable(value)})"
     found = re.findall(r"([^:,]+):", value) if name == "TI hashes" else ()

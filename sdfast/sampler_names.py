@@ -126,10 +126,17 @@ _NAMED = COMFY | {
 """And those that it walks otherwise: its DPM2 and UniPC leave a time out, its LMS takes no more
 than the last estimate to no noise at all."""
 
+_SDCPP = {"dpm++2m": "DPM++ 2M", "dpm++2s_a": "DPM++ 2S a", "euler_a": "Euler a"}
+"""stable-diffusion.cpp's names that are no other program's."""
+
 
 def _comfys() -> dict[str, Record]:
-    """ComfyUI's names, alone and with a schedule; a solver's name alone is the solver."""
-    bare = {name: ours for name, ours in _NAMED.items() if name not in get_args(Solver)}
+    """ComfyUI's names, alone and with a schedule, and others of the kind.
+
+    A solver's name alone is the solver.
+    """
+    plain = _NAMED | _SDCPP
+    bare = {name: ours for name, ours in plain.items() if name not in get_args(Solver)}
     scheduled = {
         f"{name}_{kind}": f"{ours} {there}"
         for name, ours in _NAMED.items()
@@ -147,6 +154,13 @@ NAMES = SOLVERS | _OTHERS
 what is called so."""
 
 _IN_SMALL_LETTERS = {name.lower(): keys for name, keys in _OTHERS.items()}
+
+
+def nearest_walk(name: str, schedule: str) -> str | None:
+    """Our name for another program's sampler that walks otherwise there, or None."""
+    known = {one.lower(): one for one in _OTHERS}
+    both = f"{name} {schedule}", f"{name}_{schedule}", name
+    return next((known[one.lower()] for one in both if one.lower() in known), None)
 
 
 def keys_of(sampler: str) -> Record:

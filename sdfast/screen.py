@@ -30,9 +30,9 @@ def waiting(text: str, console: Console) -> Generator[None]:
 
 
 def watch(
-    events: Iterable[Event], console: Console, named: Callable[[Job], str] | None = None
+    events: Iterable[Event], console: Console, named: Callable[[Job], str]
 ) -> Iterator[Event]:
-    """Pass events on, drawing each as it goes by; a picture is called by its seed or as `named`."""
+    """Pass events on, drawing each as it goes by; a picture is called as `named`."""
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -51,7 +51,7 @@ def watch(
             match event:
                 case Encoded(job):
                     begun, encoded = time.perf_counter(), encoded + 1
-                    one = named(job) if named else f"seed {job.seed}"
+                    one = named(job)
                     who = one if encoded == 1 else f"{encoded} pictures"
                     bar.update(task, description=who)
                 case Stepped(index, total):

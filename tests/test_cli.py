@@ -71,7 +71,7 @@ def test_a_dry_run_tells_what_it_does_not_follow_of_a_picture(sdfast, tmp_path):
     words = ("gen", "--from", str(tmp_path / "a.png"), "--dry-run", "-m", "tiny")
     code, out, err = sdfast(*words)
     assert (code, json.loads(out)["seed"]) == (0, 1)
-    assert "not followed: Sampler (DPM2 a)" in err
+    assert "not followed: Sampler (DPM2 a, which walks otherwise than `DPM2 a` here)" in err
     assert sdfast(*words, "-q")[2] == ""
 
 
@@ -857,7 +857,7 @@ def test_what_a_foreign_recipe_says_and_we_cannot_do_is_named(sdfast, here):
     Image.new("RGB", (64, 64)).save(here / "theirs.png", pnginfo=info)
     code, out, err = sdfast("gen", "--from", "theirs.png", "-m", "tiny")
     assert code == 0
-    assert "ddpm normal, 3 steps" in err
+    assert "Euler a Uniform, 3 steps" in err
     assert "not followed: ENSD, the noise of its steps" in err
     assert pixels(out.strip())
 
@@ -971,3 +971,61 @@ def test_every_option_stands_in_a_group(sdfast, words):
     for flag, name in (("-m", "model"), ("--device", "Where it runs"), ("-s", "sampler")):
         assert name in where.get(flag, name)
     assert where["-h"] == "What is said:"
+
+
+def a_picture_of_the_web_uis(**pairs):
+    info = PngInfo()
+    said = {"Steps": 4, "Sampler": "DDIM", "Schedule type": "Automatic", "Seed": 1, "Size": "64x64"}
+    listed = ", ".join(f"{key}: {value}" for key, value in (said | pairs).items())
+    info.add_text("parameters", f"a cat\n{listed}, RNG: CPU, Version: v1.10.1")
+    Image.new("RGB", (64, 64)).save("web.png", pnginfo=info)
+    return ("gen", "--from", "web.png", "-m", "tiny", "--dry-run")
+
+
+def dry(sdfast, *words):
+    code, out, err = sdfast(*words)
+    assert code == 0, err
+    return json.loads(out), err
+
+
+def test_a_sampler_that_walks_otherwise_there_is_walked_as_here_and_named(sdfast):
+    words = a_picture_of_the_web_uis()
+    job, err = dry(sdfast, *words)
+    assert (job["sampler"], job["spacing"]) == ("ddim", "leading")
+    assert "not followed: Sampler (DDIM, which walks otherwise than `DDIM` here)" in err
+    job, err = dry(sdfast, *words, "--sampler", "Euler")
+    assert job["sampler"] == "euler"
+    assert "Sampler" not in err
+
+
+def test_another_picture_to_begin_from_brings_its_size_and_is_left_as_far(sdfast):
+    words = a_picture_of_the_web_uis(**{"Denoising strength": 0.4})
+    Image.new("RGB", (120, 88)).save("other.png")
+    job, err = dry(sdfast, *words)
+    assert job["size"] == "64x64"
+    assert "Denoising strength" in err
+    job, err = dry(sdfast, *words, "--init", "other.png")
+    assert (job["size"], job["strength"]) == ("120x88", 0.4)
+    assert "Denoising strength" not in err
+    job, _ = dry(sdfast, *words, "--init", "other.png", "--strength", "0.5", "--size", "64x64")
+    assert (job["size"], job["strength"]) == ("64x64", 0.5)
+
+
+def test_the_strength_of_another_pass_is_not_taken_for_that_of_a_picture(sdfast):
+    words = a_picture_of_the_web_uis(**{"Denoising strength": 0.4, "Hires upscale": 2})
+    job, err = dry(sdfast, *words, "--init", "web.png")
+    assert job["strength"] == 0.75
+    assert "Denoising strength" in err
+
+
+def test_of_several_pictures_the_bar_says_which_it_is():
+    leader, follower = pty.openpty()
+    words = ("gen", "a cat", "-n", "3", "--seed", "1", "-m", "tiny", "--size", "64x64", "-s", "15")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdfast", *words], stdout=subprocess.PIPE, stderr=follower
+    )
+    os.close(follower)
+    drawn = _read_all(leader)
+    process.communicate(timeout=120)
+    for number in (1, 2, 3):
+        assert f"{number} of 3: seed {number}" in drawn

@@ -174,11 +174,25 @@ def test_what_lies_on_comfys_way_is_followed_or_named():
 
 
 @pytest.mark.parametrize(
+    ("inputs", "near"),
+    [
+        ({"sampler_name": "lms"}, "LMS Karras"),
+        ({"sampler_name": "dpm_2_ancestral"}, "dpm_2_ancestral_karras"),
+        ({"scheduler": "kl_optimal"}, "dpmpp_2m"),
+        ({"sampler_name": "uni_pc", "scheduler": "normal"}, "uni_pc"),
+        ({"sampler_name": "ddim", "scheduler": "ddim_uniform"}, "DDIM"),
+        ({"sampler_name": "gradient_estimation"}, None),
+    ],
+)
+def test_a_sampler_of_comfys_that_walks_otherwise_is_named_and_the_nearest_taken(inputs, near):
+    record, unknown = read(comfy(**inputs))
+    assert list(unknown) == [*MODEL, "Sampler"]
+    assert record.get("sampler") == near
+
+
+@pytest.mark.parametrize(
     ("inputs", "named"),
     [
-        ({"sampler_name": "lms"}, {"Sampler": "lms karras"}),
-        ({"sampler_name": "dpm_2_ancestral"}, {"Sampler": "dpm_2_ancestral karras"}),
-        ({"scheduler": "kl_optimal"}, {"Sampler": "dpmpp_2m kl_optimal"}),
         ({"denoise": 0.5}, {"denoise": "0.5"}),
         ({"seed": 2**64}, {"seed": str(2**64)}),
         ({"steps": "many"}, {"steps": "many"}),

@@ -25,7 +25,7 @@ def drawn(events):
             yield event
             time.sleep(0.12)  # the bar is drawn ten times a second
 
-    passed = list(watch(slowly(), console))
+    passed = list(watch(slowly(), console, lambda job: f"seed {job.seed}"))
     frames = re.split(r"\r|\n|\x1b\[2K", written.getvalue())
     return passed, [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", frame).strip() for frame in frames]
 

@@ -124,7 +124,11 @@ Init = Annotated[
 ]
 Mask = Annotated[
     str | None,
-    typer.Option("--mask", metavar="PICTURE", help="Repaint only where that picture is white."),
+    typer.Option(
+        "--mask",
+        metavar="PICTURE",
+        help="Repaint only where that picture is white, not where it is black or transparent.",
+    ),
 ]
 Strength = Annotated[
     Any,

@@ -115,7 +115,8 @@ class _Easel:
             audience.say(f"note: {remark}")
         names = {self.sheet.jobs[place]: self.sheet.short_name(place) for place in reversed(some)}
         groups = _groups(self.sheet.jobs, some, wanted.together)
-        for walk in walks(groups, painter, found, wanted, audience, names.__getitem__):
+        count = len(some)
+        for walk in walks(groups, painter, found, wanted, audience, count, names.__getitem__):
             self._lay(walk)
             painter = walk.painter
         if last:

@@ -51,7 +51,7 @@ def paint(
     tell(painter, found, jobs, audience)
     together = 1 if jobs[0].sampler.calls is None else wanted.together
     groups = _groups(output, zip(jobs, places, strict=True), together)
-    for walk in walks(groups, painter, found, wanted, audience):
+    for walk in walks(groups, painter, found, wanted, audience, len(jobs)):
         output.write(walk.painted, walk.places, walk.painter)
         painter = walk.painter
     keep_warm(painter, found, wanted, audience)
@@ -95,16 +95,18 @@ def walks(
     found: Source,
     wanted: Wanted,
     audience: Audience,
-    named: Callable[[Job], str] | None = None,
+    count: int,
+    named: Callable[[Job], str] = lambda job: f"seed {job.seed}",
 ) -> Iterator[Walk[_Place]]:
     """Paint groups of complete jobs, each in one walk.
 
     A worker that is lost on the way is replaced by this process. `named` is what the bar calls a
-    job's picture.
+    job's picture; of several, at most `count`, it says which one it is, too.
     """
     from sdfast.warm.client import GoneError
 
-    show = _watcher(audience.colour, named) if audience.draw and sys.stderr.isatty() else _unseen
+    drawn = audience.draw and sys.stderr.isatty()
+    show = _watcher(audience.colour, _numbered(count, named)) if drawn else _unseen
     prepared: set[object] = set()
     for some in groups:
         asked = [job for job, _ in some]
@@ -199,7 +201,14 @@ def _unseen(turn: Turn) -> Iterator[Event]:
     return turn.events
 
 
-def _watcher(colour: bool, named: Callable[[Job], str] | None) -> Callable[[Turn], Iterator[Event]]:
+def _numbered(count: int, named: Callable[[Job], str]) -> Callable[[Job], str]:
+    if count == 1:
+        return named
+    numbers = iter(range(1, count))
+    return lambda job: f"{next(numbers, count)} of {count}: {named(job)}"
+
+
+def _watcher(colour: bool, named: Callable[[Job], str]) -> Callable[[Turn], Iterator[Event]]:
     """The progress bar, on stderr; before it, how many pictures a worker paints first."""
     from rich.console import Console
 

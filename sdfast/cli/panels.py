@@ -15,7 +15,7 @@ _PANELS = {
     "The sampler": "--preset --steps --sampler --order --method --spacing --set --save",
     "The model": "--model --lora --embedding --vae --no-safety --offline",
     "Where it runs": "--device --dtype --vram --compile --batch-size --gpus --ray "
-    "--cpus-per-worker",
+    "--cpus-per-worker --idle",
     "What is written": "--out --exists --no-metadata --export-json --export-markdown --export-csv "
     "--plot --about --force",
     "What is said": "--json --show --quiet --verbose --no-color --debug --dry-run --help",

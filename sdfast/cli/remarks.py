@@ -49,7 +49,10 @@ def not_followed(jobs: Sequence[Job]) -> str:
 
     others = prompt.not_followed(text for job in jobs for text in (job.prompt, job.negative))
     listed = ", ".join(f"`{printable(text[:60])}`" for text in others[:_MOST])
-    return f"read as words and not followed: {listed}" if listed else ""
+    if not listed:
+        return ""
+    way = "; --lora FILE:SCALE applies one" if any(o.startswith("<lo") for o in others) else ""
+    return f"read as words and not followed: {listed}{way}"
 
 
 def promptless(found: Source, jobs: Sequence[Job]) -> str:
