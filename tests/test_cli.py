@@ -1029,3 +1029,10 @@ def test_of_several_pictures_the_bar_says_which_it_is():
     process.communicate(timeout=120)
     for number in (1, 2, 3):
         assert f"{number} of 3: seed {number}" in drawn
+
+
+def test_times_are_set_with_brackets_and_without(sdfast):
+    words = ("gen", "a cat", "-m", "tiny", "--seed", "1", "--dry-run", "--set")
+    bare, listed = (dry(sdfast, *words, f"timesteps={v}") for v in ("9,5,1", "[9, 5, 1]"))
+    assert bare == listed
+    assert bare[0]["timesteps"] == [9, 5, 1]

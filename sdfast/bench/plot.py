@@ -14,8 +14,9 @@ _MOST = 4
 """Lines of one family; more could not be told apart."""
 
 _KNOWN = ("tuned", "default", "DPM++2M", "PNDM shipped")
-"""Drawn wherever they are measured: what is fitted and what is shipped here, diffusers' DPM-Solver++
-as it comes, and what Stable Diffusion was shipped with. The others are the nearest of a family."""
+"""Drawn wherever they are measured: what is fitted and what is shipped here, diffusers'
+DPM-Solver++ as it comes, and what Stable Diffusion was shipped with. The others are the nearest of
+a family."""
 
 _LOOKS = {
     "sdfast": ("-", "os^D", ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e")),
