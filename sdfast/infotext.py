@@ -172,8 +172,8 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
             record[key] = value
     if "Eta" in unknown and str(record.get("sampler", "")).startswith(_TAKES_ETA):
         with suppress(JobError):
-            keys = {"prompt": "any", "sampler": record["sampler"], "eta": said["Eta"]}
-            record["eta"] = read_job(keys).sampler.eta
+            drawn = {"prompt": "any", "sampler": record["sampler"], "eta": said["Eta"]}
+            record["eta"] = read_job(drawn).sampler.eta
             unknown.remove("Eta")
     return record, unknown
 

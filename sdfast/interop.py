@@ -33,6 +33,7 @@ from sdfast.presets import load_preset
 from sdfast.sampler import Sampler
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.draw import Draw, Generators, drawn_alone
+from sdfast.solver.plans import ancestral
 from sdfast.solver.predict import read, thresholded
 from sdfast.solver.schedule import Node
 from sdfast.solver.spacing import grid
@@ -259,7 +260,10 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         half = self._plan[index].node
         there = grid(self._schedule, self._sampler)[(index + 1) // 2]
         target, eta = target_of(self._sampler), self._sampler.noisy
-        return Row(half, HERE, mixture(half, [half], there, target, eta=eta))
+        if self._sampler.solver == "sde-dpm++":
+            return Row(half, HERE, mixture(half, [half], there, target, eta=eta))
+        down, noise = ancestral(half, there, eta)
+        return Row(half, HERE, mixture(half, [half], down, target)._replace(noise=noise))
 
     def _heard(self, output: Tensor, x: Tensor, node: Node) -> Tensor:
         """What the network said, as the sampler integrates it; a copy, for it will be kept."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
-from sdfast.job import SEEDS, Job, Record, layered, on_top, read_job
+from sdfast.job import SAMPLER_KEYS, SEEDS, Job, Record, layered, on_top, read_job, read_sampler
 from sdfast.presets import Preset, load_preset
-from sdfast.sampler_names import DRAWS
+from sdfast.sampler import DEFAULT
 from sdfast.wording import quoted
 
 if TYPE_CHECKING:
@@ -79,23 +79,23 @@ def follow(
 def _over_another(recipe: "Recipe", given: Record) -> tuple[Record, dict[str, str]]:
     """The recipe's keys and what is not followed of it, beneath flags that name others of these.
 
-    Another picture to begin from brings its own size, and how far to leave it is what the recipe
-    says of that, in whichever program's words.
+    Another picture to begin from brings its own size, and how far to leave it is what the web UI's
+    recipe says of that, if it is a step at least, and not of a second pass.
     """
     record, unknown = {**recipe.record}, {**recipe.unknown}
     if given.get("sampler") is not None:
         unknown.pop("Sampler", None)
     if given.get("init") is None:
         return record, unknown
-    if given["init"] != record.get("init"):
+    if Path(given["init"]).name != Path(str(record.get("init"))).name:
         record.pop("size", None)
-    strength = next((k for k in ("Denoising strength", "denoise") if k in unknown), "")
-    if strength and not any(name.startswith("Hires") for name in unknown):
-        with suppress(ValueError):
-            share = float(unknown[strength])
-            if 0 < share <= 1:
+    if not any(name.startswith("Hires") for name in unknown):
+        with suppress(ValueError, KeyError):
+            share = float(unknown["Denoising strength"])
+            steps = given.get("steps") or record.get("steps") or DEFAULT.steps
+            if 1 / steps <= share <= 1:
                 record["strength"] = share
-                del unknown[strength]
+                del unknown["Denoising strength"]
     return record, unknown
 
 
@@ -108,8 +108,10 @@ def _beneath(preset: str | None, config: Config) -> tuple[Preset, Record]:
 
 def _noise(recipe: "Recipe", given: Record) -> tuple[str, ...]:
     """That another program's sampler is followed, but draws other noise on its way here."""
-    drawn = str(recipe.record.get("sampler")).startswith(DRAWS) and recipe.program != "sdfast"
-    return ("the noise of its steps",) if drawn and given.get("sampler") is None else ()
+    keys = {key: value for key, value in recipe.record.items() if key in SAMPLER_KEYS}
+    if recipe.program == "sdfast" or given.get("sampler") is not None or "sampler" not in keys:
+        return ()
+    return ("the noise of its steps",) if read_sampler(keys).noisy else ()
 
 
 def _unfitted(name: str, beneath: Record, asked: Record) -> tuple[str, ...]:

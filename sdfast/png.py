@@ -229,6 +229,8 @@ def _recipe(size: tuple[int, int], texts: dict[str, str]) -> Recipe:
         said = infotext.read(_as_utf8(texts["parameters"]))
     record, names = infotext.to_record(said)
     unknown = {name: said.pairs.get(name, "") for name in names}
+    if "Sampler" in unknown and (kind := said.pairs.get("Schedule type", "Automatic")):
+        unknown["Sampler"] = infotext.a1111_name(unknown["Sampler"], kind)
     if program == "AUTOMATIC1111" and "seed" in record and "RNG" not in said.pairs:
         unknown["RNG"] = "GPU, as it does not say CPU"
     return Recipe(program, record, unknown, size)

@@ -46,9 +46,6 @@ NOISY: dict[tuple[str, str], Record] = {
 """Those that walk here as there but for the numbers they draw. `Euler a` is DDPM in other words:
 k-diffusion's sigma_up is the noise that DDPM draws; ours is another stream of it."""
 
-DRAWS = (*dict.fromkeys(name for name, _ in NOISY), "LCM")
-"""The samplers of any program that do so."""
-
 _OWN_TIMES = {
     **_scheduled("DPM2", {"sampler": "dpm", "method": "midpoint"}, "karras"),
     **_scheduled("DPM2 a", {"sampler": "dpm", "method": "midpoint", "eta": 1.0}, "karras"),
@@ -153,21 +150,21 @@ NAMES = SOLVERS | _OTHERS
 """Every name that a sampler has, and what it stands for: `ddim` is the bare solver, `DDIM` all of
 what is called so."""
 
-_IN_SMALL_LETTERS = {name.lower(): keys for name, keys in _OTHERS.items()}
+_IN_SMALL_LETTERS = {name.lower(): name for name in _OTHERS}
 
 
 def nearest_walk(name: str, schedule: str) -> str | None:
     """Our name for another program's sampler that walks otherwise there, or None."""
-    known = {one.lower(): one for one in _OTHERS}
-    both = f"{name} {schedule}", f"{name}_{schedule}", name
-    return next((known[one.lower()] for one in both if one.lower() in known), None)
+    forms = (form.lower() for form in (f"{name} {schedule}", f"{name}_{schedule}", name))
+    return next((_IN_SMALL_LETTERS[form] for form in forms if form in _IN_SMALL_LETTERS), None)
 
 
 def keys_of(sampler: str) -> Record:
     """The keys that a sampler's name stands for; of an unknown one, that it is to be the solver."""
     if sampler in SOLVERS:
         return SOLVERS[sampler]
-    return _IN_SMALL_LETTERS.get(" ".join(sampler.lower().split()), {"sampler": sampler})
+    name = _IN_SMALL_LETTERS.get(" ".join(sampler.lower().split()))
+    return {"sampler": sampler} if name is None else _OTHERS[name]
 
 
 def listed() -> list[tuple[str, str, Record]]:

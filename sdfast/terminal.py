@@ -55,7 +55,8 @@ def graphics_of(environment: Mapping[str, str]) -> Graphics:
     term = environment.get("TERM", "")
     if not term or term in ("dumb", "linux"):
         return "none" if term != "linux" else "blocks"
-    if "TMUX" in environment or term.startswith(("screen", "tmux")):
+    within = {"TMUX", "STY", "ZELLIJ"} & environment.keys()
+    if within or term.startswith(("screen", "tmux")):
         return "blocks"
     program = environment.get("TERM_PROGRAM", "")
     if "kitty" in term or "ghostty" in term or program in ("ghostty", "WezTerm"):

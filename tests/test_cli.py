@@ -968,8 +968,11 @@ def test_every_option_stands_in_a_group(sdfast, words):
             [*groups.values()][-1].append(flags.split()[-2 if "<" in flags else 0].strip(","))
     assert "Options:" not in groups
     where = {flag: name for name, flags in groups.items() for flag in flags}
-    for flag, name in (("-m", "model"), ("--device", "Where it runs"), ("-s", "sampler")):
-        assert name in where.get(flag, name)
+    assert len(where) == sum(map(len, groups.values()))  # in one group each
+    assert where.get("-m", "The model:") == "The model:"
+    assert "-m" in where
+    assert where.get("--device", "Where it runs:") == "Where it runs:"
+    assert where.get("-s", "The sampler:") == "The sampler:"
     assert where["-h"] == "What is said:"
 
 
@@ -1007,6 +1010,9 @@ def test_another_picture_to_begin_from_brings_its_size_and_is_left_as_far(sdfast
     job, err = dry(sdfast, *words, "--init", "other.png")
     assert (job["size"], job["strength"]) == ("120x88", 0.4)
     assert "Denoising strength" not in err
+    job, err = dry(sdfast, *words, "--init", "other.png", "-s", "2")
+    assert job.get("strength", 0.75) == 0.75  # 0.4 of two steps is none
+    assert "Denoising strength" in err
     job, _ = dry(sdfast, *words, "--init", "other.png", "--strength", "0.5", "--size", "64x64")
     assert (job["size"], job["strength"]) == ("64x64", 0.5)
 

@@ -28,8 +28,8 @@ from sdfast.errors import JobError, PresetError
 from sdfast.interop import SdfastScheduler
 from sdfast.job import Job, layered, read_sampler, sampler_record
 from sdfast.models import load_model
-from sdfast.sampler import Sampler
 from sdfast.solver import noised
+from sdfast.solver.draw import drawn_alone
 from sdfast.solver.walk import trajectory
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -289,9 +289,16 @@ def test_half_way_in_its_last_step_a_walk_ends_where_that_does(solver):
     scheduler.set_timesteps(STEPS)
     half, end = scheduler._plan[-1].node, scheduler._schedule.end
     got = painted(scheduler, x, 2 * STEPS - 1, seeded())
-    one = Sampler(solver="sde-dpm++", order=1, eta=0.5, timesteps=(half.t,), final="sigma_min")
-    wanted = solve(network, x, one, NoiseSchedule.scaled_linear(), generator=seeded())
-    assert half.t > end.t
+    h, image = end.lam - half.lam, (x - half.sigma * network(x, half.t)) / half.alpha
+    ratio = end.noise_ratio
+    drawn = {
+        "sde-dpm++": end.sigma * np.sqrt(-np.expm1(-2 * 0.5 * h)),
+        "dpm++": end.sigma * 0.5 * np.sqrt(1 - (ratio / half.noise_ratio) ** 2),
+    }[solver]
+    kept = {"sde-dpm++": np.exp(-0.5 * h), "dpm++": np.sqrt(1 - (drawn / end.sigma) ** 2)}[solver]
+    carry = end.sigma / half.sigma * kept
+    fresh = drawn_alone(x, seeded())()
+    wanted = carry * x + (end.alpha - carry * half.alpha) * image + drawn * fresh
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 

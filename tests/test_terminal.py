@@ -114,6 +114,8 @@ def test_iterms_protocol_carries_the_picture_whole():
         ({"TERM": "linux"}, "blocks"),
         ({"TERM": "tmux-256color", "TERM_PROGRAM": "WezTerm"}, "blocks"),
         ({"TERM": "xterm-kitty", "TMUX": "/tmp/tmux-0/default,1,0"}, "blocks"),
+        ({"TERM": "xterm-kitty", "ZELLIJ": "0"}, "blocks"),
+        ({"TERM": "xterm-ghostty", "STY": "1.pts-0.host"}, "blocks"),
         ({"TERM": "dumb"}, "none"),
         ({}, "none"),
     ],
@@ -160,7 +162,8 @@ def test_a_picture_is_drawn_on_stderr_and_stdout_has_its_path(here, words):
     leader, follower = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
     environment.pop("NO_COLOR", None)
-    environment.pop("TMUX", None)
+    for name in ("TMUX", "STY", "ZELLIJ"):
+        environment.pop(name, None)
     ran = subprocess.Popen(
         [sys.executable, "-m", "sdfast", *words, *WORDS, "-o", "one.png"],
         stdout=subprocess.PIPE,

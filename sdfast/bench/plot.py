@@ -119,12 +119,11 @@ def _points(found: Sequence[Measured], measure: Measure) -> _Points:
 
 
 def _chosen(found: Sequence[Measured]) -> list[str]:
-    """The rows of a family to draw; of rows that walk alike only the first."""
+    """The rows of a family to draw; of rows that walk alike only the first by rank."""
     rows: dict[str, _Points] = {}
     for one in found:
         both = [point for measure in MEASURES for point in _points([one], measure)]
         rows.setdefault(one.row, []).extend(both)
-    alike = {tuple(points): name for name, points in reversed(rows.items())}
 
     def rank(name: str) -> tuple[int, int, float]:
         """The known, then those measured most often, and of these the least error on average."""
@@ -132,4 +131,6 @@ def _chosen(found: Sequence[Measured]) -> list[str]:
         points = rows[name]
         return known, -len(points), sum(math.log(error) for _, error in points) / len(points)
 
-    return sorted(alike.values(), key=rank)[:_MOST]
+    by_rank = sorted(rows, key=rank)
+    alike = {tuple(rows[name]): name for name in reversed(by_rank)}
+    return [name for name in by_rank if name in alike.values()][:_MOST]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import remarks
 from sdfast.cli.output import Output, line_of, recipe_of, tell_times
-from sdfast.cli.painting import Audience, Walk, hire, keep_warm, tell, walks
+from sdfast.cli.painting import Audience, Walk, hire, keep_warm, numbered, tell, walks
 
 if TYPE_CHECKING:
     from sdfast.cli.painter import Wanted
@@ -113,10 +113,9 @@ class _Easel:
         tell(painter, found, jobs, audience)
         if not wanted.unchecked and (remark := remarks.unchecked(found)):
             audience.say(f"note: {remark}")
-        names = {self.sheet.jobs[place]: self.sheet.short_name(place) for place in reversed(some)}
+        named = numbered(self.sheet.jobs, self.sheet.short_name)
         groups = _groups(self.sheet.jobs, some, wanted.together)
-        count = len(some)
-        for walk in walks(groups, painter, found, wanted, audience, count, names.__getitem__):
+        for walk in walks(groups, painter, found, wanted, audience, named):
             self._lay(walk)
             painter = walk.painter
         if last:

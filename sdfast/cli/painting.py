@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -51,10 +51,22 @@ def paint(
     tell(painter, found, jobs, audience)
     together = 1 if jobs[0].sampler.calls is None else wanted.together
     groups = _groups(output, zip(jobs, places, strict=True), together)
-    for walk in walks(groups, painter, found, wanted, audience, len(jobs)):
+    for walk in walks(groups, painter, found, wanted, audience, numbered(jobs)):
         output.write(walk.painted, walk.places, walk.painter)
         painter = walk.painter
     keep_warm(painter, found, wanted, audience)
+
+
+def numbered(
+    jobs: Sequence[Job], named: Callable[[int], str] | None = None
+) -> Callable[[Job], str]:
+    """What the bar calls each job's picture: its seed, or as its place is named; of several, which
+    one it is, too."""
+    names: dict[Job, str] = {}
+    for place, job in enumerate(jobs):
+        which = f"{place + 1} of {len(jobs)}: " * (len(jobs) > 1)
+        names.setdefault(job, which + (f"seed {job.seed}" if named is None else named(place)))
+    return names.__getitem__
 
 
 def keep_warm(painter: Painter, found: Source, wanted: Wanted, audience: Audience) -> None:
@@ -95,18 +107,17 @@ def walks(
     found: Source,
     wanted: Wanted,
     audience: Audience,
-    count: int,
-    named: Callable[[Job], str] = lambda job: f"seed {job.seed}",
+    named: Callable[[Job], str],
 ) -> Iterator[Walk[_Place]]:
     """Paint groups of complete jobs, each in one walk.
 
     A worker that is lost on the way is replaced by this process. `named` is what the bar calls a
-    job's picture; of several, at most `count`, it says which one it is, too.
+    job's picture.
     """
     from sdfast.warm.client import GoneError
 
     drawn = audience.draw and sys.stderr.isatty()
-    show = _watcher(audience.colour, _numbered(count, named)) if drawn else _unseen
+    show = _watcher(audience.colour, named) if drawn else _unseen
     prepared: set[object] = set()
     for some in groups:
         asked = [job for job, _ in some]
@@ -199,13 +210,6 @@ def _painted(
 
 def _unseen(turn: Turn) -> Iterator[Event]:
     return turn.events
-
-
-def _numbered(count: int, named: Callable[[Job], str]) -> Callable[[Job], str]:
-    if count == 1:
-        return named
-    numbers = iter(range(1, count))
-    return lambda job: f"{next(numbers, count)} of {count}: {named(job)}"
 
 
 def _watcher(colour: bool, named: Callable[[Job], str]) -> Callable[[Turn], Iterator[Event]]:

@@ -201,21 +201,26 @@ def midpoint(grid: Grid, sampler: Sampler, target: Target, schedule: NoiseSchedu
 def _halves(
     here: Node, there: Node, eta: float, target: Target, schedule: NoiseSchedule
 ) -> tuple[Row, Row]:
-    """A step that goes farther than `there`, to less noise, and draws the rest: ancestral.
-
-    At eta 1 it draws what the diffusion itself would have put between the two (arXiv 2006.11239,
-    eq. 7), and half-way is where it ends.
-    """
-    share = eta * (1 - (there.noise_ratio / here.noise_ratio) ** 2) ** 0.5 if eta else 0.0
-    down = Node(there.t, there.alpha, there.sigma * (1 - share**2) ** 0.5)
+    """A step with its second call half-way; at eta 1 that is where it ends."""
+    down, noise = ancestral(here, there, eta)
     lam = (here.lam + down.lam) / 2
     at_its_end = math.isclose(lam, there.lam, abs_tol=1e-9)
     half = there if at_its_end else schedule.at_lam(lam)
     step = mixture(here, [half], down, target)
     return (
         Row(here, HERE, mixture(here, [here], half, target)),
-        Row(half, None, step._replace(noise=there.sigma * share)),
+        Row(half, None, step._replace(noise=noise)),
     )
+
+
+def ancestral(here: Node, there: Node, eta: float) -> tuple[Node, float]:
+    """Where a step goes that draws noise afterwards, to less than `there` has, and how much.
+
+    At eta 1 it is what the diffusion itself would have put between the two (arXiv 2006.11239,
+    eq. 7).
+    """
+    share = eta * (1 - (there.noise_ratio / here.noise_ratio) ** 2) ** 0.5 if eta else 0.0
+    return Node(there.t, there.alpha, there.sigma * (1 - share**2) ** 0.5), there.sigma * share
 
 
 def _halves_of_the_sde(
