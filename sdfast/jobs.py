@@ -137,7 +137,7 @@ def _beside(picture: Path, record: Record) -> Record:
 def _in_words(name: str, value: str, record: Record) -> str:
     """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
     if name == "Sampler" and value and isinstance(near := record.get("sampler"), str):
-        return f"Sampler ({printable(value)}, which walks otherwise than `{near}` here)"
+        return f"Sampler ({printable(value)}; `{near}` here walks otherwise)"
     if name in ("RNG", "Sampler") and value:
         return f"{name} ({printable(value)})"
     found = re.findall(r"([^:,]+):", value) if name == "TI hashes" else ()

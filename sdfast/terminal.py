@@ -53,8 +53,8 @@ def draw(image: Image, stream: TextIO, environment: Mapping[str, str], *, colour
 def graphics_of(environment: Mapping[str, str]) -> Graphics:
     """What a terminal draws with, by what it says of itself. Multiplexers pass no graphics on."""
     term = environment.get("TERM", "")
-    if not term or term in ("dumb", "linux"):
-        return "none" if term != "linux" else "blocks"
+    if term in ("", "dumb"):
+        return "none"
     within = {"TMUX", "STY", "ZELLIJ"} & environment.keys()
     if within or term.startswith(("screen", "tmux")):
         return "blocks"

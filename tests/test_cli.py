@@ -71,7 +71,7 @@ def test_a_dry_run_tells_what_it_does_not_follow_of_a_picture(sdfast, tmp_path):
     words = ("gen", "--from", str(tmp_path / "a.png"), "--dry-run", "-m", "tiny")
     code, out, err = sdfast(*words)
     assert (code, json.loads(out)["seed"]) == (0, 1)
-    assert "not followed: Sampler (DPM2 a, which walks otherwise than `DPM2 a` here)" in err
+    assert "not followed: Sampler (DPM2 a; `DPM2 a` here walks otherwise)" in err
     assert sdfast(*words, "-q")[2] == ""
 
 
@@ -995,7 +995,7 @@ def test_a_sampler_that_walks_otherwise_there_is_walked_as_here_and_named(sdfast
     words = a_picture_of_the_web_uis()
     job, err = dry(sdfast, *words)
     assert (job["sampler"], job["spacing"]) == ("ddim", "leading")
-    assert "not followed: Sampler (DDIM, which walks otherwise than `DDIM` here)" in err
+    assert "not followed: Sampler (DDIM; `DDIM` here walks otherwise)" in err
     job, err = dry(sdfast, *words, "--sampler", "Euler")
     assert job["sampler"] == "euler"
     assert "Sampler" not in err
