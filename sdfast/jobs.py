@@ -21,7 +21,7 @@ from sdfast.sampler import DEFAULT
 from sdfast.wording import quoted
 
 if TYPE_CHECKING:
-    from sdfast.png import Recipe
+    from sdfast.recipes import Recipe
 
 _MOST_SEEDS = 100_000
 _MOST_TEXT = 5_000_000
@@ -41,28 +41,31 @@ class Asked:
     """What of the layers beneath had to go."""
 
 
-def resolve(given: Record, preset: str | None, picture: str | None, config: Config) -> Asked:
-    """One record from all the layers, the flags on top."""
-    if picture is None:
-        chosen, beneath = _beneath(preset, config)
+def read_source(source: str | None, prompts: Iterable[str]) -> "Recipe | None":
+    """The recipe that `--from` begins with. Raises UsageError, MetadataError."""
+    if source is None:
+        return None
+    if source == "-" and "-" in prompts:
+        raise UsageError("stdin holds a recipe or prompts, not both", "a file for one of them")
+    from sdfast.recipes import read_recipe
+
+    return read_recipe(Path(source))
+
+
+def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: Config) -> Asked:
+    """One record from all the layers, the flags on top.
+
+    Raises UsageError for the recipe of a sheet.
+    """
+    chosen, beneath = _beneath(preset, config)
+    if recipe is None:
         asked = placed(on_top(beneath, given))
         return Asked(asked, remarks=_unfitted(f"`{chosen.name}`", chosen.record, asked))
-    from sdfast.png import read_recipe
-
-    recipe = read_recipe(Path(picture))
     if recipe.sheet is not None:
-        several = f"`{picture}` is a sheet of {len(recipe.sheet.jobs)} pictures"
+        several = f"`{recipe.place}` is a sheet of {len(recipe.sheet.jobs)} pictures"
         raise UsageError(several, "`sdfast grid --from` paints it again")
-    return follow(given, preset, recipe, Path(picture), config)
-
-
-def follow(
-    given: Record, preset: str | None, recipe: "Recipe", picture: Path, config: Config
-) -> Asked:
-    """As `resolve`, where the picture's recipe has been read."""
-    _, beneath = _beneath(preset, config)
     record, unknown = _over_another(recipe, given)
-    painted = layered(beneath, record | _beside(picture, record))
+    painted = layered(beneath, record | _beside(recipe.place, record))
     asked = placed(on_top(painted, given))
     above = (f"the picture's recipe stands above the preset `{preset}`",) if preset else ()
     return Asked(

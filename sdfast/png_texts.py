@@ -22,6 +22,11 @@ _COUNT = 100_000
 """Chunks in a file."""
 
 
+def is_png(start: bytes) -> bool:
+    """Whether a file that starts with these bytes is a PNG."""
+    return start.startswith(_SIGNATURE)
+
+
 def read_texts(
     file: BinaryIO, needed: Container[str], others: Mapping[str, bool]
 ) -> tuple[tuple[int, int], dict[str, str]]:
@@ -30,9 +35,7 @@ def read_texts(
     needed  names of texts that must be in order: else a MetadataError is raised
     others  names of texts that are empty where they are not, or need not be read at all
     """
-    start = file.read(len(_SIGNATURE))
-    if start != _SIGNATURE:
-        raise MetadataError("is no PNG, JPEG or WebP" if start else "is empty")
+    file.seek(len(_SIGNATURE))
     size, texts = (0, 0), dict[str, str]()
     for kind, content in _chunks(file):
         if kind == b"IHDR":

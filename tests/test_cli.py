@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 
-from sdfast import png
+from sdfast import png, recipes
 from sdfast.cli.output import summary
 from sdfast.config import config_file, lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError
@@ -828,6 +828,25 @@ def test_info_names_the_syntax_that_is_not_followed(sdfast, here):
     assert "\n  Prompt: <lora:foo:0.8>\n" in sdfast("info", "theirs.png")[1]
 
 
+def test_a_text_that_is_copied_is_painted_again(sdfast, here, monkeypatch):
+    text = "a cat\nSteps: 2, Sampler: Euler, CFG scale: 3, Seed: 1, Size: 64x64, Version: v1.10.1"
+    (here / "cat.txt").write_text(text)
+    assert sdfast("gen", "--from", "cat.txt", "-q")[0] == 0
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert sdfast("gen", "--from", "-", "-q", "-o", "again.png")[0] == 0
+    assert (here / "a-cat-1.png").read_bytes() == (here / "again.png").read_bytes()
+    _, out, _ = sdfast("info", "cat.txt")
+    assert out.startswith("cat.txt  AUTOMATIC1111\n  negative")
+    assert json.loads(sdfast("info", "cat.txt", "--json")[1])["size"] is None
+
+
+@pytest.mark.parametrize("command", ["gen", "grid"])
+def test_stdin_is_a_recipe_or_prompts(sdfast, here, command):
+    code, _, err = sdfast(command, "-", "--from", "-")
+    assert (code, err.count("\n")) == (2, 2)
+    assert "stdin holds a recipe or prompts, not both" in err
+
+
 def test_info_goes_on_after_a_file_that_tells_nothing(sdfast, here):
     (here / "bad.png").write_bytes(b"no png")
     sdfast(*QUICK)
@@ -841,7 +860,7 @@ def test_a_strangers_picture_cannot_make_us_download(sdfast, here):
     from sdfast import Job
 
     job = Job(prompt="a cat", model="some/body", seed=1)
-    text = png.recipe(job, version="0", model="some/body", size=(64, 64))
+    text = recipes.texts_of(job, version="0", model="some/body", size=(64, 64))
     (here / "theirs.png").write_bytes(png.encode(Image.new("RGB", (64, 64)), text))
     code, out, err = sdfast("gen", "--from", "theirs.png")
     assert (code, out) == (3, "")

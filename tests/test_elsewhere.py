@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdfast import elsewhere
 from sdfast.errors import MetadataError
 from sdfast.job import read_job
-from sdfast.png import read_recipe
+from sdfast.recipes import read_recipe
 from sdfast.sampler_names import COMFY as COMFYS_NAMES
 
 COMFY = {  # the default workflow, as ComfyUI's script_examples/basic_api_example.py writes it

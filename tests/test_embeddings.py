@@ -333,7 +333,7 @@ def test_the_web_uis_embeddings_that_a_picture_names_are_told(tmp_path, monkeypa
     )
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png", pnginfo=info)
     from sdfast.config import load_config
-    from sdfast.jobs import resolve
+    from sdfast.jobs import read_source, resolve
 
-    asked = resolve({}, None, str(tmp_path / "a.png"), load_config())
+    asked = resolve({}, None, read_source(str(tmp_path / "a.png"), ()), load_config())
     assert "TI hashes (EasyNegative, bad-hands-5)" in asked.not_followed

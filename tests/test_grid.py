@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
 
-from sdfast import models, png
+from sdfast import models, recipes
 from sdfast.cli import painting
 from sdfast.config import config_file
 from sdfast.errors import JobError, UsageError
@@ -438,7 +438,7 @@ def test_every_picture_is_written_too_where_that_is_asked_for(sdfast, here):
     assert out.split() == [f"all/a-cat-{k}-{k}.png" for k in (1, 2, 3)] + ["one.png"]
     for cell, path in zip(cells_of("one.png"), sorted((here / "all").iterdir()), strict=True):
         assert alike(cell, picture(path))
-    assert png.read_recipe(here / "all" / "a-cat-2-2.png").record["seed"] == 2
+    assert recipes.read_recipe(here / "all" / "a-cat-2-2.png").record["seed"] == 2
 
 
 def test_a_cell_is_named_by_its_own_preset(sdfast):
@@ -462,7 +462,7 @@ def test_models_are_loaded_once_each_and_paint_in_their_own_sizes(sdfast, small)
     )
     assert err.count("2 pictures\n") == 2
     assert out == "one.png\n"
-    assert [one.size for one in png.read_recipe(Path("one.png")).sheet.jobs] == [
+    assert [one.size for one in recipes.read_recipe(Path("one.png")).sheet.jobs] == [
         *[(128, 128)] * 2,
         *[(64, 64)] * 2,
     ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_batch_streams import Costless
 
-from sdfast import Job, png
+from sdfast import Job, png, recipes
 from sdfast.batch import crew
 from sdfast.cli import run_command
 from sdfast.job import KEYS
@@ -172,7 +172,7 @@ def test_any_picture(home, count):
 
     def check(example):
         record, text, spots, cut = example
-        recipe = png.recipe(job, version="0", model="tiny", size=(64, 64))
+        recipe = recipes.texts_of(job, version="0", model="tiny", size=(64, 64))
         if record is not None:
             said = {"schema": 1, "job": {"prompt": "a", "seed": 1, **record}}
             recipe = {"sdfast": json.dumps(said)}

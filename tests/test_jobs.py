@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdfast import png
+from sdfast import png, recipes
 from sdfast.config import Config
 from sdfast.errors import JobError, MetadataError, PresetError, UsageError
 from sdfast.job import SEEDS, Job, Sampler, read_job
-from sdfast.jobs import make_jobs, placed, read_lines, read_prompts, resolve
+from sdfast.jobs import make_jobs, placed, read_lines, read_prompts, read_source, resolve
 
 NOTHING = Config()
 RECORD = {"steps": 5}
@@ -98,13 +98,13 @@ def test_what_a_picture_began_from_is_looked_for_here_and_beside_it(tmp_path, mo
     there = tmp_path / "there"
     there.mkdir()
     job = Job(prompt="fog", init="grey.png", seed=1)
-    text = png.recipe(job, version="1", model="tiny", size=(64, 64))
+    text = recipes.texts_of(job, version="1", model="tiny", size=(64, 64))
     grey = Image.new("RGB", (64, 64))
     (there / "made.png").write_bytes(png.encode(grey, text))
     if lies != "nowhere":
         folder = tmp_path if lies == "here" else there
         (folder / "grey.png").write_bytes(png.encode(grey, {}))
-    record = resolve({}, None, "there/made.png", NOTHING).record
+    record = resolve({}, None, read_source("there/made.png", ()), NOTHING).record
     wanted = there if lies == "beside the picture" else tmp_path
     assert record["init"] == str(wanted / "grey.png")
 
@@ -231,10 +231,12 @@ def test_a_flag_wins_over_all(tmp_path):
 
 def test_a_picture_wins_over_the_preset_and_a_flag_over_the_picture(tmp_path):
     job = Job(prompt="fog", seed=3, guidance=4, sampler=Sampler(solver="dpm", steps=7))
-    text = png.recipe(job, version="0", model="tiny", size=(64, 64))
+    text = recipes.texts_of(job, version="0", model="tiny", size=(64, 64))
     picture = tmp_path / "fog.png"
     picture.write_bytes(png.encode(Image.new("RGB", (64, 64)), text))
-    record = resolve({"guidance": 2}, "fast", str(picture), Config(model="sd15")).record
+    record = resolve(
+        {"guidance": 2}, "fast", read_source(str(picture), ()), Config(model="sd15")
+    ).record
     found = read_job(record)
     assert found.sampler == job.sampler
     assert (found.prompt, found.seed, found.model, found.guidance) == ("fog", 3, "tiny", 2)
@@ -242,17 +244,19 @@ def test_a_picture_wins_over_the_preset_and_a_flag_over_the_picture(tmp_path):
 
 def test_a_fitted_walk_of_a_picture_that_the_flags_drop_is_told(tmp_path):
     fitted = Sampler(steps=2, timesteps=(999, 400), corrections=((0, 0.1), (0, 0, 0.1)))
-    text = png.recipe(Job(prompt="a", sampler=fitted), version="0", model="tiny", size=(64, 64))
+    text = recipes.texts_of(
+        Job(prompt="a", sampler=fitted), version="0", model="tiny", size=(64, 64)
+    )
     picture = tmp_path / "fog.png"
     picture.write_bytes(png.encode(Image.new("RGB", (64, 64)), text))
-    assert resolve({"guidance": 2}, None, str(picture), NOTHING).remarks == ()
-    (remark,) = resolve({"steps": 8}, None, str(picture), NOTHING).remarks
+    assert resolve({"guidance": 2}, None, read_source(str(picture), ()), NOTHING).remarks == ()
+    (remark,) = resolve({"steps": 8}, None, read_source(str(picture), ()), NOTHING).remarks
     assert remark.startswith("that picture's walk is fitted to 2 steps of its model and has no fit")
 
 
 def test_a_picture_that_is_not_there_is_named():
     with pytest.raises(MetadataError, match=r"`no\.png` does not exist"):
-        resolve({}, None, "no.png", NOTHING)
+        read_source("no.png", ())
 
 
 def test_a_preset_that_is_not_there_is_named_wherever_it_was_asked_for():

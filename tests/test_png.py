@@ -1,12 +1,7 @@
-"""Pictures that are written whole or not at all, and recipes that are read whatever they hold."""
+"""Pictures that are written whole or not at all."""
 
 import io
-import json
 import resource
-import struct
-import subprocess
-import sys
-import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,72 +9,26 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, PngImagePlugin
-from test_elsewhere import COMFY
+from PIL import Image, ImageDraw
 
 from sdfast import png, png_strips
-from sdfast.errors import MetadataError, UsageError
-from sdfast.job import KEYS, Job, Sampler, layered, read_job
+from sdfast.errors import UsageError
 from sdfast.naming import Exists
 
 GREY = Image.new("RGB", (64, 72), "grey")
-CAT = Job(prompt="a cat", seed=7, guidance=7.5, model="sd15", size=(64, 72))
-CAT = CAT.model_copy(update={"sampler": Sampler(weights="reference")})
-CHUNKS = png.recipe(CAT, version="1.2", model="sd15", size=(64, 72))
-
-
-def chunk(kind, content):
-    body = kind + content
-    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+TEXTS = {"parameters": 'a cat\nSteps: 20, Sampler: "x"', "sdfast": '{"schema": 1}'}
 
 
 def save(image, path, text, exists=Exists.RENAME):
     return png.keep(png.encode(image, text), path, exists=exists)
 
 
-def png_of(*chunks, size=(64, 72)):
-    header = chunk(b"IHDR", struct.pack(">II", *size) + bytes([8, 2, 0, 0, 0]))
-    return b"\x89PNG\r\n\x1a\n" + b"".join([header, *chunks, chunk(b"IEND", b"")])
-
-
-def said(name, text):
-    return chunk(b"tEXt", name.encode() + b"\0" + text.encode())
-
-
-@pytest.fixture
-def read(tmp_path):
-    """Read a recipe from bytes."""
-
-    def reader(content):
-        path = tmp_path / "x.png"
-        path.write_bytes(content)
-        return png.read_recipe(path)
-
-    return reader
-
-
-def complaint(path):
-    """The one line in which a reader says why not; empty if it answers."""
-    try:
-        png.read_recipe(path)
-    except MetadataError as error:
-        return str(error).removeprefix(f"`{path}` ")
-    return ""
-
-
-def is_one_short_line(text):
-    return len(text) < 150 and (text.isprintable() or not text)
-
-
-# Writing
-
-
 def test_a_picture_is_what_it_was(tmp_path):
-    path = save(GREY, tmp_path / "a.png", text=CHUNKS)
+    path = save(GREY, tmp_path / "a.png", text=TEXTS)
     with Image.open(path) as image:
         assert image.tobytes() == GREY.tobytes()
-        assert image.text == CHUNKS
-    assert path.read_bytes() == png.encode(GREY, CHUNKS)
+        assert image.text == TEXTS
+    assert path.read_bytes() == png.encode(GREY, TEXTS)
     assert [*tmp_path.iterdir()] == [path]
 
 
@@ -213,320 +162,6 @@ def test_a_place_that_cannot_be_written_is_a_usage_error(tmp_path, place):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
 
 
-def test_a_text_no_chunk_can_hold_is_written_as_near_as_can_be(read):
+def test_a_text_no_chunk_can_hold_is_written_as_near_as_can_be():
     image = Image.open(io.BytesIO(png.encode(GREY, {"parameters": "a\0b\udc80c"})))
     assert image.text == {"parameters": "a b?c"}
-
-
-# Our own recipes
-
-
-samplers = st.sampled_from(
-    [
-        Sampler(),
-        Sampler(solver="ddim", order=1, final="sigma_min"),
-        Sampler(order=3, weights="reference", spacing="rho", rho=1.5, steps=11),
-        Sampler(corrector=True, spacing="karras"),
-        Sampler(steps=3, timesteps=(999, 500.25, 1)),
-    ]
-)
-texts = st.text(min_size=1, max_size=40).filter(str.strip)
-jobs = st.builds(
-    Job,
-    prompt=texts,
-    negative=st.just("") | texts,
-    seed=st.integers(0, 2**32 - 1),
-    guidance=st.none() | st.floats(0, 100),
-    sampler=samplers,
-)
-
-
-@given(jobs)
-def test_a_job_comes_back_out_of_its_picture(tmp_path_factory, job):
-    path = tmp_path_factory.mktemp("png") / "a.png"
-    save(GREY, path, text=png.recipe(job, version="1.2", model="sd15", size=(64, 72)))
-    recipe = png.read_recipe(path)
-    assert read_job(recipe.record) == job.model_copy(update={"model": "sd15", "size": (64, 72)})
-    assert (recipe.program, recipe.unknown, recipe.size) == ("sdfast", {}, (64, 72))
-
-
-def test_a_recipe_hides_every_layer_beneath_it(read):
-    beneath = {"negative": "blurry", "sampler": "dpm", "order": 3, "spacing": "karras", "steps": 9}
-    record = read(png.encode(GREY, CHUNKS)).record
-    assert read_job(layered(beneath, record)) == CAT
-
-
-@pytest.mark.parametrize(
-    ("model", "told"),
-    [
-        ("sd15", "sd15"),
-        ("org/name", "org/name"),
-        ("random:sd15", "random:sd15"),
-        ("/home/ann/models/dream.safetensors", "dream.safetensors"),
-        ("../ann/dream/", "dream"),
-        ("C:\\Users\\ann\\dream.safetensors", "dream.safetensors"),
-        ("ann/dream.safetensors", "dream.safetensors"),
-    ],
-)
-def test_a_recipe_tells_no_folder(model, told):
-    job = CAT.model_copy(update={"model": model})
-    chunks = png.recipe(job, version="1.2", model=model, size=(64, 72))
-    assert json.loads(chunks["sdfast"])["job"]["model"] == told
-    assert told in chunks["parameters"]
-    assert "ann/" not in "".join(chunks.values())
-    assert "Users" not in "".join(chunks.values())
-
-
-def test_without_our_chunk_the_parameters_say_the_most(read):
-    record = read(png.encode(GREY, {"parameters": CHUNKS["parameters"]})).record
-    assert record == {
-        "prompt": "a cat",
-        "negative": "",
-        "steps": 20,
-        "sampler": "DPM++ 2M SGM Uniform",
-        "guidance": 7.5,
-        "seed": 7,
-        "size": "64x72",
-        "model": "sd15",
-    }
-
-
-# Other programs' recipes
-
-A1111 = (
-    "a café\nNegative prompt: 猫\nSteps: 20, Sampler: Euler a, Schedule type: Automatic, "
-    "CFG scale: 7, Seed: 5, Size: 512x512, Model hash: 6ce0161689, Version: v1.10.1"
-)
-SDCPP = (
-    "a café\nNegative prompt: 猫\nSteps: 20, CFG scale: 7.000000, Seed: 5, Size: 512x512, "
-    "Model: v1-5.safetensors, RNG: cuda, Sampler: dpm++2m karras, Version: stable-diffusion.cpp"
-)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_picture_of_the_web_ui_is_read(read, zipped):
-    info = PngImagePlugin.PngInfo()
-    info.add_text("parameters", A1111, zip=zipped)
-    file = io.BytesIO()
-    GREY.save(file, "PNG", pnginfo=info)
-    recipe = read(file.getvalue())
-    assert recipe.program == "AUTOMATIC1111"
-    assert recipe.record["prompt"] == "a café"
-    assert recipe.record["negative"] == "猫"
-    assert recipe.record["seed"] == 5
-    assert recipe.unknown == {
-        "Model hash": "6ce0161689",
-        "RNG": "GPU, as it does not say CPU",
-    }
-    assert recipe.record["sampler"] == "Euler a"
-
-
-@pytest.mark.parametrize("tail", ["", ', SDCPP: {"seed":6,"prompt":{"positive":"a, Seed: 9, b"}}'])
-def test_a_picture_of_stable_diffusion_cpp_is_read(read, tail):
-    recipe = read(png_of(said("parameters", SDCPP + tail)))  # UTF-8 where Latin-1 should be
-    assert recipe.program == "stable-diffusion.cpp"
-    assert read_job(recipe.record) == read_job(
-        {
-            "prompt": "a café",
-            "negative": "猫",
-            "seed": 5,
-            "guidance": 7,
-            "size": "512x512",
-            "sampler": "DPM++ 2M Karras",
-        }
-    )
-    assert recipe.unknown == {"Model": "v1-5.safetensors", "RNG": "cuda"}
-
-
-@pytest.mark.parametrize(
-    ("version", "program"),
-    [
-        ("f2.0.1v1.10.1-previous-659-gc055f2d4", "Forge"),
-        ("Fooocus v2.5.5", "Fooocus"),
-        ("1.6.0", "AUTOMATIC1111"),
-        ("NextGen 3", "unknown"),
-    ],
-)
-def test_a_program_is_known_by_its_version(read, version, program):
-    content = png_of(said("parameters", f"a\nSteps: 2, Seed: 1, Version: {version}"))
-    assert read(content).program == program
-
-
-def photo(comment, format="JPEG", **camera):
-    """A photo with this user comment, and with these tags of its camera."""
-    exif = Image.Exif()
-    if comment:
-        exif.get_ifd(0x8769)[0x9286] = comment
-    exif.update({{"make": 0x010F, "model": 0x0110}[tag]: text for tag, text in camera.items()})
-    file = io.BytesIO()
-    GREY.save(file, format, exif=exif)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
-@pytest.mark.parametrize(
-    "comment",
-    [
-        pytest.param(b"UNICODE\0" + A1111.encode("utf-16-be"), id="web UI"),
-        pytest.param(b"UNICODE\0" + A1111.encode("utf-16-le"), id="Civitai"),
-        pytest.param(b"UNICODE\0" + A1111.encode("utf-16"), id="byte order mark"),
-        pytest.param(b"UNICODE\0\xfe\xff" + A1111.encode("utf-16-be"), id="the other one"),
-        pytest.param(b"ASCII\0\0\0" + A1111.encode(), id="ASCII"),
-        pytest.param(bytes(8) + A1111.encode(), id="undefined"),
-        pytest.param(A1111.encode() + b"\0", id="bare"),
-    ],
-)
-def test_a_photo_of_the_web_ui_says_what_its_png_does(read, comment, format):
-    assert read(photo(comment, format)) == read(
-        png_of(chunk(b"iTXt", b"parameters\0\0\0\0\0" + A1111.encode()))
-    )
-
-
-def test_a_photo_of_comfyui_is_read(read):
-    prompt = json.dumps(COMFY)
-    recipe = read(photo(b"ASCII\0\0\0 \0", "WEBP", make="Workflow:{}", model=f"Prompt:{prompt}"))
-    assert recipe == read(png_of(said("prompt", prompt)))
-    assert (recipe.program, recipe.record["seed"]) == ("ComfyUI", COMFY["3"]["inputs"]["seed"])
-
-
-# Files that are not what they should be
-
-
-def bomb(kind):
-    packed = zlib.compress(bytes(50 * 2**20))
-    return chunk(kind, b"parameters\0" + (b"\1\0\0\0" if kind == b"iTXt" else b"\0") + packed)
-
-
-WHOLE = png.encode(GREY, CHUNKS)
-BROKEN = {
-    "is empty": b"",
-    "is no PNG, JPEG or WebP": b"hello",
-    "is no PNG, JPEG or WebP ": b"RIFF and so on",
-    "is damaged ": b"\xff\xd8\xff\xe0 and so on",
-    "is damaged  ": b"RIFF1234WEBP and so on",
-    "is cut short": WHOLE[:-20],
-    "is cut short ": WHOLE[:40],
-    "is damaged": WHOLE.replace(b"a cat", b"a dog"),
-    "holds no recipe": png_of(),
-    "holds no recipe ": photo(None),
-    "holds no recipe   ": photo(b"ASCII\0\0\0" + b" \0" * 20),
-    "holds no recipe     ": photo(b"ASCII\0\0\0the cat in the garden"),
-    "holds no recipe    ": photo(b"UNICODE\0" + b"\0" * 40),
-    "holds no recipe  ": photo(None, make="Canon", model="R5: prompt"),
-    "was made by ComfyUI ": photo(None, "WEBP", make="workflow:{}"),
-    "has a recipe of more than 1 MiB   ": photo(b"Steps: 2" * 2**18, "WEBP"),
-    "was made by ComfyUI": png_of(said("workflow", "{}")),
-    "was made by InvokeAI": png_of(said("invokeai_metadata", "{}")),
-    "claims to be 2147483647 by 1 pixels": png_of(size=(2**31 - 1, 1)),
-    "claims to be 0 by 0 pixels": png_of(size=(0, 0)),
-    "has a recipe of more than 1 MiB": png_of(bomb(b"zTXt")),
-    "has a recipe of more than 1 MiB ": png_of(bomb(b"iTXt")),
-    "has a recipe of more than 1 MiB  ": png_of(said("parameters", "a" * 2**21)),
-    "has a recipe that is damaged": png_of(chunk(b"zTXt", b"parameters\0\0nonsense")),
-    "has a recipe that is damaged ": png_of(chunk(b"iTXt", b"parameters\0\0")),
-    "has a recipe that is damaged  ": png_of(chunk(b"iTXt", b"parameters\0\0\0\0\0\xff")),
-    "has a recipe that is damaged   ": png_of(chunk(b"iTXt", b"parameters\0")),
-    "has more than 100000 parts": png_of(*[chunk(b"IDAT", b"")] * 100_001),
-}
-
-
-@pytest.mark.parametrize("why", BROKEN)
-def test_a_file_without_a_good_recipe_says_why(read, why):
-    with pytest.raises(MetadataError, match=why.strip()):
-        read(BROKEN[why])
-
-
-def test_a_bomb_is_not_unpacked(read):
-    content = png_of(bomb(b"zTXt"))
-    tracemalloc.start()
-    try:
-        with pytest.raises(MetadataError):
-            read(content)
-        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
-    finally:
-        tracemalloc.stop()
-
-
-JOB = {"prompt": "a cat", "seed": 7}
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("{", "is not JSON"),
-        ("[" * 500_000, "is not JSON"),
-        ('{"schema": ' + "9" * 5000 + "}", "is not JSON"),
-        ("[]", "without a job"),
-        ('{"job": {"prompt": "a", "seed": 1}}', "without a job"),
-        ('{"schema": 1, "job": {"prompt": "a"}}', "without a job"),
-        ('{"schema": 1, "job": []}', "without a job"),
-        ('{"schema": 2, "job": {}}', "schema 2; this sdfast knows 1"),
-        (json.dumps({"schema": 1, "job": {**JOB, "steps": 0}}), "steps must be from 1 to 1000"),
-        (json.dumps({"schema": 1, "job": {**JOB, "prompt": "\ud800"}}), "prompt must be text"),
-        (json.dumps({"schema": 1, "job": {**JOB, "colour": 1}}), "no key `colour`"),
-        (json.dumps({"schema": 1, "job": {**JOB, "guidance": float("nan")}}), "finite"),
-    ],
-)
-def test_a_chunk_of_ours_that_is_not_ours_says_why(read, text, why):
-    with pytest.raises(MetadataError, match=why):
-        read(png_of(said("sdfast", text)))
-
-
-@pytest.mark.parametrize("name", ["folder", "missing.png", "/dev/zero", "a\0b.png"])
-def test_what_is_not_a_file_is_not_read(tmp_path, name):
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(MetadataError, match=r"is not a file|does not exist"):
-        png.read_recipe(tmp_path / name)
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@given(st.dictionaries(st.sampled_from(KEYS) | st.text(), anything, max_size=5))
-def test_no_value_of_a_job_is_a_surprise(tmp_path_factory, values):
-    path = tmp_path_factory.getbasetemp() / "values.png"
-    path.write_bytes(png_of(said("sdfast", json.dumps({"schema": 1, "job": {**JOB, **values}}))))
-    assert is_one_short_line(complaint(path))
-
-
-@given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=4))
-def test_no_wrong_byte_is_a_surprise(tmp_path_factory, changes):
-    content = bytearray(WHOLE)
-    for place, value in changes:
-        content[place] = value
-    path = tmp_path_factory.getbasetemp() / "bytes.png"
-    path.write_bytes(content)
-    assert is_one_short_line(complaint(path))
-
-
-PHOTOS = [photo(b"UNICODE\0" + "a\nSteps: 2".encode("utf-16-be"), f) for f in ("JPEG", "WEBP")]
-
-
-@given(st.sampled_from(PHOTOS), st.data())
-def test_no_wrong_byte_of_a_photo_is_a_surprise(tmp_path_factory, whole, data):
-    content = bytearray(whole[: data.draw(st.integers(12, len(whole)))])
-    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
-        content[place] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.getbasetemp() / "photo"
-    path.write_bytes(content)
-    assert is_one_short_line(complaint(path))
-
-
-@given(st.binary(max_size=300), st.sampled_from([b"tEXt", b"zTXt", b"iTXt", b"IHDR"]))
-def test_no_chunk_is_a_surprise(tmp_path_factory, content, kind):
-    path = tmp_path_factory.getbasetemp() / "chunk.png"
-    name = b"" if kind == b"IHDR" else b"parameters\0"
-    path.write_bytes(png_of(chunk(kind, name + content)))
-    assert is_one_short_line(complaint(path))
-
-
-def test_reading_a_recipe_wakes_neither_pillow_nor_torch(tmp_path):
-    path = save(GREY, tmp_path / "a.png", text=CHUNKS)
-    code = "import sys; from pathlib import Path; from sdfast.png import read_recipe\n"
-    code += f"read_recipe(Path({str(path)!r})); print({{'PIL', 'torch'}} & {{*sys.modules}})"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "set()"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from sdfast import __version__, png
+from sdfast import __version__, png, recipes
 from sdfast.batch.pictures import texts
 from sdfast.config import lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError, SdfastError
@@ -233,7 +233,7 @@ def _told(order: Order, done: Finished, setting: Setting) -> dict[str, str]:
     job = done.job
     assert job.size is not None
     name = lasting_name(job.model, setting.aliases)
-    recipe = png.recipe(job, version=__version__, model=name, size=job.size)
+    recipe = recipes.texts_of(job, version=__version__, model=name, size=job.size)
     return texts(recipe if setting.metadata else {}, order.key, done.unsafe)
 
 

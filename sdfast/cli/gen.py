@@ -42,7 +42,9 @@ def gen(
     no_safety: flags.NoSafety = False,
     source: Annotated[
         str | None,
-        typer.Option("--from", metavar="IMAGE", help="Begin with that picture's recipe."),
+        typer.Option(
+            "--from", metavar="FILE|-", help="Begin with the recipe in a picture, or in a text."
+        ),
     ] = None,
     out: Annotated[
         str | None,
@@ -80,13 +82,13 @@ def gen(
     compiled: flags.Compile = False,
 ) -> None:
     from sdfast.config import load_config
-    from sdfast.jobs import make_jobs, read_prompts, resolve
+    from sdfast.jobs import make_jobs, read_prompts, read_source, resolve
     from sdfast.models.dressed import dressed
     from sdfast.naming import as_folder
     from sdfast.presets import check_free, save_preset
 
     config = load_config()
-    asked = resolve(given, preset, source, config)
+    asked = resolve(given, preset, read_source(source, prompts or []), config)
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
     output = Output(
         out=out or (config.out and as_folder(config.out)),

@@ -58,7 +58,9 @@ def grid(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="IMAGE", help="Begin with that picture's recipe, or repeat a sheet."
+            "--from",
+            metavar="FILE|-",
+            help="Begin with the recipe in a picture or a text, or repeat a sheet.",
         ),
     ] = None,
     out: Annotated[
@@ -106,16 +108,17 @@ def grid(
     from sdfast.config import load_config
     from sdfast.errors import UsageError
     from sdfast.grid.plan import Question, plan_sheet
-    from sdfast.jobs import read_prompts
+    from sdfast.jobs import read_prompts, read_source
     from sdfast.models.dressed import dressed
     from sdfast.naming import as_folder
 
     say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
     config = load_config()
+    recipe = read_source(source, prompts or [])
     said = tuple(read_prompts(prompts or []))
     across, down = _once(x, "--x"), _once(y, "--y")
     _check_negative(given["negative"])
-    question = Question(said, given, across, down, columns, preset, seed, count, source)
+    question = Question(said, given, across, down, columns, preset, seed, count, recipe)
     plan = plan_sheet(question, config)
     jobs = plan.sheet.jobs
     output = Output(

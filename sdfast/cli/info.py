@@ -16,8 +16,8 @@ def info(
     import json
 
     from sdfast.errors import MetadataError, printable
-    from sdfast.png import read_recipe
     from sdfast.prompt import not_followed
+    from sdfast.recipes import read_recipe
     from sdfast.sampler import idle
 
     failed = False
@@ -28,7 +28,7 @@ def info(
             failed = True
             complain(error)
             continue
-        size = f"{recipe.size[0]}x{recipe.size[1]}"
+        size = recipe.size and "{}x{}".format(*recipe.size)
         texts = (str(recipe.record.get(key, "")) for key in ("prompt", "negative"))
         if others := not_followed(texts):
             recipe = replace(recipe, unknown=recipe.unknown | {"Prompt": ", ".join(others)})
@@ -39,7 +39,7 @@ def info(
                 line["sheet"] = recipe.sheet.layout
             print(json.dumps(line, ensure_ascii=False))
             continue
-        print(f"{printable(str(path))}  {size}  {recipe.program}")
+        print("  ".join((printable(str(path)), *filter(None, (size,)), recipe.program)))
         unused = idle(recipe.record.get("sampler"))
         for key, value in recipe.record.items():
             if key in unused:

@@ -182,12 +182,12 @@ class Output:
 
 def recipe_of(job: Job, aliases: Mapping[str, str]) -> dict[str, str]:
     """What a picture's file tells of a complete job."""
-    from sdfast import __version__, png
+    from sdfast import __version__, recipes
     from sdfast.config import lasting_name
 
     assert job.size is not None
     model = lasting_name(job.model, aliases)
-    return png.recipe(job, version=__version__, model=model, size=job.size)
+    return recipes.texts_of(job, version=__version__, model=model, size=job.size)
 
 
 def line_of(painted: Finished, painter: Painter, write: float) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def paint_sheet(
     Each job is of the model in its place. One model is in memory at a time, and paints all that are
     of its weights.
     """
-    from sdfast import png
+    from sdfast import png, recipes
     from sdfast.errors import SdfastError, UsageError
     from sdfast.models.malloc import tidy
 
@@ -65,8 +65,8 @@ def paint_sheet(
     if destination in places:
         raise UsageError(f"the sheet and one of its pictures cannot both be `{destination}`")
     kept = [cells.keeps(place) for place in places] if cells else []
-    recipes = [recipe_of(job, output.aliases) for job in sheet.jobs] if output.metadata else []
-    recipe = png.sheet_recipe(sheet, recipes) if recipes else {}
+    told = [recipe_of(job, output.aliases) for job in sheet.jobs] if output.metadata else []
+    text = recipes.texts_of_sheet(sheet, told) if told else {}
     easel = _Easel(sheet, page, output, cells, places, kept)
     of_models = _of_one_model(sheet.jobs)
     try:
@@ -79,7 +79,7 @@ def paint_sheet(
         if cells is None:
             output.say("note: no sheet is written; with --cells, its pictures are as they come")
         raise
-    _tell(sheet, output.put(png.encode(page.image, recipe), destination), output, begun)
+    _tell(sheet, output.put(png.encode(page.image, text), destination), output, begun)
     output.draw(page.image)
 
 

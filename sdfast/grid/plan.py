@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NamedTuple
 
 from sdfast.config import Config
 from sdfast.errors import UsageError
 from sdfast.grid.axes import FILES, find_sides, lay_out, replaced
 from sdfast.job import Job, Record, read_job
-from sdfast.jobs import Asked, follow, list_seeds, resolve
-from sdfast.png import Recipe, read_recipe, spelled_out
+from sdfast.jobs import Asked, list_seeds, resolve
+from sdfast.recipes import Recipe, spelled_out
 from sdfast.sheet import Sheet
 
 _ANOTHER = "without --from, --x and --y make another sheet"
@@ -28,7 +27,8 @@ class Question(NamedTuple):
     preset: str | None = None
     seed: str | None = None
     number: object = None
-    picture: str | None = None
+    recipe: Recipe | None = None
+    """Of the picture to begin with, or of the sheet to make again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +68,22 @@ class _Heard:
 def plan_sheet(asked: Question, config: Config) -> Plan:
     """The sheet that is asked for. Raises UsageError for one that cannot be."""
     heard = _Heard()
-    recipe = None if asked.picture is None else read_recipe(Path(asked.picture))
-    if recipe is not None and recipe.sheet is not None:
-        sheet = _again(asked, recipe.sheet, config, heard)
+    if asked.recipe is not None and asked.recipe.sheet is not None:
+        sheet = _again(asked, asked.recipe, asked.recipe.sheet, config, heard)
     else:
         sheet = _anew(asked, config, heard)
     return heard.plan(sheet, asked.preset or config.preset or "default")
 
 
 def _anew(asked: Question, config: Config, heard: _Heard) -> Sheet:
-    base = resolve(asked.given, asked.preset, asked.picture, config).record
+    base = resolve(asked.given, asked.preset, asked.recipe, config).record
     seeds = list_seeds(asked.seed, asked.number, read_job({"prompt": "any", **_seed(base)}).seed)
     said = seeds if asked.seed is not None or asked.number is not None else []
     given = asked.given | {"preset": asked.preset}
     sides = find_sides(asked.x, asked.y, asked.prompts, said, given)
     if not asked.prompts and "prompt" not in base and "prompt" not in sides.keys:
         raise UsageError("there is no prompt", 'sdfast grid "a cat" --x steps=10,20')
-    if asked.picture is not None and "preset" in sides.keys:
+    if asked.recipe is not None and "preset" in sides.keys:
         raise UsageError(
             "a picture's recipe stands above every preset, so none can vary with --from"
         )
@@ -97,7 +96,7 @@ def _anew(asked: Question, config: Config, heard: _Heard) -> Sheet:
         without = {k for k in FILES if keys.get(k) == ""}
         keys = {k: v for k, v in keys.items() if k not in without}
         preset = cell.get("preset", asked.preset)
-        resolved = resolve(asked.given | keys, preset, asked.picture, config)
+        resolved = resolve(asked.given | keys, preset, asked.recipe, config)
         record = heard.record(resolved) | prompt | {"seed": seeds[0]} | own
         if "init" in without:
             without |= {"mask", "strength"}
@@ -115,28 +114,27 @@ def _seed(record: Record) -> Record:
     return {"seed": record["seed"]} if "seed" in record else {}
 
 
-def _again(asked: Question, sheet: Sheet, config: Config, heard: _Heard) -> Sheet:
+def _again(asked: Question, recipe: Recipe, sheet: Sheet, config: Config, heard: _Heard) -> Sheet:
     """The sheet anew, with the flags upon every picture of it."""
     seeds = [] if asked.seed is None else list_seeds(asked.seed, None, 0)
     several = len(asked.prompts) > 1 or len(seeds) > 1 or asked.number is not None
     if several or any(said is not None for said in (asked.x, asked.y, asked.columns)):
         raise UsageError(
-            f"`{asked.picture}` is a sheet; its rows and columns stay as they are", _ANOTHER
+            f"`{recipe.place}` is a sheet; its rows and columns stay as they are", _ANOTHER
         )
     own = {"prompt": asked.prompts[0]} if asked.prompts else {}
     own |= {"seed": seeds[0]} if seeds else {}
     fixed = {"replace": "prompt"}
     for key in sheet.varies:
         if (asked.given | own).get(fixed.get(key, key)) is not None:
-            told = f"{key} varies on `{asked.picture}` and cannot be given one value"
+            told = f"{key} varies on `{recipe.place}` and cannot be given one value"
             raise UsageError(told, _ANOTHER)
-    assert asked.picture is not None
     jobs: list[Job] = []
     for job in sheet.jobs:
-        recipe = Recipe("sdfast", spelled_out(job), {}, job.size or (0, 0))
-        followed = follow(asked.given, asked.preset, recipe, Path(asked.picture), config)
+        of_one = replace(recipe, record=spelled_out(job), sheet=None)
+        followed = resolve(asked.given, asked.preset, of_one, config)
         jobs.append(read_job(heard.record(followed) | own))
     if len(set(jobs)) < len(set(sheet.jobs)):
-        told = f"with these flags, pictures of `{asked.picture}` would be alike that differ"
+        told = f"with these flags, pictures of `{recipe.place}` would be alike that differ"
         raise UsageError(told, _ANOTHER)
     return replace(sheet, jobs=tuple(jobs))

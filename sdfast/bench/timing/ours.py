@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from sdfast import __version__, png
+from sdfast import __version__, png, recipes
 from sdfast.bench.timing.painted import Painted, Side
 from sdfast.engine import generate_together
 from sdfast.events import Finished, Times
@@ -43,7 +43,7 @@ def write(jobs: Sequence[Job], images: Sequence[Image], place: Path) -> None:
     """The pictures with their recipes, encoded side by side, each one safely on the disk."""
     sizes = [image.size for image in images]
     told = [
-        png.recipe(job, version=__version__, model=job.model, size=size)
+        recipes.texts_of(job, version=__version__, model=job.model, size=size)
         for job, size in zip(jobs, sizes, strict=True)
     ]
     for file in png.encode_all(list(zip(images, told, strict=True))):
