@@ -16,9 +16,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sdfast import elsewhere, infotext
+from sdfast import infotext
+from sdfast.comfy import read_comfy
 from sdfast.errors import JobError, MetadataError, UsageError
 from sdfast.exif import is_photo, read_comments
+from sdfast.invoke import read_invoke, read_old_invoke
 from sdfast.job import Job, Record, read_job
 from sdfast.png_texts import MOST_TEXT, is_png, read_texts
 from sdfast.sheet import Sheet, in_common, read_sheet, sheet_record
@@ -188,9 +190,9 @@ _ELSEWHERE = {
 }
 """Where other programs keep a recipe in a form of their own."""
 _READERS = {
-    "prompt": elsewhere.read_comfy,
-    "invokeai_metadata": elsewhere.read_invoke,
-    "sd-metadata": elsewhere.read_old_invoke,
+    "prompt": read_comfy,
+    "invokeai_metadata": read_invoke,
+    "sd-metadata": read_old_invoke,
 }
 _OURS = ("sdfast", "parameters")
 _OTHERS = {name: name in _READERS for name in _ELSEWHERE}

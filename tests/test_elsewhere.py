@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sdfast import elsewhere
+from sdfast.comfy import read_comfy
 from sdfast.errors import MetadataError
+from sdfast.invoke import read_invoke, read_old_invoke
 from sdfast.job import read_job
 from sdfast.recipes import read_recipe
 from sdfast.sampler_names import COMFY as COMFYS_NAMES
@@ -106,7 +107,7 @@ def comfy(**inputs):
 
 
 def read(nodes):
-    return elsewhere.read_comfy(json.dumps(nodes))
+    return read_comfy(json.dumps(nodes))
 
 
 def test_comfys_default_workflow_is_taken_over_whole(tmp_path):
@@ -126,9 +127,7 @@ def test_comfys_default_workflow_is_taken_over_whole(tmp_path):
 
 
 def test_invokes_square_brackets_are_plain_letters():
-    record, _ = elsewhere.read_invoke(
-        json.dumps({"positive_prompt": "a [cat:dog:0.5]", "steps": 4})
-    )
+    record, _ = read_invoke(json.dumps({"positive_prompt": "a [cat:dog:0.5]", "steps": 4}))
     assert record["prompt"] == r"a \[cat:dog:0.5\]"
 
 
@@ -212,6 +211,114 @@ def test_of_two_samplers_the_one_that_begins_is_read_and_the_other_named():
     assert "KSampler" in unknown
 
 
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+CUSTOM = {key: value for key, value in COMFY.items() if key not in "3"} | {
+    "20": node(
+        "SamplerCustomAdvanced",
+        noise=["21", 0],
+        guider=["22", 0],
+        sampler=["23", 0],
+        sigmas=["24", 0],
+        latent_image=["5", 0],
+    ),
+    "21": node("RandomNoise", noise_seed=8566257),
+    "22": node("CFGGuider", cfg=8, model=["4", 0], positive=["6", 0], negative=["7", 0]),
+    "23": node("KSamplerSelect", sampler_name="dpmpp_2m"),
+    "24": node("BasicScheduler", scheduler="karras", steps=20, denoise=1, model=["4", 0]),
+}
+
+
+def test_the_parts_of_a_custom_sampler_say_what_one_node_would():
+    assert read(CUSTOM) == read(COMFY)
+    together = copy.deepcopy(CUSTOM)
+    together["20"] = node(
+        "SamplerCustom",
+        add_noise=True,
+        noise_seed=8566257,
+        cfg=8,
+        model=["4", 0],
+        positive=["6", 0],
+        negative=["7", 0],
+        sampler=["23", 0],
+        sigmas=["24", 0],
+        latent_image=["5", 0],
+    )
+    del together["21"], together["22"]
+    assert read(together) == read(COMFY)
+
+
+def test_a_guider_without_a_scale_does_not_guide():
+    basic = node("BasicGuider", model=["4", 0], conditioning=["6", 0])
+    record, unknown = read({**CUSTOM, "22": basic})
+    assert (record["guidance"], record["prompt"]) == (1, r"a (red:1.2) \[fox\]")
+    assert (record["negative"], list(unknown)) == ("", ["Model", "CLIPTextEncode"])
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "walk", "named"),
+    [
+        ("24", node("KarrasScheduler", steps=20, sigma_max=14.614642, rho=7.0), "karras", ()),
+        ("24", node("KarrasScheduler", steps=20, sigma_max=9.5, rho=7.0), "karras", ("sigma_max",)),
+        ("24", node("ExponentialScheduler", steps=20, sigma_min=0.0291675), "exponential", ()),
+        ("24", node("AlignYourStepsScheduler", steps=10, model_type="SD1"), "ays", ()),
+        ("24", node("AlignYourStepsScheduler", steps=12, model_type="SD1"), "ays", ("Sampler",)),
+        ("24", node("AlignYourStepsScheduler", steps=10, model_type="SDXL"), "ays", ("Sampler",)),
+        ("23", node("SamplerDPMPP_2M_SDE", eta=1.0, s_noise=1.0), "karras", ()),
+        ("23", node("SamplerEulerAncestral", eta=0.5, s_noise=1.0), "karras", ("eta",)),
+        ("23", node("SamplerLMS", order=3), "karras", ("order", "Sampler")),
+        ("21", node("DisableNoise"), "karras", ("add_noise",)),
+    ],
+)
+def test_nodes_that_are_samplers_and_schedules_are_followed_or_named(part, changed, walk, named):
+    record, unknown = read({**CUSTOM, part: changed})
+    assert read_job(record).sampler.spacing == walk
+    assert {*unknown} == {"Model", *named}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "prompt"),
+    [
+        ({"30": node("PrimitiveStringMultiline", value="a heron")}, "a heron"),
+        ({"30": node("ImpactWildcardProcessor", wildcard_text="__x__", populated_text="a")}, "a"),
+        ({"30": node("StringConcatenate", string_a="a", string_b="b", delimiter=", ")}, "a, b"),
+        (
+            {
+                "30": node("Text Concatenate", text_a=["31", 0], text_b="", text_c="c"),
+                "31": node("CR Text", text="a [b]"),
+            },
+            r"a \[b\]c",
+        ),
+        ({"30": node("Reroute", text=["31", 0]), "31": node("Text", text="a")}, "a"),
+    ],
+)
+def test_texts_that_other_nodes_make_are_read(nodes, prompt):
+    said = copy.deepcopy(COMFY)
+    said["6"]["inputs"]["text"] = ["30", 0]
+    record, unknown = read(said | nodes)
+    assert (record["prompt"], unknown) == (prompt, MODEL)
+
+
+def test_a_text_that_cannot_be_read_is_named_by_what_makes_it():
+    said = copy.deepcopy(COMFY)
+    said["6"]["inputs"]["text"] = ["30", 0]
+    record, unknown = read(said | {"30": node("Florence2", image=["8", 0])})
+    assert "prompt" not in record
+    assert unknown == MODEL | {"prompt": "made by Florence2"}
+
+
+def test_a_text_that_doubles_or_is_made_of_itself_ends():
+    said = copy.deepcopy(COMFY)
+    said["6"]["inputs"]["text"] = ["100", 0]
+    doubling = {
+        str(k): node("J", text_a=[str(k + 1), 0], text_b=[str(k + 1), 0]) for k in range(100, 160)
+    }
+    for last in (node("Text", text="ab"), node("Text", text=["100", 0])):
+        assert "prompt" not in read(said | doubling | {"160": last})[0]
+
+
 def test_a_loop_of_links_ends():
     nodes = comfy(positive=["6", 0])
     nodes["6"] = {"class_type": "Round", "inputs": {"conditioning": ["6", 0]}}
@@ -234,14 +341,25 @@ def test_invokes_recipe_is_taken_over_and_the_rest_named(tmp_path):
     assert list(recipe.unknown) == ["model", "vae"]
 
 
-def test_a_scheduler_of_invokes_that_walks_otherwise_is_named():
-    record, unknown = elsewhere.read_invoke(json.dumps(INVOKE | {"scheduler": "dpmpp_2m_sde_k"}))
-    assert "sampler" not in record
-    assert unknown["Sampler"] == "dpmpp_2m_sde_k"
+@pytest.mark.parametrize(
+    ("scheduler", "near"),
+    [
+        ("dpmpp_2m_sde_k", "dpmpp_2m_sde_karras"),
+        ("dpmpp_2m", "dpmpp_2m_normal"),
+        ("kdpm_2_a_k", "dpm_2_ancestral_karras"),
+        ("unipc", "uni_pc"),
+        ("lms", "lms_normal"),
+        ("tcd", None),
+    ],
+)
+def test_a_scheduler_of_invokes_that_walks_otherwise_is_named(scheduler, near):
+    record, unknown = read_invoke(json.dumps(INVOKE | {"scheduler": scheduler}))
+    assert record.get("sampler") == near
+    assert unknown["Sampler"] == scheduler
 
 
 def test_the_older_form_has_its_negative_prompt_in_brackets():
-    record, unknown = elsewhere.read_old_invoke(json.dumps(OLD))
+    record, unknown = read_old_invoke(json.dumps(OLD))
     assert record == {
         "prompt": "a fox at night",
         "negative": "blurry, grey",
@@ -277,13 +395,13 @@ def test_a_walk_that_comfy_breaks_off_is_named():
 
 @pytest.mark.parametrize("prompt", ["a (red ball)1.3", "a dog++", "bad--, worse", "(a b)+"])
 def test_weights_as_invoke_writes_them_are_named(prompt):
-    _, unknown = elsewhere.read_invoke(json.dumps(INVOKE | {"positive_prompt": prompt}))
+    _, unknown = read_invoke(json.dumps(INVOKE | {"positive_prompt": prompt}))
     assert "Prompt weights" in unknown
 
 
 @pytest.mark.parametrize("prompt", ["a well-made 3-d cat", "C++ code", "a (red:1.3) cat, 2+2"])
 def test_a_dash_or_a_plus_within_words_is_no_weight(prompt):
-    _, unknown = elsewhere.read_invoke(json.dumps(INVOKE | {"positive_prompt": prompt}))
+    _, unknown = read_invoke(json.dumps(INVOKE | {"positive_prompt": prompt}))
     assert ("Prompt weights" in unknown) == (prompt == "C++ code")  # which reads as one there, too
 
 
@@ -291,7 +409,7 @@ def test_a_dash_or_a_plus_within_words_is_no_weight(prompt):
 def test_a_long_prompt_takes_no_longer_than_its_length(filler):
     image = {"prompt": "a" + filler * (2**19 // len(filler)) + "b", "seed": 1}
     begun = time.process_time()
-    elsewhere.read_old_invoke(json.dumps({"image": image}))
+    read_old_invoke(json.dumps({"image": image}))
     assert time.process_time() - begun < 5
 
 
@@ -306,8 +424,8 @@ def test_no_recipe_crashes_the_reader_whatever_it_holds(data):
         inputs[data.draw(st.sampled_from(sorted(inputs)))] = data.draw(values | links)
     read_job({"prompt": "any", **read(nodes)[0]})
     flat = {key: data.draw(values) for key in INVOKE if data.draw(st.booleans())}
-    read_job({"prompt": "any", **elsewhere.read_invoke(json.dumps(flat))[0]})
+    read_job({"prompt": "any", **read_invoke(json.dumps(flat))[0]})
     for text in (json.dumps(data.draw(values)), data.draw(st.text(max_size=9))):
-        for reader in (elsewhere.read_comfy, elsewhere.read_invoke, elsewhere.read_old_invoke):
+        for reader in (read_comfy, read_invoke, read_old_invoke):
             with suppress(MetadataError):
                 reader(text)
