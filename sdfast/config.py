@@ -12,7 +12,7 @@ from sdfast.errors import PresetError, SdfastError, printable
 from sdfast.presets import as_yaml, config_folder, read_yaml, write_text
 from sdfast.wording import nearest, quoted
 
-CONFIG_KEYS = ("model", "preset", "out", "keep_warm")
+CONFIG_KEYS = ("model", "preset", "out", "keep_warm", "loras")
 
 _MODEL = "SDFAST_MODEL"
 
@@ -29,6 +29,8 @@ class Config:
     aliases: dict[str, str] = field(default_factory=dict[str, str])
     keep_warm: float | None = None
     """Seconds a worker waits for another picture with the model loaded; None starts none."""
+    loras: str | None = None
+    """The folder of those that prompts name."""
 
     @contextmanager
     def naming(self, key: Literal["model", "preset"]) -> Generator[None]:
@@ -53,13 +55,13 @@ def aliases_file() -> Path:
 
 
 def load_config() -> Config:
-    """The settled defaults; SDFAST_MODEL and SDFAST_OUTPUT win over the file.
+    """The settled defaults; SDFAST_MODEL, SDFAST_OUTPUT and SDFAST_LORAS win over the file.
 
     Raises PresetError for a file that cannot be read.
     """
     settled = _texts(config_file(), CONFIG_KEYS)
-    environment = {"model": os.environ.get(_MODEL), "out": os.environ.get("SDFAST_OUTPUT")}
-    settled |= {k: v for k, v in environment.items() if v}
+    environment = {"model": _MODEL, "out": "SDFAST_OUTPUT", "loras": "SDFAST_LORAS"}
+    settled |= {key: said for key, name in environment.items() if (said := os.environ.get(name))}
     keep_warm = settled.pop("keep_warm", None)
     if keep_warm is not None and seconds_of(keep_warm) is None:
         raise PresetError(f"{config_file()}: keep_warm must be {TIME}, not {quoted(keep_warm)}")

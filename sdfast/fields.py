@@ -68,10 +68,14 @@ class Scaled(NamedTuple):
     scale: float
 
 
+SCALE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+"""How a scale is written."""
+
+
 def scaled(text: str) -> Scaled:
     """`PATH` or `PATH:SCALE`; without one the scale is 1."""
     path, colon, scale = text.rpartition(":")
-    if colon and path and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", scale):
+    if colon and path and SCALE.fullmatch(scale):
         return Scaled(path, float(scale))
     return Scaled(text, 1.0)
 

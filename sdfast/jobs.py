@@ -65,6 +65,8 @@ def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: 
         several = f"`{recipe.place}` is a sheet of {len(recipe.sheet.jobs)} pictures"
         raise UsageError(several, "`sdfast grid --from` paints it again")
     record, unknown = _over_another(recipe, given)
+    if config.loras is not None:  # the prompt names them
+        unknown.pop("Lora hashes", None)
     painted = layered(beneath, record | _beside(recipe.place, record))
     asked = placed(on_top(painted, given))
     above = (f"the picture's recipe stands above the preset `{preset}`",) if preset else ()

@@ -21,6 +21,7 @@ from sdfast.batch.lines import RECORD_KEYS, Broken, Line
 from sdfast.errors import JobError, UsageError
 from sdfast.job import SAMPLER_KEYS, Job, Record, layered, on_top, read_job
 from sdfast.jobs import placed, seed_ranges
+from sdfast.lora_tags import followed
 from sdfast.presets import Preset, load_preset
 from sdfast.wording import nearest_key, quoted
 
@@ -47,6 +48,8 @@ class Beneath:
     model: str
     seed: str | None = None
     count: object = None
+    loras: str | None = None
+    """The folder of those that prompts name."""
 
 
 def read_tasks(
@@ -99,10 +102,11 @@ def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[
     del asked["seed"]
     content = json.dumps(asked, sort_keys=True)
     files = placed({key: asked[key] for key in FILES if key in asked})
-    first = first.model_copy(update=files)
+    told = first.prompt
+    first = followed(first.model_copy(update=files), beneath.loras)
     seeds = chain.from_iterable(_seeds(record, beneath))
     if record.get("seed", beneath.seed) is None:
-        own = _own_seed(first.prompt)
+        own = _own_seed(told)
         for _ in seeds:
             key, before = _named(seen, _hash(content))
             yield key, first.model_copy(update={"seed": own + before})

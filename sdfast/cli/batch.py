@@ -139,7 +139,9 @@ def batch(
     home = manifest_folder(manifest, store)
     stop = threading.Event()
     form_said = lines.form_of(file, form)
-    beneath = Beneath(record, found.name if found else str(record["model"]), seed, count)
+    beneath = Beneath(
+        record, found.name if found else str(record["model"]), seed, count, config.loras
+    )
     pictures = 0
     if blocks.can_be_read_twice(file):
         with blocks.opened(file, stop) as all_of_it:

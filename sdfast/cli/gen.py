@@ -82,7 +82,9 @@ def gen(
     compiled: flags.Compile = False,
 ) -> None:
     from sdfast.config import load_config
+    from sdfast.errors import UsageError
     from sdfast.jobs import make_jobs, read_prompts, read_source, resolve
+    from sdfast.lora_tags import followed
     from sdfast.models.dressed import dressed
     from sdfast.naming import as_folder
     from sdfast.presets import check_free, save_preset
@@ -90,6 +92,9 @@ def gen(
     config = load_config()
     asked = resolve(given, preset, read_source(source, prompts or []), config)
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
+    jobs = [followed(job, config.loras) for job in jobs]
+    if len({job.lora for job in jobs}) > 1:
+        raise UsageError("these prompts name different LoRAs", "`sdfast batch` paints them")
     output = Output(
         out=out or (config.out and as_folder(config.out)),
         presets=[preset or config.preset or "default"],

@@ -51,7 +51,8 @@ def not_followed(jobs: Sequence[Job]) -> str:
     listed = ", ".join(f"`{printable(text[:60])}`" for text in others[:_MOST])
     if not listed:
         return ""
-    way = "; --lora FILE:SCALE applies one" if any(o.startswith("<lo") for o in others) else ""
+    way = "; --lora FILE:SCALE applies one, and `loras: FOLDER` in config.yaml lets prompts do so"
+    way *= any(other.startswith("<lora:") for other in others)
     return f"read as words and not followed: {listed}{way}"
 
 

@@ -9,6 +9,7 @@ from sdfast.errors import UsageError
 from sdfast.grid.axes import FILES, find_sides, lay_out, replaced
 from sdfast.job import Job, Record, read_job
 from sdfast.jobs import Asked, list_seeds, resolve
+from sdfast.lora_tags import followed
 from sdfast.recipes import Recipe, spelled_out
 from sdfast.sheet import Sheet
 
@@ -105,7 +106,7 @@ def _anew(asked: Question, config: Config, heard: _Heard) -> Sheet:
             heard.presets.append(preset)
         if "replace" in cell:
             record = replaced(record, words, cell["replace"])
-        return read_job(record)
+        return followed(read_job(record), config.loras)
 
     return lay_out(sides, asked.columns, made)
 
