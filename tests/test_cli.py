@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
@@ -323,6 +324,24 @@ def test_asking_wakes_neither_torch_nor_pillow(words):
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert ran.returncode == 0
     assert ran.stdout
+
+
+def test_presets_are_listed_for_programs(sdfast):
+    assert sdfast("presets", "save", "mine", "-s", "12", "--clip-skip", "2", "--vae", "v")[0] == 0
+    Path(os.environ["SDFAST_CONFIG"], "presets", "bad.yaml").write_text("steps: many")
+    _, out, _ = sdfast("presets", "list", "--json")
+    told = {line["name"]: line for line in map(json.loads, out.splitlines())}
+    assert told["bad"].keys() == {"name", "path", "broken"}
+    assert told["fast"]["steps"] == 10
+    assert Path(told["mine"]["path"]).is_file()
+    keys = {key: told["mine"][key] for key in ("steps", "clip_skip", "vae")}
+    assert keys == {"steps": 12, "clip_skip": 2, "vae": str(Path("v").absolute())}
+
+
+def test_doctor_tells_programs_what_it_tells_people(sdfast):
+    said = json.loads(sdfast("doctor", "--json")[1])
+    assert said["sdfast"] == version("sdfast")
+    assert [line.split()[0] for line in sdfast("doctor")[1].splitlines()] == list(said)
 
 
 def test_presets_are_listed_shown_and_saved(sdfast):

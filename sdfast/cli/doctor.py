@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     import torch
 
 
-def doctor() -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
+) -> None:
+    import json
     import platform
     from importlib.metadata import version
 
@@ -40,6 +45,9 @@ def doctor() -> None:
         "token": "set" if get_token() else "not set",
         "offline": "yes" if constants.HF_HUB_OFFLINE else "no",
     }
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
     wide = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{wide}}  {value}")

@@ -263,10 +263,21 @@ def of_a_job(command: Callable[..., Any]) -> Callable[..., Any]:
     It gets them as one record, with None for each flag that is not given. Seeds and prompts, of
     which a command may take several, are its own.
     """
+    return _with(_OF_A_JOB, command)
+
+
+def of_a_preset(command: Callable[..., Any]) -> Callable[..., Any]:
+    """As `of_a_job`, without the keys that are of one picture."""
+    from sdfast.presets import PRESET_KEYS
+
+    return _with({key: kind for key, kind in _OF_A_JOB.items() if key in PRESET_KEYS}, command)
+
+
+def _with(flags: dict[str, Any], command: Callable[..., Any]) -> Callable[..., Any]:
     own = signature(command, eval_str=True)
     spread = [
         Parameter(key, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for key, kind in {**_OF_A_JOB, "settings": Settings}.items()
+        for key, kind in {**flags, "settings": Settings}.items()
     ]
     parameters = [
         each
@@ -275,7 +286,7 @@ def of_a_job(command: Callable[..., Any]) -> Callable[..., Any]:
     ]
 
     def gathering(**said: Any) -> Any:
-        given = {key: said.pop(key) for key in _OF_A_JOB}
+        given = {key: said.pop(key) for key in flags}
         for key in ("lora", "embedding"):
             given[key] = tuple(given[key]) if given[key] else None
         given |= settings(said.pop("settings"))

@@ -1,6 +1,8 @@
 """`sdfast presets`: the sampler recipes there are."""
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -17,26 +19,51 @@ def root(context: typer.Context) -> None:
 
 
 @app.command("list", help="Every preset: its name, steps, sampler and what it is for.")
-def list_presets() -> None:
-    from sdfast.errors import PresetError, printable
-    from sdfast.job import schedule_name
-    from sdfast.presets import hides_shipped, load_preset, names
+def list_presets(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line each.")] = False,
+) -> None:
+    from sdfast.presets import names
 
-    rows: list[tuple[str, str, str, str]] = []
-    for name, path in sorted(names().items()):
-        try:
-            preset = load_preset(name)
-        except PresetError as error:
-            rows.append((name, "", "broken", f"{path.parent}/{error}"))
-            continue
-        sampler = preset.sampler
-        kind = " ".join(schedule_name(sampler))
-        yours = "(yours, in place of the shipped one)" if hides_shipped(path) else ""
-        rows.append((name, f"{sampler.steps}", kind, f"{preset.about} {yours}".strip()))
+    found = sorted(names().items())
+    if as_json:
+        for name, path in found:
+            print(json.dumps(_entry(name, path), ensure_ascii=False))
+        return
+    from sdfast.errors import printable
+
+    rows = [_row(name, path) for name, path in found]
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
     for name, steps, kind, about in rows:
         line = f"{name:<{wide[0]}}  {steps:>{wide[1]}}  {kind:<{wide[2]}}  {about}"
         print(printable(line).rstrip())
+
+
+def _entry(name: str, path: Path) -> dict[str, Any]:
+    """A preset as JSON has it."""
+    from sdfast.errors import PresetError
+    from sdfast.presets import load_preset
+
+    told = {"name": name, "path": str(path)}
+    try:
+        preset = load_preset(name)
+    except PresetError as error:
+        return told | {"broken": str(error)}
+    return told | {"about": preset.about} | preset.record
+
+
+def _row(name: str, path: Path) -> tuple[str, str, str, str]:
+    """And as people read it: its name, steps, walk, and what it is for."""
+    from sdfast.errors import PresetError
+    from sdfast.job import schedule_name
+    from sdfast.presets import hides_shipped, load_preset
+
+    try:
+        preset = load_preset(name)
+    except PresetError as error:
+        return name, "", "broken", f"{path.parent}/{error}"
+    kind = " ".join(schedule_name(preset.sampler))
+    yours = "(yours, in place of the shipped one)" if hides_shipped(path) else ""
+    return name, f"{preset.sampler.steps}", kind, f"{preset.about} {yours}".strip()
 
 
 @app.command("show", help="A preset as YAML.")
@@ -53,40 +80,24 @@ def show(
 
 
 @app.command("save", help="Keep flags as a preset of your own.", cls=Panelled)
+@flags.of_a_preset
 def save(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     about: Annotated[str, typer.Option("--about", metavar="TEXT", help="What it is for.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace one of that name.")] = False,
     preset: flags.PresetName = None,
-    steps: flags.Steps = None,
-    guidance: flags.Guidance = None,
-    sampler: flags.SamplerName = None,
-    order: flags.Order = None,
-    method: flags.Method = None,
-    spacing: flags.Spacing = None,
-    size: flags.Size = None,
-    negative: flags.Negative = None,
-    model: flags.ModelName = None,
-    settings: flags.Settings = None,
+    *,
+    given: dict[str, Any],
 ) -> None:
     from sdfast.config import load_config
     from sdfast.job import layered, on_top
+    from sdfast.jobs import placed
     from sdfast.models.find import from_anywhere
     from sdfast.presets import load_preset, save_preset
 
-    given = {
-        "steps": steps,
-        "guidance": guidance,
-        "sampler": sampler,
-        "order": order,
-        "method": method,
-        "spacing": spacing,
-        "size": size,
-        "negative": negative,
-        "model": None if model is None else from_anywhere(model, load_config().aliases),
-    }
-    given |= flags.settings(settings)
-    record = on_top(layered(load_preset(preset or "default").record), given)
+    if given["model"] is not None:
+        given["model"] = from_anywhere(given["model"], load_config().aliases)
+    record = placed(on_top(layered(load_preset(preset or "default").record), given))
     print(save_preset(name, record, about, replace=force))
 
 
@@ -109,8 +120,6 @@ def path() -> None:
 
 @app.command("schema", help="The JSON schema of a preset, for your editor.")
 def schema() -> None:
-    import json
-
     from sdfast import preset_schema
 
     print(json.dumps(preset_schema.schema(), indent=2))
