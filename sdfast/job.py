@@ -8,14 +8,14 @@ loaded.
 
 import random
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sdfast.errors import JobError
 from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
 from sdfast.prompt_edits import Turn, turns
-from sdfast.sampler import DEFAULT, SHAPES, TAKES, Sampler, Value
+from sdfast.sampler import DEFAULT, SHAPES, TAKES, Sampler, Spacing, Value
 from sdfast.sampler_names import A1111, NAMES, NOISY, SOLVERS, Record, keys_of
 from sdfast.wording import in_our_words, nearest_key, quoted
 
@@ -283,4 +283,6 @@ def _checked(kind: type[_V], values: Record) -> _V:
     try:
         return kind.model_validate(values | stray)
     except ValidationError as error:
-        raise in_our_words(error, values, samplers=[*(NAMES.keys() - SOLVERS)]) from error
+        raise in_our_words(
+            error, values, samplers=[*(NAMES.keys() - SOLVERS)], spacings=get_args(Spacing)
+        ) from error

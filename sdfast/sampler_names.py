@@ -51,12 +51,12 @@ _OWN_TIMES = {
     **_scheduled("DPM2 a", {"sampler": "dpm", "method": "midpoint", "eta": 1.0}, "karras"),
     **_scheduled("DPM++ 3M SDE", {**_SDE, "order": 3}, "exponential"),
     **_scheduled("LCM", {"sampler": "lcm"}, "lcm"),
+    **_scheduled("UniPC", {"sampler": "dpm++", "order": 2, "corrector": True}, "uniform"),
 }
-"""As in k-diffusion or by their authors; the web UI leaves the last but one of their times out, or
-spaces them otherwise."""
+"""As in k-diffusion or by their authors; the web UI leaves the last but one of their times out,
+spaces them otherwise, or takes UniPC's order 3."""
 
 _FIELD: dict[str, Record] = {
-    "UniPC": {"sampler": "dpm++", "order": 2, "spacing": "uniform", "corrector": True},
     "DDIM": {"sampler": "ddim", "spacing": "leading", "final": "sigma_min"},
     "DDPM": {"sampler": "ddpm", "spacing": "trailing"},
     "PLMS": {"sampler": "pndm", "spacing": "leading", "final": "sigma_min"},
@@ -79,8 +79,7 @@ _FIELD: dict[str, Record] = {
     "DPM adaptive": {"sampler": "dpm", "method": "adaptive", "order": 3, "final": "sigma_min"},
 }
 """Names the field knows, walked as their authors do; the web UI walks otherwise by the same names:
-its UniPC is of order 3, its DDIM leaves out the last call, its DPM2, DPM2 a and 3M SDE the last but
-one of their times. In `DPM fast` all calls go equally far in lam; its authors let all strides do
+its DDIM leaves out the last call. In `DPM fast` all calls go equally far in lam; its authors let all strides do
 so, however many calls they have. `Beta` is ComfyUI's, in time; the web UI has one in sigma."""
 
 

@@ -62,11 +62,15 @@ def shortened(text: str, most: int = 40) -> str:
 
 
 def in_our_words(
-    error: ValidationError, values: Mapping[str, Any], *, samplers: list[str]
+    error: ValidationError,
+    values: Mapping[str, Any],
+    *,
+    samplers: Sequence[str],
+    spacings: Sequence[str],
 ) -> JobError:
     """What a schema found wrong with the values, as one line that names the key.
 
-    `samplers` are the names a sampler may go by besides its own.
+    `samplers` are the names a sampler may go by besides its own, `spacings` those of another key.
     """
     errors = error.errors(include_url=False)
     first = next((e for e in errors if e["loc"] and e["loc"][0] in values), errors[0])
@@ -78,7 +82,7 @@ def in_our_words(
             known = re.findall(r"'([^']+)'", str(context["expected"]))
             problem = f"there is no {key} {came}"
             hint = (
-                _nearest_sampler(came, known, samplers)
+                _nearest_sampler(came, known, samplers, spacings)
                 if key == "sampler"
                 else nearest(came, known)
             )
@@ -114,7 +118,11 @@ def typed(field: str) -> str:
     return "sampler" if field == "solver" else field
 
 
-def _nearest_sampler(came: str, known: list[str], samplers: list[str]) -> str:
+def _nearest_sampler(
+    came: str, known: Sequence[str], samplers: Sequence[str], spacings: Sequence[str]
+) -> str:
+    if (spacing := came.strip("`").lower()) in spacings:
+        return f"that is a spacing: --spacing {spacing}"
     hint = nearest(came, [*known, *samplers])
     plain = nearest("", known) + ", and other programs' names: `sdfast samplers` lists them"
     return hint if hint.startswith("did you mean") else plain

@@ -473,6 +473,7 @@ DDIM = Sampler(solver="ddim", order=1, spacing="leading", final="sigma_min")
             Sampler(order=2, spacing="uniform", weights="reference"),
         ),
         ("UniPC", Sampler(order=2, corrector=True, spacing="uniform")),
+        ("UniPC Karras", Sampler(order=2, corrector=True, spacing="karras")),
         ("unipc", Sampler(order=2, corrector=True, spacing="uniform")),
         ("ddim", Sampler(solver="ddim", order=1)),
         ("DDIM", DDIM),
@@ -485,8 +486,8 @@ def test_the_names_others_use_are_samplers_of_ours(name, sampler):
 def test_no_other_names_are_known():
     kinds = ["Beta", "Exponential", "Karras", "SGM Uniform", "Simple", "Uniform"]
     scheduled = ["DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S a", "DPM++ 3M SDE", "DPM++ SDE"]
-    scheduled += ["DPM2", "DPM2 a", "Euler", "Euler a", "Heun", "LCM", "LMS"]
-    alone = ["DDIM", "DDPM", "DPM adaptive", "DPM fast", "PLMS", "PNDM", "RK45", "UniPC"]
+    scheduled += ["DPM2", "DPM2 a", "Euler", "Euler a", "Heun", "LCM", "LMS", "UniPC"]
+    alone = ["DDIM", "DDPM", "DPM adaptive", "DPM fast", "PLMS", "PNDM", "RK45"]
     named = [f"{name} {kind}" for name in scheduled for kind in kinds]
     assert sorted(ALIASES) == sorted([*scheduled, *named, *alone])
 
@@ -505,6 +506,7 @@ def test_no_other_names_are_known():
         ("euler_karras", "Euler Karras"),
         ("lms_simple", "LMS Simple"),
         ("uni_pc", "UniPC"),
+        ("uni_pc_karras", "UniPC Karras"),
         ("dpm_fast", "DPM fast"),
         ("plms", "PLMS"),
     ],
@@ -542,7 +544,6 @@ def test_the_sde_keeps_its_eta_under_either_method(methods):
         "DPM++ 3M",
         "DPM++ 2S",
         "DDIM Karras",
-        "UniPC Karras",
     ],
 )
 def test_a_sampler_that_walks_otherwise_there_is_not_known_by_its_name(name):
@@ -691,3 +692,8 @@ def test_another_picture_than_the_masked_one_is_not_repainted_whole():
     assert layered(masked, {"init": "b.png"}) == {"init": "b.png"}
     assert layered(masked | {"strength": 0.6}, {"init": "b.png"})["strength"] == 0.6
     assert layered(masked, {"init": "b.png", "strength": 1.0})["strength"] == 1
+
+
+@pytest.mark.parametrize("name", ["karras", "Beta", "ays"])
+def test_a_spacing_given_as_a_sampler_is_pointed_to_its_flag(name):
+    assert refused(sampler=name).hint == f"that is a spacing: --spacing {name.lower()}"
