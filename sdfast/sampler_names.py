@@ -78,9 +78,9 @@ _FIELD: dict[str, Record] = {
     },
     "DPM adaptive": {"sampler": "dpm", "method": "adaptive", "order": 3, "final": "sigma_min"},
 }
-"""Names the field knows, walked as their authors do; the web UI walks otherwise by the same names:
-its DDIM leaves out the last call. In `DPM fast` all calls go equally far in lam; its authors let all strides do
-so, however many calls they have. `Beta` is ComfyUI's, in time; the web UI has one in sigma."""
+"""Names the field knows, walked as their authors do; the web UI's DDIM leaves out the last call. In
+`DPM fast` all calls go equally far in lam; its authors let all strides do so, however many calls
+they have. `Beta` is ComfyUI's, in time; the web UI has one in sigma."""
 
 
 ALIASES: dict[str, Record] = {
