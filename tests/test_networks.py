@@ -399,10 +399,10 @@ def test_a_misspelt_random_model_brings_those_there_are():
 
 
 def test_random_shapes_have_as_many_weights_as_the_true_models():
-    from sdfast.models.parts import bare_unet
+    from sdfast.models.parts import bare
 
     counts = [
-        sum(p.numel() for p in bare_unet(find(f"random:{name}")).parameters())
+        sum(p.numel() for p in bare(find(f"random:{name}")).unet.parameters())
         for name in ("sd15", "sd21", "sdxl")
     ]
     assert counts == [859_520_964, 865_910_724, 2_567_463_684]

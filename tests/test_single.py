@@ -29,7 +29,7 @@ from sdfast.errors import ModelError
 from sdfast.models import load_model
 from sdfast.models.find import find
 from sdfast.models.headers import read_header
-from sdfast.models.parts import bare_unet, check_parts
+from sdfast.models.parts import bare, check_parts
 from sdfast.models.single import SHAPES
 from sdfast.solver import Prediction
 from sdfast.solver.walk import trajectory
@@ -157,7 +157,7 @@ def test_of_a_true_file_the_shapes_tell_the_very_configs_of_the_family(family, t
     sparse(path, true_shapes(family))
     shutil.copytree(small / "tokenizer", tmp_path / "tokenizer")
     source = find(str(path))
-    check_parts(source, bare_unet(source))
+    check_parts(source, bare(source))
     for part in source.parts:
         shipped = json.loads((SHAPES / family / part / "config.json").read_text())
         assert dict(source.config(part)) == shipped, part

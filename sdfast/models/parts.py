@@ -1,6 +1,6 @@
 """The networks of a model, out of its files and onto its device."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -82,22 +82,30 @@ def in_chunks(encoders: list[Text], prompt: str) -> list[list[Chunk]]:
     return [r + text.chunks("") * (count - len(r)) for text, r in zip(encoders, read, strict=True)]
 
 
-def bare_unet(source: Source) -> UNet:
-    """The UNet without weights: what it is made of can be asked already."""
-    return _built(source, "unet", UNet)
+class Bare(NamedTuple):
+    """A model's networks without weights: what they are made of can be asked already."""
+
+    unet: UNet
+    decoder: Decoder
+    encoders: tuple[TextEncoder, ...]
+    """Of texts."""
 
 
-def check_parts(source: Source, unet: UNet) -> None:
+def bare(source: Source) -> Bare:
+    encoders = (_bare_text(source, part) for part in source.texts)
+    return Bare(_built(source, "unet", UNet), _built(source, "vae", Decoder), tuple(encoders))
+
+
+def check_parts(source: Source, networks: Bare) -> None:
     """Raise ModelError unless each network's weights are all there. None are read for it."""
     if source.random:
         return
-    bare: dict[str, nn.Module] = {"unet": unet, "vae": _built(source, "vae", Decoder)}
-    for part in source.parts:
-        network = bare.get(part) or _bare_text(source, part)
-        bare[part] = network
+    texts = dict(zip(source.texts, networks.encoders, strict=True))
+    parts: dict[str, nn.Module] = {"unet": networks.unet, "vae": networks.decoder, **texts}
+    for part, network in parts.items():
         with _told(source, part):
             check(network, source.parts[part].files, source.parts[part].layout)
-    check_loras(source, bare)
+    check_loras(source, parts)
 
 
 def decoder(source: Source, place: Place) -> Decoder:
@@ -108,11 +116,10 @@ def encoder(source: Source, place: Place) -> Encoder:
     return filled(source, "vae", _built(source, "vae", Encoder), place)
 
 
-def texts(source: Source, place: Place) -> list[Text]:
-    """What reads the prompt: one encoder, in XL two."""
+def texts(source: Source, encoders: Sequence[TextEncoder], place: Place) -> list[Text]:
+    """What reads the prompt: one encoder, in XL two, which are bare yet."""
     found: list[Text] = []
-    for part, words in zip(source.texts, source.vocabularies, strict=True):
-        bare = _bare_text(source, part)
+    for part, words, bare in zip(source.texts, source.vocabularies, encoders, strict=True):
         reader = AnyWords(bare.known) if source.random else _tokenizer(source, words, bare.known)
         room = room_of(reader, bare.places)
         for embedding in source.embeddings:
@@ -126,11 +133,10 @@ def texts(source: Source, place: Place) -> list[Text]:
     return found
 
 
-def weigh(source: Source, dtype: torch.dtype) -> list[int]:
+def weigh(source: Source, networks: Bare, dtype: torch.dtype) -> list[int]:
     """Bytes of each network's weights, its safety checker's last, of which none is loaded."""
-    vae = _built(source, "vae", Decoder)
-    networks = [bare_unet(source), vae, *(_bare_text(source, part) for part in source.texts)]
-    counts = [sum(p.numel() for p in n.parameters()) for n in networks]
+    each = (networks.unet, networks.decoder, *networks.encoders)
+    counts = [sum(p.numel() for p in network.parameters()) for network in each]
     return [count * dtype.itemsize for count in (*counts, count_weights(source))]
 
 

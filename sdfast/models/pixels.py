@@ -12,7 +12,7 @@ from sdfast.errors import ModelError
 from sdfast.models.device import memory_errors
 from sdfast.models.graphs import Album
 from sdfast.models.networks import Decoder
-from sdfast.models.parts import decoder
+from sdfast.models.parts import decoder, filled
 from sdfast.models.source import Source
 from sdfast.models.tiles import by_parts
 from sdfast.models.vram import Place
@@ -33,9 +33,9 @@ class Decoded(NamedTuple):
 class Pixels:
     """The decoder of a model, where the other networks are."""
 
-    def __init__(self, source: Source, place: Place) -> None:
+    def __init__(self, source: Source, bare: Decoder, place: Place) -> None:
         self._source, self._place = source, place
-        self.network = decoder(source, place)
+        self.network = filled(source, "vae", bare, place)
         self._ask_small: Callable[[Tensor], Tensor] = self.network
         self._ask_large: Callable[[Tensor], Tensor] = self.network
 

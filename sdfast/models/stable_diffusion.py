@@ -26,7 +26,7 @@ from sdfast.models.graphs import Album, Recorder
 from sdfast.models.malloc import keep_memory
 from sdfast.models.networks import Meaning, Told
 from sdfast.models.parts import (
-    bare_unet,
+    bare,
     check_parts,
     filled,
     fit,
@@ -65,19 +65,20 @@ class StableDiffusion:
         if self.device.type == "cpu":
             keep_memory()
             use_cores()
-        unet = bare_unet(source)
+        networks = bare(source)
+        unet = networks.unet
         self.dtype = pick_dtype(dtype, self.device, sum(p.numel() for p in unet.parameters()))
-        vram = pick_vram(vram, self.device, lambda: weigh(source, self.dtype))
+        vram = pick_vram(vram, self.device, lambda: weigh(source, networks, self.dtype))
         if compiled:
             check_compiles(self.device, vram)
         self._stage = Stage(self.device)
         place = Place(self.device, self.dtype, None if vram == "full" else self._stage)
         self.clock = Clock(self.device)
         self.schedule, prediction = _schedule(source)
-        check_parts(source, unet)
+        check_parts(source, networks)
         self._checker = _checker(source, place)
-        self._texts = texts(source, place)
-        self._pixels = Pixels(source, place)
+        self._texts = texts(source, networks.encoders, place)
+        self._pixels = Pixels(source, networks.decoder, place)
         self._sight = Sight(source, place, self._pixels.factor)
         fit(source, unet, self._pixels.network, self._texts)
         self._unet = filled(source, "unet", unet, place, stream=vram == "min")

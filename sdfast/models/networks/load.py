@@ -69,6 +69,8 @@ class _Tensors:
 
     def __init__(self, stack: ExitStack, files: Iterable[Path], layout: Layout) -> None:
         self._found: dict[str, tuple[_File, str]] = {}
+        self._read: dict[str, Tensor] = {}
+        """Views of the files, none of which is in memory for it."""
         for path in files:
             file = stack.enter_context(cast("_File", safe_open(path, framework="pt")))
             for name in file.keys():  # noqa: SIM118
@@ -89,8 +91,10 @@ class _Tensors:
         """The tensor as it lies there."""
         if name not in self._found:
             return self.read(f"{name}.T").T
-        file, key = self._found[name]
-        return file.get_tensor(key)
+        if name not in self._read:
+            file, key = self._found[name]
+            self._read[name] = file.get_tensor(key)
+        return self._read[name]
 
     def look_through(self, names: Iterable[str]) -> None:
         """Raise TensorError if one holds what is no finite number.
