@@ -500,8 +500,13 @@ def test_a_shipped_preset_is_not_hidden_by_chance_and_comes_back(sdfast):
     assert "steps: 10" in sdfast("presets", "show", "fast")[1]
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("program", ["-c 'from sdfast.entry import main; main()'", "-m sdfast"])
+_SCRIPT = "-c 'from sdfast.entry import main; main()'"
+
+
+@pytest.mark.parametrize(
+    ("program", "closed"),
+    [(_SCRIPT, ">&-"), (_SCRIPT, "2>&-"), (_SCRIPT, "<&- >&- 2>&-"), ("-m sdfast", ">&-")],
+)
 def test_streams_that_are_closed_are_nowhere(here, program, closed):
     line = f"{sys.executable} {program} gen 'a cat' -m tiny -s 2 --seed 1 {closed}"
     ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)

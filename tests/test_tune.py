@@ -71,7 +71,9 @@ def to_beat():
     }
 
 
-@pytest.mark.parametrize(("steps", "rms", "median"), [(10, 0.75, 0.5), (8, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("steps", "rms", "median"), [(10, 0.75, 0.5), pytest.param(8, 1.0, 1.0, marks=pytest.mark.slow)]
+)
 def test_a_tuned_walk_of_half_as_many_steps_beats_diffusers_default(steps, rms, median):
     (sampler, _), noise = fitted(7.5, steps), noises(96, TEST)
     ours = theirs = 0.0
@@ -102,7 +104,7 @@ def test_tuning_asks_the_network_no_oftener_than_its_moves_allow_and_is_the_same
     assert shapes + 2 * moves <= len(asked) / 2 <= shapes + 2 * 4 * moves
 
 
-@pytest.mark.parametrize("guidance", [None, 7.5])
+@pytest.mark.parametrize("guidance", [pytest.param(None, marks=pytest.mark.slow), 7.5])
 def test_moving_times_one_by_one_leaves_less_than_any_shape(guidance):
     sampler, left = fitted(guidance, 10)
     assert min(left[24:]) < 0.95 * min(left[:24])
