@@ -74,13 +74,16 @@ def fields(
 ) -> dict[str, str]:
     """A word for each field; `i` of `n` is padded, so that names sort as they were made."""
     width, height = size
+    sampler, spacing = schedule_name(job.sampler)
     return {
         "slug": slug(job.prompt),
         "seed": str(job.seed),
         "i": str(i).zfill(len(str(n))),
         "n": str(n),
         "steps": str(job.sampler.steps),
-        "sampler": schedule_name(job.sampler)[0].lower(),
+        "guidance": "" if job.guidance is None else f"{job.guidance:g}",
+        "sampler": sampler.lower(),
+        "spacing": spacing.lower(),
         "model": re.split(r"[/\\]", model or job.model or "")[-1],
         "preset": preset,
         "w": str(width),

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sdfast.errors import UsageError
@@ -19,7 +20,7 @@ class Sweep(NamedTuple):
 
 
 def read_sweep(word: str, flag: str, keys: Sequence[str], texts: Sequence[str] = ()) -> Sweep:
-    """The values between commas, each once, numbers from `a..b` one by one.
+    """The values between commas, each once, numbers from `a..b` one by one or, `a..b..s`, s by s.
 
     One that holds a comma, or nothing, stands in double quotes. The values of `texts` stay text; of
     other keys numbers and truths are read. Raises UsageError for a key that is not of these, for no
@@ -58,17 +59,21 @@ def _parted(listed: str) -> list[str]:
         raise UsageError(f"{quoted(listed)} cannot be parted at its commas", quote) from error
 
 
+_NUMBER = r"(\d{1,20}(?:\.\d{1,20})?)"
+
+
 def _counted(text: str) -> Sequence[Any]:
     """The values of a text: numbers in a row, or one."""
-    if row := re.fullmatch(r"(\d{1,20})(\.\.|-)(\d{1,20})\s*(\(.*\))?", text):
-        low, high = int(row[1]), int(row[3])
-        if row[2] == "-" or row[4]:
-            raise UsageError(
-                f"{quoted(text)} is no number", f"{low}..{high} is each number of these"
-            )
-        if not low <= high < low + _MOST:
+    if row := re.fullmatch(r"(\d{1,20})(?:-|\.\.(?=.*[\[(]))(\d{1,20})\s*([\[(].*)?", text):
+        whole = f"{row[1]}..{row[2]}"
+        hint = f"{whole} is each number of these, {whole}..2 every second"
+        raise UsageError(f"{quoted(text)} is no number", hint)
+    if row := re.fullmatch(rf"{_NUMBER}\.\.{_NUMBER}(?:\.\.{_NUMBER})?", text):
+        low, high, step = (Decimal(number or 1) for number in row.groups())
+        if not (low <= high and step and (high - low) / step < _MOST):
             raise UsageError(f"`{text}` must rise, over at most {_MOST} numbers")
-        return range(low, high + 1)
+        many = (low + k * step for k in range(int((high - low) / step) + 1))
+        return [_value(f"{number:f}") for number in many]
     return (_value(text),)
 
 

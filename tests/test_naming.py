@@ -12,7 +12,9 @@ from sdfast.job import read_job
 from sdfast.naming import Exists, destination, digest, fields, settle, slug
 
 NOON = datetime(2026, 1, 2, 12, 0, 5)
-CAT = read_job({"prompt": "A cat in the rain", "seed": 42, "sampler": "DPM++ 2M Karras"})
+CAT = read_job(
+    {"prompt": "A cat in the rain", "seed": 42, "guidance": 7.5, "sampler": "DPM++ 2M Karras"}
+)
 
 
 def words(job=CAT, **more):
@@ -49,7 +51,7 @@ def test_prompts_in_another_script_have_slugs_that_differ():
 
 def test_equal_jobs_have_equal_keys():
     karras = {"sampler": "dpm++", "spacing": "karras", "weights": "reference", "steps": "20"}
-    again = read_job({"prompt": CAT.prompt, "seed": "42", **karras})
+    again = read_job({"prompt": CAT.prompt, "seed": "42", "guidance": "7.5", **karras})
     assert digest(again) == digest(CAT)
     assert digest(read_job({"prompt": CAT.prompt, "seed": 43})) != digest(CAT)
 
@@ -57,7 +59,7 @@ def test_equal_jobs_have_equal_keys():
 def test_every_field_can_be_asked_for():
     template = "-".join(f"{{{name}}}" for name in words()) + ".png"
     assert destination(template, words(i=3, n=12, preset="fast", model="a/b c")) == Path(
-        "a-cat-in-the-rain-42-03-12-20-dpm++-2m-b-c-fast-512-768-2026-01-02-12-00-05-"
+        "a-cat-in-the-rain-42-03-12-20-7.5-dpm++-2m-karras-b-c-fast-512-768-2026-01-02-12-00-05-"
         f"{digest(CAT)[:8]}.png"
     )
 

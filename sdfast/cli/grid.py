@@ -28,7 +28,7 @@ def grid(
             "--x",
             metavar="KEY=A,B",
             help="What varies across: a job's key, `preset`, or `replace=cat,dog,...`, which puts "
-            "each word in the place of the first. 1..4 is 1,2,3,4.",
+            "each word in the place of the first. 1..4 is 1,2,3,4, and 1..9..4 is 1,5,9.",
         ),
     ] = None,
     y: Annotated[
