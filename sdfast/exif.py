@@ -1,23 +1,65 @@
-"""What a JPEG or a WebP says in its Exif data, where other programs put the recipe that a PNG has.
+"""JPEGs and WebPs, and in their Exif data the recipe that a PNG has in its text chunks.
 
-AUTOMATIC1111's web UI, its kin and Civitai write their `parameters` as the user comment; ComfyUI
-writes `prompt:{...}` and `workflow:{...}` as the make and model of a camera. Pillow finds them, and
-no pixel is decoded.
+AUTOMATIC1111's web UI, its kin and Civitai write their `parameters` as the user comment, and so do
+we; ComfyUI writes `prompt:{...}` and `workflow:{...}` as the make and model of a camera, and we
+`sdfast:{...}` as the description. Pillow finds them, and no pixel is decoded.
 """
 
+import json
 import warnings
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from typing import BinaryIO
+from collections.abc import Mapping
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from sdfast.errors import MetadataError
+from sdfast.errors import MetadataError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _LIMIT = 2**20
 """Characters of text, as in a PNG."""
 _EXIF, _COMMENT = 0x8769, 0x9286
 """The block of tags that belong to Exif, and in it the user comment."""
-_CAMERA = (0x010F, 0x0110)
-"""Make and model."""
-_IN_COMFY = ("prompt", "workflow")
+_DESCRIPTION = 0x010E
+_NAMED = (_DESCRIPTION, 0x010F, 0x0110)
+"""Texts that begin with their names: the description, make and model."""
+_NAMES = ("sdfast", "prompt", "workflow")
+
+
+ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""The formats by what their files' names end in, in small letters."""
+_HOW: dict[str, Any] = {"JPEG": {"subsampling": 0}, "WEBP": {"method": 4}}
+_QUALITY = 95
+_ROOM = {"JPEG": 65_533 - len(b"Exif\0\0"), "WEBP": 2 * _LIMIT}
+"""Bytes of Exif data that a file can hold, or that we would read."""
+
+
+def encode(image: "Image.Image", text: Mapping[str, str], ending: str) -> bytes:
+    """The picture as a file whose name ends so, with a recipe's texts."""
+    kind, file = ENDINGS[ending.lower()], BytesIO()
+    image.save(file, kind, quality=_QUALITY, exif=_tags(text), **_HOW[kind])
+    return file.getvalue()
+
+
+def check_room(text: Mapping[str, str], ending: str) -> None:
+    """Raise UsageError if the texts are too long for a file whose name ends so."""
+    if len(_tags(text)) > _ROOM[ENDINGS[ending.lower()]]:
+        hint = "a PNG can; --no-metadata leaves it out"
+        raise UsageError(f"a {ending.lower()} cannot hold so long a recipe", hint)
+
+
+def _tags(text: Mapping[str, str]) -> bytes:
+    """The texts `parameters` and `sdfast` as Exif data."""
+    from PIL import Image
+
+    tags = Image.Exif()
+    if "sdfast" in text:  # the description is ASCII
+        tags[_DESCRIPTION] = "sdfast:" + json.dumps(json.loads(text["sdfast"]))
+    if "parameters" in text:
+        comment = text["parameters"].encode("utf-16-be", "replace")
+        tags.get_ifd(_EXIF)[_COMMENT] = b"UNICODE\0" + comment
+    return tags.tobytes() if text else b""
 
 
 def is_photo(start: bytes) -> bool:
@@ -35,12 +77,12 @@ def read_comments(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
             with Image.open(file, formats=("JPEG", "WEBP")) as image:
                 tags = image.getexif()
                 comment = tags.get_ifd(_EXIF).get(_COMMENT)
-                camera = [str(tags.get(tag, "")) for tag in _CAMERA]
+                named = [str(tags.get(tag, "")) for tag in _NAMED]
                 size = image.size
     except Exception as error:  # a broken file raises whatever its decoder raises
         raise MetadataError("is damaged") from error
-    said = (text.strip("\0").partition(":") for text in camera)
-    texts = {name.lower(): text for name, _, text in said if name.lower() in _IN_COMFY}
+    said = (text.strip("\0").partition(":") for text in named)
+    texts = {name.lower(): text for name, _, text in said if name.lower() in _NAMES}
     parameters = _text(comment).strip("\0 \n")
     if "Steps: " in parameters:  # else it is what somebody wrote about a photo
         texts["parameters"] = parameters

@@ -22,6 +22,7 @@ from sdfast.wording import nearest
 from sdfast.writing import unwritable
 
 TEMPLATE = "{slug}-{seed}.png"
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class Exists(StrEnum):
@@ -122,10 +123,10 @@ def destination(out: str | None, words: Mapping[str, str], template: str = TEMPL
         raise UsageError("a file name cannot hold a NUL character")
     if str(out).endswith(("/", os.sep)):
         return Path(_filled(str(place), words)) / _filled(template, words)
-    if place.suffix.lower() != ".png":
+    if place.suffix.lower() not in ENDINGS:
         raise UsageError(
-            f"`{out}` is neither a folder nor the name of a PNG",
-            "end a new folder with `/` and a file with `.png`",
+            f"`{out}` is neither a folder nor the name of a PNG, JPEG or WebP",
+            "end a new folder with `/` and a file with `.png`, `.jpg` or `.webp`",
         )
     return Path(_filled(str(place), words))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdfast import png
+from sdfast import image_files
 from sdfast.batch.blocks import opened
 from sdfast.batch.events import Painted
 from sdfast.batch.lines import Form, read
@@ -64,7 +64,7 @@ class Costless:
         done = [
             Picture(
                 job=order.job,
-                png=png.encode(grey, texts({}, order.key)),
+                png=image_files.encode(grey, texts({}, order.key)),
                 times=Times(0.0, (0.0,), 0.0),
                 load=0.0,
                 device="none",

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
-from sdfast import png, recipes
+from sdfast import image_files, recipes
 from sdfast.cli.output import summary
 from sdfast.config import config_file, lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError
@@ -465,7 +465,9 @@ def test_a_place_of_the_config_file_is_a_folder(sdfast, monkeypatch):
 
 def test_the_noise_of_a_sampler_that_is_not_taken_is_not_missed(sdfast, here):
     text = "fog\nSteps: 3, Sampler: Euler a, CFG scale: 5, RNG: CPU"
-    (here / "a.png").write_bytes(png.encode(Image.new("RGB", (64, 64)), {"parameters": text}))
+    (here / "a.png").write_bytes(
+        image_files.encode(Image.new("RGB", (64, 64)), {"parameters": text})
+    )
     words = ("gen", "--from", "a.png", "-m", "tiny", "--dry-run")
     assert "not followed: the noise of its steps" in sdfast(*words)[2]
     assert sdfast(*words, "--sampler", "DDIM")[2] == ""
@@ -847,7 +849,7 @@ def test_json_tells_of_skipped_pictures_too(sdfast, here):
 
 def test_info_names_the_syntax_that_is_not_followed(sdfast, here):
     text = "a cat <lora:foo:0.8>\nSteps: 3, Sampler: Euler, CFG scale: 5, Seed: 1"
-    picture = png.encode(Image.new("RGB", (64, 64)), {"parameters": text})
+    picture = image_files.encode(Image.new("RGB", (64, 64)), {"parameters": text})
     (here / "theirs.png").write_bytes(picture)
     assert "\n  Prompt: <lora:foo:0.8>\n" in sdfast("info", "theirs.png")[1]
 
@@ -871,6 +873,33 @@ def test_stdin_is_a_recipe_or_prompts(sdfast, here, command):
     assert "stdin holds a recipe or prompts, not both" in err
 
 
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_a_photo_is_painted_told_and_painted_again(sdfast, here, ending):
+    assert sdfast(*QUICK, "-o", f"{{slug}}.{ending}")[1] == f"a-cat.{ending}\n"
+    assert sdfast(*QUICK, "-o", "a.png")[0] == 0
+    assert sdfast("gen", "--from", f"a-cat.{ending}", "-o", "again.png")[0] == 0
+    assert pixels("again.png") == pixels("a.png")
+    with Image.open(f"a-cat.{ending}") as photo, Image.open("a.png") as exact:
+        assert photo.size == exact.size
+        apart = ImageChops.difference(photo.convert("RGB"), exact)
+        assert ImageStat.Stat(apart).mean < [4, 4, 4]
+    assert json.loads(sdfast("info", "--json", f"a-cat.{ending}")[1])["program"] == "sdfast"
+
+
+def test_a_recipe_that_no_jpeg_holds_is_told_before_anything_is_painted(sdfast, here):
+    words = ("gen", "猫" * 9000, "-m", "tiny", "-s", "2", "-o", "a.jpg")
+    code, _, err = sdfast(*words)
+    assert (code, list(here.iterdir())) == (2, [])
+    assert "cannot hold so long a recipe" in err
+    assert "encode" not in err
+
+
+def test_a_batch_writes_pngs(sdfast, here):
+    (here / "p.txt").write_text("a cat\n")
+    code, _, err = sdfast("batch", "p.txt", "-o", "{slug}.jpg", "-m", "tiny")
+    assert (code, err.splitlines()[0]) == (2, "error: `{slug}.jpg`: a batch writes PNGs")
+
+
 def test_info_goes_on_after_a_file_that_tells_nothing(sdfast, here):
     (here / "bad.png").write_bytes(b"no png")
     sdfast(*QUICK)
@@ -885,7 +914,7 @@ def test_a_strangers_picture_cannot_make_us_download(sdfast, here):
 
     job = Job(prompt="a cat", model="some/body", seed=1)
     text = recipes.texts_of(job, version="0", model="some/body", size=(64, 64))
-    (here / "theirs.png").write_bytes(png.encode(Image.new("RGB", (64, 64)), text))
+    (here / "theirs.png").write_bytes(image_files.encode(Image.new("RGB", (64, 64)), text))
     code, out, err = sdfast("gen", "--from", "theirs.png")
     assert (code, out) == (3, "")
     assert "some/body" in err

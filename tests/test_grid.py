@@ -692,7 +692,7 @@ def test_an_interrupted_sheet_leaves_its_finished_cells_and_no_half_sheet(here):
         (["a cat", "--x", "steps=1,2", "-o", "-", "--json"], 2, "both write to stdout"),
         (["a cat", "--x", "steps=1,2", "--cells", "-"], 2, "`--cells` is a folder"),
         (["a cat", "--x", "steps=1,2", "--cells", "/proc/no/"], 2, "/proc/no"),
-        (["a cat", "--x", "steps=1,2", "-o", "x.jpg"], 2, "x.jpg"),
+        (["a cat", "--x", "steps=1,2", "-o", "x.gif"], 2, "x.gif"),
         (["a cat", "--x", "replace=dog,cow"], 2, "`dog`, the first word of replace"),
         (["a cat", "--x", "lora=no.safetensors"], 3, "no.safetensors"),
         (["a cat", "--x", "seed=1,2", "--cfg-scale", "3"], 2, "--guidance"),
@@ -714,3 +714,20 @@ def test_a_dry_run_wakes_no_torch(here):
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert not list(here.iterdir())
+
+
+def test_a_sheet_and_its_pictures_may_be_photos(sdfast, here):
+    words = ("grid", "a cat", "--seed", "1..2", *QUICK, "-o", "sheet.webp")
+    code, _, err = sdfast(*words, "--cells", "all/{seed}.jpg")
+    assert code == 0, err
+    assert sorted(path.name for path in (here / "all").iterdir()) == ["1.jpg", "2.jpg"]
+    assert recipes.read_recipe(here / "all" / "2.jpg").record["seed"] == 2
+    _, again, _ = sdfast("grid", "--from", "sheet.webp", "--dry-run")
+    assert [json.loads(line)["seed"] for line in again.splitlines()] == [1, 2]
+
+
+def test_a_sheet_too_long_for_a_jpeg_is_told_before_anything_is_painted(sdfast, here):
+    words = ("grid", "猫" * 9000, "--seed", "1..3", *QUICK, "-o", "sheet.jpg")
+    code, _, err = sdfast(*words)
+    assert (code, list(here.iterdir())) == (2, [])
+    assert "cannot hold so long a recipe" in err

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_batch_streams import Costless
 
-from sdfast import Job, png, recipes
+from sdfast import Job, image_files, recipes
 from sdfast.batch import crew
 from sdfast.cli import run_command
 from sdfast.job import KEYS
@@ -178,7 +178,7 @@ def test_any_picture(home, count):
             recipe = {"sdfast": json.dumps(said)}
         if text is not None:
             recipe = {"parameters": text}
-        raw = bytearray(png.encode(grey, recipe))
+        raw = bytearray(image_files.encode(grey, recipe))
         for spot, value in spots:
             raw[spot % len(raw)] = value
         (home / "x.png").write_bytes(bytes(raw[: len(raw) - cut]))
@@ -235,6 +235,6 @@ def test_a_bomb_is_not_unpacked(home):
     chunk = b"sdfast\0\0" + packed
     body = struct.pack(">I", len(chunk)) + b"zTXt" + chunk
     body += struct.pack(">I", zlib.crc32(b"zTXt" + chunk))
-    whole = png.encode(Image.new("RGB", (8, 8)), {})
+    whole = image_files.encode(Image.new("RGB", (8, 8)), {})
     (home / "x.png").write_bytes(whole[:33] + body + whole[33:])
     judge(home, "info", "x.png")

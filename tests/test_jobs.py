@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdfast import png, recipes
+from sdfast import image_files, recipes
 from sdfast.config import Config
 from sdfast.errors import JobError, MetadataError, PresetError, UsageError
 from sdfast.job import SEEDS, Job, Sampler, read_job
@@ -100,10 +100,10 @@ def test_what_a_picture_began_from_is_looked_for_here_and_beside_it(tmp_path, mo
     job = Job(prompt="fog", init="grey.png", seed=1)
     text = recipes.texts_of(job, version="1", model="tiny", size=(64, 64))
     grey = Image.new("RGB", (64, 64))
-    (there / "made.png").write_bytes(png.encode(grey, text))
+    (there / "made.png").write_bytes(image_files.encode(grey, text))
     if lies != "nowhere":
         folder = tmp_path if lies == "here" else there
-        (folder / "grey.png").write_bytes(png.encode(grey, {}))
+        (folder / "grey.png").write_bytes(image_files.encode(grey, {}))
     record = resolve({}, None, read_source("there/made.png", ()), NOTHING).record
     wanted = there if lies == "beside the picture" else tmp_path
     assert record["init"] == str(wanted / "grey.png")
@@ -233,7 +233,7 @@ def test_a_picture_wins_over_the_preset_and_a_flag_over_the_picture(tmp_path):
     job = Job(prompt="fog", seed=3, guidance=4, sampler=Sampler(solver="dpm", steps=7))
     text = recipes.texts_of(job, version="0", model="tiny", size=(64, 64))
     picture = tmp_path / "fog.png"
-    picture.write_bytes(png.encode(Image.new("RGB", (64, 64)), text))
+    picture.write_bytes(image_files.encode(Image.new("RGB", (64, 64)), text))
     record = resolve(
         {"guidance": 2}, "fast", read_source(str(picture), ()), Config(model="sd15")
     ).record
@@ -248,7 +248,7 @@ def test_a_fitted_walk_of_a_picture_that_the_flags_drop_is_told(tmp_path):
         Job(prompt="a", sampler=fitted), version="0", model="tiny", size=(64, 64)
     )
     picture = tmp_path / "fog.png"
-    picture.write_bytes(png.encode(Image.new("RGB", (64, 64)), text))
+    picture.write_bytes(image_files.encode(Image.new("RGB", (64, 64)), text))
     assert resolve({"guidance": 2}, None, read_source(str(picture), ()), NOTHING).remarks == ()
     (remark,) = resolve({"steps": 8}, None, read_source(str(picture), ()), NOTHING).remarks
     assert remark.startswith("that picture's walk is fitted to 2 steps of its model and has no fit")

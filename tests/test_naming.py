@@ -106,7 +106,7 @@ def test_no_word_leads_out_of_the_folder(word, template):
     [
         ("{sed}.png", "no field `{sed}`", "did you mean `seed`?"),
         ("{seed.__class__}.png", "no field `{seed.__class__}`", "known are"),
-        ("cat.jpg", "`cat.jpg` is neither a folder nor the name of a PNG", "end a new folder"),
+        ("cat.gif", "`cat.gif` is neither a folder nor the name of a PNG", "end a new folder"),
         ("cat", "neither", ".png"),
         ("~nobody-here/cat.png", "cannot write `~nobody-here/cat.png`", ""),
         ("a\0b.png", "NUL", ""),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from test_elsewhere import COMFY, INVOKE, OLD
 
-from sdfast import png, recipes
-from sdfast.errors import MetadataError
+from sdfast import image_files, recipes
+from sdfast.errors import MetadataError, UsageError
 from sdfast.job import KEYS, Job, Sampler, layered, read_job
 
 GREY = Image.new("RGB", (64, 72), "grey")
@@ -94,7 +94,7 @@ jobs = st.builds(
 def test_a_job_comes_back_out_of_its_picture(tmp_path_factory, job):
     path = tmp_path_factory.mktemp("png") / "a.png"
     text = recipes.texts_of(job, version="1.2", model="sd15", size=(64, 72))
-    path.write_bytes(png.encode(GREY, text))
+    path.write_bytes(image_files.encode(GREY, text))
     recipe = recipes.read_recipe(path)
     assert read_job(recipe.record) == job.model_copy(update={"model": "sd15", "size": (64, 72)})
     assert (recipe.program, recipe.unknown, recipe.size) == ("sdfast", {}, (64, 72))
@@ -102,7 +102,7 @@ def test_a_job_comes_back_out_of_its_picture(tmp_path_factory, job):
 
 def test_a_recipe_hides_every_layer_beneath_it(read):
     beneath = {"negative": "blurry", "sampler": "dpm", "order": 3, "spacing": "karras", "steps": 9}
-    record = read(png.encode(GREY, CHUNKS)).record
+    record = read(image_files.encode(GREY, CHUNKS)).record
     assert read_job(layered(beneath, record)) == CAT
 
 
@@ -128,7 +128,7 @@ def test_a_recipe_tells_no_folder(model, told):
 
 
 def test_without_our_chunk_the_parameters_say_the_most(read):
-    record = read(png.encode(GREY, {"parameters": CHUNKS["parameters"]})).record
+    record = read(image_files.encode(GREY, {"parameters": CHUNKS["parameters"]})).record
     assert record == {
         "prompt": "a cat",
         "negative": "",
@@ -232,6 +232,42 @@ def test_a_photo_of_the_web_ui_says_what_its_png_does(read, comment, format):
     )
 
 
+@pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".webp"])
+@given(job=jobs)
+def test_a_job_comes_back_out_of_its_photo(tmp_path_factory, job, ending):
+    path = tmp_path_factory.getbasetemp() / f"photo{ending}"
+    text = recipes.texts_of(job, version="1.2", model="sd15", size=(64, 72))
+    path.write_bytes(image_files.encode(GREY, text, path))
+    recipe = recipes.read_recipe(path)
+    assert read_job(recipe.record) == job.model_copy(update={"model": "sd15", "size": (64, 72)})
+    assert (recipe.program, recipe.unknown, recipe.size) == ("sdfast", {}, (64, 72))
+    with Image.open(path) as image:  # and other programs find the web UI's text
+        comment = image.getexif().get_ifd(0x8769)[0x9286]
+    assert comment[:8] == b"UNICODE\0"
+    assert comment[8:].decode("utf-16-be") == text["parameters"]
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".webp"])
+def test_without_texts_a_photo_holds_none(read, ending):
+    file = image_files.encode(GREY, {}, Path(f"a{ending}"))
+    with Image.open(io.BytesIO(file)) as image:
+        assert len(image.getexif()) == 0
+    with pytest.raises(MetadataError, match="holds no recipe"):
+        read(file)
+
+
+def test_a_recipe_too_long_for_a_jpeg_is_refused_before_and_fits_elsewhere():
+    long = Job(prompt="猫" * 9000, seed=1, guidance=3, size=(64, 72))
+    text = recipes.texts_of(long, version="1.2", model="tiny", size=(64, 72))
+    with pytest.raises(UsageError, match=r"a \.jpg cannot hold so long a recipe"):
+        image_files.check_room(text, Path("a.jpg"))
+    for name in ("a.webp", "a.png"):
+        image_files.check_room(text, Path(name))
+    short = recipes.texts_of(CAT, version="1.2", model="tiny", size=(64, 72))
+    image_files.check_room(short, Path("a.jpg"))
+    image_files.encode(GREY, short, Path("a.jpg"))
+
+
 def test_a_photo_of_comfyui_is_read(read):
     prompt = json.dumps(COMFY)
     recipe = read(photo(b"ASCII\0\0\0 \0", "WEBP", make="Workflow:{}", model=f"Prompt:{prompt}"))
@@ -276,7 +312,7 @@ def test_a_prompt_in_braces_is_no_json(read):
     assert said.record["prompt"] == "{a|b} {}"
 
 
-@pytest.mark.parametrize("content", [SAID.encode(), png.encode(GREY, CHUNKS)])
+@pytest.mark.parametrize("content", [SAID.encode(), image_files.encode(GREY, CHUNKS)])
 def test_a_recipe_comes_through_a_pipe(monkeypatch, content):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     recipe = recipes.read_recipe(Path("-"))
@@ -309,7 +345,7 @@ def bomb(kind):
     return chunk(kind, b"parameters\0" + (b"\1\0\0\0" if kind == b"iTXt" else b"\0") + packed)
 
 
-WHOLE = png.encode(GREY, CHUNKS)
+WHOLE = image_files.encode(GREY, CHUNKS)
 BROKEN = {
     "is empty": b"",
     "is empty ": b"\xef\xbb\xbf \n",

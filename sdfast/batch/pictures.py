@@ -68,7 +68,10 @@ class Pictures:
             i=task.index,
             n=self.naming.count,
         )
-        return destination(self.naming.template, words)
+        place = destination(self.naming.template, words)
+        if place.suffix.lower() != ".png":  # by its chunks it is known again
+            raise UsageError(f"`{self.naming.template}`: a batch writes PNGs", "end it with `.png`")
+        return place
 
     def _names(self, task: Task, place: Path) -> tuple[Path, ...]:
         """The names that a picture may have, the likeliest first."""

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from sdfast.batch.events import GOES_ON
 from sdfast.errors import RemoteError, UsageError, one_line
+from sdfast.image_files import keep
 from sdfast.naming import Exists, as_folder
-from sdfast.png import keep
 from sdfast.wording import quoted
 from sdfast.writing import FULL, unwritable
 
@@ -58,7 +58,7 @@ def look(path: Path) -> Seen | None:
 
 
 def _is_void(path: Path) -> bool:
-    """Whether a file is empty: a kill leaves it so where names are taken first (`png.keep`)."""
+    """Whether a file is empty, as a kill leaves it where `image_files.keep` takes names first."""
     with suppress(OSError, ValueError):
         found = path.lstat()
         return S_ISREG(found.st_mode) and not found.st_size

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from sdfast import __version__, png, recipes
+from sdfast import __version__, recipes
 from sdfast.batch.pictures import texts
 from sdfast.config import lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError, SdfastError
 from sdfast.events import Finished, Times
+from sdfast.image_files import encode_all
 from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.malloc import tidy
@@ -212,7 +213,7 @@ def _attempt(
     events = list(generate_together(model, [order.job for order in orders]))
     painted = [event for event in events if isinstance(event, Finished)]
     told = [_told(order, done, setting) for order, done in zip(orders, painted, strict=True)]
-    files = png.encode_all([(done.image, t) for done, t in zip(painted, told, strict=True)])
+    files = encode_all([(done.image, t) for done, t in zip(painted, told, strict=True)])
     for done, file in zip(painted, files, strict=True):
         yield Picture(
             job=done.job,

@@ -52,7 +52,7 @@ def gen(
             "-o",
             "--out",
             metavar="FILE|FOLDER/|TEMPLATE|-",
-            help="Where to write; `-` is stdout. [{slug}-{seed}.png]",
+            help="Where to write, .png, .jpg or .webp; `-` is stdout. [{slug}-{seed}.png]",
         ),
     ] = None,
     exists: flags.Exists = "rename",

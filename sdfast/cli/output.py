@@ -109,6 +109,13 @@ class Output:
         )
         return destination(self.out, words, self.template or TEMPLATE)
 
+    def check_room(self, jobs: Sequence[Job], places: Sequence[Path]) -> None:
+        """Raise UsageError if the recipe of a complete job is too long for its file."""
+        from sdfast.image_files import check_room
+
+        for job, place in zip(jobs, places, strict=True):
+            check_room(self.recipe(job), place)
+
     def keeps(self, place: Path) -> bool:
         """Whether a picture is there that shall be kept."""
         from sdfast.naming import settle
@@ -137,15 +144,17 @@ class Output:
 
     def write(self, painted: Sequence[Finished], places: Sequence[Path], painter: Painter) -> None:
         """Write the pictures, tell their paths on stdout and where the time went on stderr."""
-        from sdfast import png
+        from sdfast import image_files
 
         begun = time.perf_counter()
-        files = png.encode_all([(done.image, self._recipe(done.job)) for done in painted])
+        pictures = [(done.image, self.recipe(done.job)) for done in painted]
+        files = image_files.encode_all(pictures, places[0])
         share = (time.perf_counter() - begun) / len(files)
         for done, file, place in zip(painted, files, places, strict=True):
             self._write(done, file, place, painter, share)
 
-    def _recipe(self, job: Job) -> dict[str, str]:
+    def recipe(self, job: Job) -> dict[str, str]:
+        """What a picture's file tells of a complete job, if anything."""
         return recipe_of(job, self.aliases) if self.metadata else {}
 
     def _write(
@@ -170,14 +179,14 @@ class Output:
 
     def put(self, file: bytes, place: Path) -> Path:
         """Write a whole file; where it is then."""
-        from sdfast import png
+        from sdfast import image_files
 
         if self.to_stdout:
             sys.stdout.buffer.write(file)
             sys.stdout.flush()
             return place
         # None if another process has painted it meanwhile
-        return png.keep(file, place, exists=self.exists) or place
+        return image_files.keep(file, place, exists=self.exists) or place
 
 
 def recipe_of(job: Job, aliases: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import remarks
-from sdfast.cli.output import Output, line_of, recipe_of, tell_times
+from sdfast.cli.output import Output, line_of, tell_times
 from sdfast.cli.painting import Audience, Walk, hire, keep_warm, numbered, tell, walks
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def paint_sheet(
     Each job is of the model in its place. One model is in memory at a time, and paints all that are
     of its weights.
     """
-    from sdfast import png, recipes
+    from sdfast import recipes
     from sdfast.errors import SdfastError, UsageError
+    from sdfast.image_files import check_room, encode
     from sdfast.models.malloc import tidy
 
     begun = time.perf_counter()
@@ -65,8 +66,11 @@ def paint_sheet(
     if destination in places:
         raise UsageError(f"the sheet and one of its pictures cannot both be `{destination}`")
     kept = [cells.keeps(place) for place in places] if cells else []
-    told = [recipe_of(job, output.aliases) for job in sheet.jobs] if output.metadata else []
+    if cells:
+        cells.check_room(sheet.jobs, places)
+    told = [output.recipe(job) for job in sheet.jobs] if output.metadata else []
     text = recipes.texts_of_sheet(sheet, told) if told else {}
+    check_room(text, destination)
     easel = _Easel(sheet, page, output, cells, places, kept)
     of_models = _of_one_model(sheet.jobs)
     try:
@@ -79,7 +83,7 @@ def paint_sheet(
         if cells is None:
             output.say("note: no sheet is written; with --cells, its pictures are as they come")
         raise
-    _tell(sheet, output.put(png.encode(page.image, text), destination), output, begun)
+    _tell(sheet, output.put(encode(page.image, text, destination), destination), output, begun)
     output.draw(page.image)
 
 
@@ -123,17 +127,18 @@ class _Easel:
 
     def _lay(self, walk: Walk[int]) -> None:
         """Paste pictures, write them where they are wanted, too, and tell of them."""
-        from sdfast import png
+        from sdfast.image_files import encode
 
         for done, place in zip(walk.painted, walk.places, strict=True):
             begun = time.perf_counter()
             self.page.paste(place, done.image)
             line: dict[str, Any] = {"cell": self.sheet.name(place)}
             if self.cells is not None:
-                recipe = recipe_of(done.job, self.output.aliases) if self.output.metadata else {}
                 path = self.places[place]
                 if not self.kept[place]:
-                    path = self.cells.put(png.encode(done.image, recipe), path)
+                    path = self.cells.put(
+                        encode(done.image, self.cells.recipe(done.job), path), path
+                    )
                 line["path"] = str(path)
                 if not self.output.as_json and not self.output.to_stdout:
                     print(path, flush=True)

@@ -46,6 +46,7 @@ def paint(
     """Paint the jobs of one model and write their pictures."""
     jobs = [found.complete(job) for job in jobs]
     places = output.places(jobs)
+    output.check_room(jobs, places)
     painter = hire(found, wanted, audience)
     audience.say(headline(found.name, painter.dtype, painter.device, jobs[0]))
     tell(painter, found, jobs, audience)

@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from sdfast import __version__, png, recipes
+from sdfast import __version__, image_files, recipes
 from sdfast.bench.timing.painted import Painted, Side
 from sdfast.engine import generate_together
 from sdfast.events import Finished, Times
@@ -46,8 +46,8 @@ def write(jobs: Sequence[Job], images: Sequence[Image], place: Path) -> None:
         recipes.texts_of(job, version=__version__, model=job.model, size=size)
         for job, size in zip(jobs, sizes, strict=True)
     ]
-    for file in png.encode_all(list(zip(images, told, strict=True))):
-        png.keep(file, place, exists=Exists.OVERWRITE)
+    for file in image_files.encode_all(list(zip(images, told, strict=True))):
+        image_files.keep(file, place, exists=Exists.OVERWRITE)
 
 
 class _Heard:

@@ -1,4 +1,4 @@
-"""Pictures to PNG files, with texts in them.
+"""Pictures to files, PNG, JPEG or WebP, with texts in them.
 
 Writing is all or nothing: a file appears under its name complete or not at all, and takes nobody's
 place unless told to.
@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdfast import exif
 from sdfast.naming import Exists, settle
 from sdfast.png_strips import encode_in_strips
 from sdfast.writing import draft_beside, drafted, unwritable
@@ -17,15 +18,32 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.PngImagePlugin import PngInfo
 
-
-def encode(image: "Image", text: Mapping[str, str]) -> bytes:
-    """The picture as a PNG file with these text chunks."""
-    return encode_all([(image, text)])[0]
+_A_PNG = Path("any.png")
 
 
-def encode_all(pictures: Sequence[tuple["Image", Mapping[str, str]]]) -> list[bytes]:
-    """The pictures as PNG files, encoded side by side."""
+def encode(image: "Image", text: Mapping[str, str], place: Path = _A_PNG) -> bytes:
+    """The picture as the file of that name, with these texts."""
+    return encode_all([(image, text)], place)[0]
+
+
+def encode_all(
+    pictures: Sequence[tuple["Image", Mapping[str, str]]], place: Path = _A_PNG
+) -> list[bytes]:
+    """The pictures as files of one kind, by the ending of a name, encoded side by side."""
+    if is_photo(place):
+        return [exif.encode(image, text, place.suffix) for image, text in pictures]
     return encode_in_strips([(image, _info(text)) for image, text in pictures])
+
+
+def check_room(text: Mapping[str, str], place: Path) -> None:
+    """Raise UsageError unless a file of that name can hold the texts."""
+    if is_photo(place):
+        exif.check_room(text, place.suffix)
+
+
+def is_photo(place: Path) -> bool:
+    """Whether a file of that name is a JPEG or a WebP."""
+    return place.suffix.lower() in exif.ENDINGS
 
 
 def _info(text: Mapping[str, str]) -> "PngInfo":

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from sdfast import png, png_strips
+from sdfast import image_files, png_strips
 from sdfast.errors import UsageError
 from sdfast.naming import Exists
 
@@ -20,7 +20,7 @@ TEXTS = {"parameters": 'a cat\nSteps: 20, Sampler: "x"', "sdfast": '{"schema": 1
 
 
 def save(image, path, text, exists=Exists.RENAME):
-    return png.keep(png.encode(image, text), path, exists=exists)
+    return image_files.keep(image_files.encode(image, text), path, exists=exists)
 
 
 def test_a_picture_is_what_it_was(tmp_path):
@@ -28,7 +28,7 @@ def test_a_picture_is_what_it_was(tmp_path):
     with Image.open(path) as image:
         assert image.tobytes() == GREY.tobytes()
         assert image.text == TEXTS
-    assert path.read_bytes() == png.encode(GREY, TEXTS)
+    assert path.read_bytes() == image_files.encode(GREY, TEXTS)
     assert [*tmp_path.iterdir()] == [path]
 
 
@@ -42,12 +42,12 @@ def test_a_file_is_hardly_larger_than_pillow_makes_it():
     for picture in (smooth, page, grained):
         usual = io.BytesIO()
         picture.save(usual, "PNG")
-        assert len(png.encode(picture, {})) <= 1.1 * len(usual.getvalue())
+        assert len(image_files.encode(picture, {})) <= 1.1 * len(usual.getvalue())
 
 
 def test_pictures_encoded_side_by_side_are_those_encoded_one_by_one():
     pictures = [(Image.new("RGB", (8, 8), (k, 0, 0)), {"parameters": str(k)}) for k in range(9)]
-    assert png.encode_all(pictures) == [png.encode(*one) for one in pictures]
+    assert image_files.encode_all(pictures) == [image_files.encode(*one) for one in pictures]
 
 
 @given(
@@ -59,7 +59,7 @@ def test_pictures_encoded_side_by_side_are_those_encoded_one_by_one():
 def test_strips_make_one_picture(mode, width, height, grain):
     noise = Image.effect_noise((width, height), grain)
     picture = Image.merge(mode, [noise.rotate(180 * k) for k in range(len(mode))])
-    file = png.encode(picture, {"parameters": "a cat", "sdfast": "\u732b"})
+    file = image_files.encode(picture, {"parameters": "a cat", "sdfast": "\u732b"})
     with Image.open(io.BytesIO(file)) as read:
         read.verify()  # each chunk's sum
     with Image.open(io.BytesIO(file)) as read:
@@ -70,7 +70,7 @@ def test_strips_make_one_picture(mode, width, height, grain):
 def test_a_large_picture_is_one_stream_of_many_strips():
     noise = [Image.effect_noise((700, 500), 60) for _ in range(3)]
     picture = Image.merge("RGB", noise)
-    file = png.encode(picture, {})
+    file = image_files.encode(picture, {})
     at = file.index(b"IDAT")
     assert file.count(b"IDAT") == 1
     stream = zlib.decompressobj()
@@ -103,7 +103,7 @@ def test_each_policy_does_what_it_says(tmp_path):
         save(GREY, path, text={}, exists=Exists.ERROR)
     assert path.read_text() == "mine"
     assert save(GREY, path, text={}, exists=Exists.OVERWRITE) == path
-    assert path.read_bytes() == png.encode(GREY, {})
+    assert path.read_bytes() == image_files.encode(GREY, {})
     assert len([*tmp_path.iterdir()]) == 2
 
 
@@ -118,7 +118,7 @@ def test_writers_who_race_for_a_name_each_get_their_own(tmp_path, monkeypatch, l
     with ThreadPoolExecutor(8) as pool:
         paths = [*pool.map(lambda p: save(p, tmp_path / "a.png", text={}), pictures)]
     assert len(set(paths)) == 16
-    assert {p.read_bytes() for p in paths} == {png.encode(p, {}) for p in pictures}
+    assert {p.read_bytes() for p in paths} == {image_files.encode(p, {}) for p in pictures}
     assert sorted(tmp_path.iterdir()) == sorted(paths)
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
 def test_a_draft_that_a_killed_run_has_left_is_written_anew(tmp_path):
     draft = tmp_path / "draft"
     draft.write_bytes(b"half a pict")
-    path = png.keep(b"whole", tmp_path / "a.png", exists=Exists.SKIP, draft=draft)
+    path = image_files.keep(b"whole", tmp_path / "a.png", exists=Exists.SKIP, draft=draft)
     assert path.read_bytes() == b"whole"
     assert not draft.exists()
 
@@ -163,5 +163,5 @@ def test_a_place_that_cannot_be_written_is_a_usage_error(tmp_path, place):
 
 
 def test_a_text_no_chunk_can_hold_is_written_as_near_as_can_be():
-    image = Image.open(io.BytesIO(png.encode(GREY, {"parameters": "a\0b\udc80c"})))
+    image = Image.open(io.BytesIO(image_files.encode(GREY, {"parameters": "a\0b\udc80c"})))
     assert image.text == {"parameters": "a b?c"}
