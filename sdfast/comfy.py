@@ -22,14 +22,19 @@ _WALKS = {
     for schedule in COMFY_SCHEDULES
 }
 _SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
-_PARTS = ("noise", "guider", "sampler", "sigmas")
-"""What the custom samplers have nodes of their own for."""
+_PARTS = ("sigmas", "sampler", "noise", "guider")
+"""What the custom samplers have nodes of their own for; what a later one says counts."""
 _MEANT: dict[str, _Node] = {
     "AlignYourStepsScheduler": {"scheduler": "align_your_steps"},
     "BasicGuider": {"cfg": 1},
+    "BasicScheduler": {},
+    "BetaSamplingScheduler": {"scheduler": "beta"},
+    "CFGGuider": {},
     "DisableNoise": {"add_noise": "disable"},
     "ExponentialScheduler": {"scheduler": "exponential"},
+    "KSamplerSelect": {},
     "KarrasScheduler": {"scheduler": "karras"},
+    "RandomNoise": {},
     "SamplerDPMPP_2M_SDE": {"sampler_name": "dpmpp_2m_sde"},
     "SamplerDPMPP_2S_Ancestral": {"sampler_name": "dpmpp_2s_ancestral"},
     "SamplerDPMPP_3M_SDE": {"sampler_name": "dpmpp_3m_sde"},
@@ -37,7 +42,7 @@ _MEANT: dict[str, _Node] = {
     "SamplerEulerAncestral": {"sampler_name": "euler_ancestral"},
     "SamplerLMS": {"sampler_name": "lms"},
 }
-"""Nodes whose name says what others have an input for."""
+"""The parts that are known, and what of others' inputs their names say."""
 _USUAL: dict[str, tuple[object, ...]] = {
     "denoise": (1,),
     "start_at_step": (0,),
@@ -49,13 +54,21 @@ _USUAL: dict[str, tuple[object, ...]] = {
     "sigma_min": (0.0291675,),
     "rho": (7,),
     "order": (4,),
+    "r": (0.5,),
+    "alpha": (0.6,),
+    "beta": (0.6,),
 }
 """Inputs that would change the walk, and the values with which they do not."""
 _PLAIN = ("VAEDecode", "VAEDecodeTiled", "VAELoader", "SaveImage", "PreviewImage", "Note")
 """Nodes that change nothing of the recipe, or what is named by another."""
 _FURTHER = ("conditioning", "conditioning_1", "conditioning_to")
-_TEXTS = ("populated_text", "text", "string", "value", "prompt")
-"""What the one text of a node that makes texts is called."""
+_SAID = ("populated_text", "text_0")
+"""Where nodes that make texts keep what came of it."""
+_TEXTS = ("text", "string", "value", "prompt")
+"""What the one input of a node is called that holds a text."""
+_JOINED = re.compile(r"(text|string)_?([a-z]|\d{1,3})")
+_BESIDE = ("delimiter", "separator", "clean_whitespace", "inputcount", "return_list")
+"""What else a node says that joins texts."""
 _DEEP = 50
 
 
@@ -66,6 +79,8 @@ class _Graph:
         self.nodes = nodes
         self._seen: set[str] = set()
         self._texts: dict[str, str | None] = {}
+        self._room = MOST_TEXT
+        """Characters that may still be joined."""
 
     def see(self, name: str) -> _Node:
         """A node whose inputs are asked."""
@@ -85,30 +100,47 @@ class _Graph:
         name = self.linked(value)
         if name is None:
             return value
-        plain = [v for v in self.see(name).values() if isinstance(v, (str, int, float))]
-        return plain[0] if len(plain) == 1 else None
+        inputs = list(self.see(name).values())
+        return inputs[0] if len(inputs) == 1 and isinstance(inputs[0], (str, int, float)) else None
 
-    def text(self, value: object) -> str | None:
-        """An input's text, or that of the nodes that it is made by."""
+    def text(self, value: object, deep: int = _DEEP) -> str | None:
+        """An input's text, or that of the nodes that hold it or join it; None of any others."""
         name = self.linked(value)
         if name is None:
             return value if isinstance(value, str) else None
         if name not in self._texts:
             self._texts[name] = None  # what is made of itself is no text
-            self._texts[name] = self._made(self.see(name))
+            made = self._made(self.kind(name), self.nodes[name]["inputs"], deep - 1)
+            if made is not None:
+                self.see(name)
+            self._texts[name] = made
         return self._texts[name]
 
-    def _made(self, inputs: _Node) -> str | None:
-        parts = sorted(key for key in inputs if re.fullmatch(r"(text|string)_?[a-f1-9]", key))
-        if len(parts) < 2:
-            key = next((key for key in (*parts, *_TEXTS) if key in inputs), None)
-            return self.text(inputs[key]) if key else None
-        said = [self.text(inputs[key]) for key in parts]
-        between = inputs.get("delimiter", "")
-        if not isinstance(between, str) or None in said:
+    def _made(self, kind: str, inputs: _Node, deep: int) -> str | None:
+        if not deep:
             return None
-        whole = between.join(filter(None, said))
-        return whole if len(whole) <= MOST_TEXT else None
+        for key in _SAID:
+            if isinstance(said := inputs.get(key), str):
+                return said
+        keys = sorted(
+            (key for key in inputs if key not in _BESIDE), key=lambda key: (len(key), key)
+        )
+        if len(keys) == 1:
+            held = keys[0] in _TEXTS or _JOINED.fullmatch(keys[0])
+            return self.text(inputs[keys[0]], deep) if held else None
+        if not re.search("concat|join", kind, re.IGNORECASE) or not all(
+            map(_JOINED.fullmatch, keys)
+        ):
+            return None
+        parts = [self.text(inputs[key], deep) for key in keys]
+        between = inputs.get("delimiter", inputs.get("separator", ""))
+        said = [
+            part for part in parts if part or (kind == "StringConcatenate" and part is not None)
+        ]
+        self._room -= sum(map(len, said)) + len(said) * len(str(between))
+        if None in parts or not isinstance(between, str) or self._room < 0:
+            return None
+        return between.join(said)
 
     def along(self, value: object, *through: str) -> list[str]:
         """The nodes from a link to its source, by the first of these inputs that leads further."""
@@ -127,8 +159,13 @@ class _Graph:
         """All that a sampler is told, by itself or by the nodes that are its parts."""
         inputs = self.see(name)
         of_parts: _Node = {}
-        for part in filter(None, (self.linked(inputs.get(part)) for part in _PARTS)):
-            of_parts |= self.see(part) | _MEANT.get(self.kind(part), {})
+        for part in _PARTS:
+            for node in reversed(self.along(inputs.get(part), part)):
+                kind, own = self.kind(node), self.nodes[node]["inputs"]
+                if kind in _MEANT:
+                    self.see(node)
+                named = {"sampler": "sampler_name", "sigmas": "scheduler"}.get(part, part)
+                of_parts |= {**own, **_MEANT.get(kind, {named: of_parts.get(named, kind)})}
         said = {**of_parts, **inputs}
         return {"positive": said.get("conditioning"), **said}
 
@@ -183,16 +220,14 @@ def read_comfy(text: str) -> Said:
 def _walk(graph: _Graph, inputs: _Node, unknown: dict[str, str]) -> dict[str, object]:
     """The sampler that walks as this one or, where there is none, the nearest."""
     sampler, schedule = (str(graph.value(inputs.get(k))) for k in ("sampler_name", "scheduler"))
-    spacing = {"spacing": "ays"} if schedule == "align_your_steps" else {}
-    if spacing:  # drawn out here in another way to other numbers of steps, and to SD 1's alone
-        same = _WALKS.get((sampler, "karras"))
-        as_here = inputs.get("steps") == 10 and inputs.get("model_type") == "SD1"
-    else:
-        same, as_here = _WALKS.get((sampler, schedule)), True
-    if same is None or not as_here:
+    if schedule == "align_your_steps":  # to other levels here by up to 0.3 %, drawn out otherwise
+        name = _WALKS.get((sampler, "karras")) or nearest_walk(sampler, "karras")
         unknown["Sampler"] = f"{sampler} {schedule}"
-    name = same or nearest_walk(sampler, schedule)
-    return {"sampler": name, **(spacing if name else {})}
+        return {"sampler": name, "spacing": "ays"} if name else {}
+    if (sampler, schedule) in _WALKS:
+        return {"sampler": _WALKS[sampler, schedule]}
+    unknown["Sampler"] = f"{sampler} {schedule}"
+    return {"sampler": nearest_walk(sampler, schedule)}
 
 
 def _sizes(graph: _Graph, inputs: _Node) -> str | None:

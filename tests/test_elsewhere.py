@@ -3,6 +3,7 @@
 import copy
 import json
 import time
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -263,9 +264,21 @@ def test_a_guider_without_a_scale_does_not_guide():
         ("24", node("KarrasScheduler", steps=20, sigma_max=14.614642, rho=7.0), "karras", ()),
         ("24", node("KarrasScheduler", steps=20, sigma_max=9.5, rho=7.0), "karras", ("sigma_max",)),
         ("24", node("ExponentialScheduler", steps=20, sigma_min=0.0291675), "exponential", ()),
-        ("24", node("AlignYourStepsScheduler", steps=10, model_type="SD1"), "ays", ()),
-        ("24", node("AlignYourStepsScheduler", steps=12, model_type="SD1"), "ays", ("Sampler",)),
-        ("24", node("AlignYourStepsScheduler", steps=10, model_type="SDXL"), "ays", ("Sampler",)),
+        ("24", node("AlignYourStepsScheduler", steps=10, model_type="SD1"), "ays", ("Sampler",)),
+        ("24", node("BetaSamplingScheduler", steps=10, alpha=0.6, beta=0.6), "beta", ()),
+        (
+            "24",
+            node("BetaSamplingScheduler", steps=10, alpha=0.5, beta=0.7),
+            "beta",
+            ("alpha", "beta"),
+        ),
+        ("23", node("SamplerDPMPP_SDE", eta=1.0, s_noise=1.0, r=0.3), "karras", ("r",)),
+        (
+            "22",
+            node("PerpNegGuider", cfg=8, positive=["6", 0], negative=["7", 0], neg_scale=2),
+            "karras",
+            ("PerpNegGuider", "CheckpointLoaderSimple"),
+        ),
         ("23", node("SamplerDPMPP_2M_SDE", eta=1.0, s_noise=1.0), "karras", ()),
         ("23", node("SamplerEulerAncestral", eta=0.5, s_noise=1.0), "karras", ("eta",)),
         ("23", node("SamplerLMS", order=3), "karras", ("order", "Sampler")),
@@ -281,6 +294,13 @@ def test_nodes_that_are_samplers_and_schedules_are_followed_or_named(part, chang
 @pytest.mark.parametrize(
     ("nodes", "prompt"),
     [
+        ({"30": node("ShowText|pysssss", text=["9", 0], text_0="the words")}, "the words"),
+        (
+            {"30": node("JoinStringMulti", **{f"string_{k}": str(k) for k in range(1, 13)})},
+            "123456789101112",
+        ),
+        ({"30": node("CR Text Concatenate", text1="a", text2="b", separator="; ")}, "a; b"),
+        ({"30": node("StringConcatenate", string_a="a", string_b="", delimiter=", ")}, "a, "),
         ({"30": node("PrimitiveStringMultiline", value="a heron")}, "a heron"),
         ({"30": node("ImpactWildcardProcessor", wildcard_text="__x__", populated_text="a")}, "a"),
         ({"30": node("StringConcatenate", string_a="a", string_b="b", delimiter=", ")}, "a, b"),
@@ -301,22 +321,75 @@ def test_texts_that_other_nodes_make_are_read(nodes, prompt):
     assert (record["prompt"], unknown) == (prompt, MODEL)
 
 
-def test_a_text_that_cannot_be_read_is_named_by_what_makes_it():
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("Florence2", {"image": ["8", 0]}),
+        ("StringReplace", {"string": "a red cat", "find": "red", "replace": "blue"}),
+        ("CaseConverter", {"string": "a red cat", "mode": "UPPERCASE"}),
+        ("StringFunction|pysssss", {"action": "append", "text_a": "a", "text_b": "b"}),
+        ("CR Text Input Switch", {"Input": 2, "text1": "a cat", "text2": "a dog"}),
+        ("OllamaGenerateV2", {"prompt": "Describe a cat", "model": "x"}),
+        ("DPRandomGenerator", {"text": "a {red|blue} cat", "seed": 1}),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_named_by_what_makes_it(kind, inputs):
     said = copy.deepcopy(COMFY)
     said["6"]["inputs"]["text"] = ["30", 0]
-    record, unknown = read(said | {"30": node("Florence2", image=["8", 0])})
+    record, unknown = read(said | {"30": node(kind, **inputs)})
     assert "prompt" not in record
-    assert unknown == MODEL | {"prompt": "made by Florence2"}
+    assert unknown["prompt"] == f"made by {kind}"
+    assert unknown.keys() == {*MODEL, "prompt", kind}
+
+
+def test_parts_of_a_sampler_that_lie_behind_others_are_found_and_the_others_named():
+    split = {"30": node("SplitSigmas", step=10, sigmas=["24", 0])}
+    nodes = copy.deepcopy(CUSTOM) | split
+    nodes["20"]["inputs"]["sigmas"] = ["30", 0]
+    record, unknown = read(nodes)
+    assert (record["steps"], read_job(record).sampler.spacing) == (20, "karras")
+    assert unknown == MODEL | {"SplitSigmas": '{"step": 10}'}
+    _, unknown = read({**CUSTOM, "23": node("SamplerER_SDE", max_stage=3)})
+    assert unknown["Sampler"] == "SamplerER_SDE karras"
+
+
+def test_a_number_of_a_node_that_computes_is_none():
+    computed = {"30": node("SimpleMath+", a=["31", 0], b=2), "31": node("Int", value=4)}
+    record, _ = read(comfy(steps=["30", 0]) | computed)
+    assert "steps" not in record
+    assert read(comfy(steps=["31", 0]) | computed)[0]["steps"] == 4
 
 
 def test_a_text_that_doubles_or_is_made_of_itself_ends():
     said = copy.deepcopy(COMFY)
     said["6"]["inputs"]["text"] = ["100", 0]
     doubling = {
-        str(k): node("J", text_a=[str(k + 1), 0], text_b=[str(k + 1), 0]) for k in range(100, 160)
+        str(k): node("Join", text_a=[str(k + 1), 0], text_b=[str(k + 1), 0])
+        for k in range(100, 160)
     }
     for last in (node("Text", text="ab"), node("Text", text=["100", 0])):
         assert "prompt" not in read(said | doubling | {"160": last})[0]
+
+
+def test_many_texts_that_are_long_take_no_more_room_than_one():
+    said = copy.deepcopy(COMFY)
+    said["6"]["inputs"]["text"] = ["100", 0]
+    many = {f"text_{k}": [str(k + 200), 0] for k in range(1, 900)}
+    joins = {key: node("Join", text_a=["99", 0], text_b="x") for (key, _) in many.values()}
+    long = {"99": node("Text", text="a" * 2**20)}
+    tracemalloc.start()
+    record, _ = read(said | {"100": node("Join", **many)} | joins | long)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "prompt" not in record
+    assert peak < 20 * 2**20
+
+
+def test_a_chain_of_nodes_that_is_long_ends():
+    said = copy.deepcopy(COMFY)
+    said["6"]["inputs"]["text"] = ["100", 0]
+    chain = {str(k): node("Reroute", text=[str(k + 1), 0]) for k in range(100, 3000)}
+    assert "prompt" not in read(said | chain)[0]
 
 
 def test_a_loop_of_links_ends():
