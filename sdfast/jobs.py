@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
 from sdfast.job import SAMPLER_KEYS, SEEDS, Job, Record, layered, on_top, read_job, read_sampler
+from sdfast.lora_tags import followed, names
 from sdfast.presets import Preset, load_preset
 from sdfast.sampler import DEFAULT
 from sdfast.wording import quoted
@@ -62,11 +63,12 @@ def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: 
         asked = placed(on_top(beneath, given))
         return Asked(asked, remarks=_unfitted(f"`{chosen.name}`", chosen.record, asked))
     if recipe.sheet is not None:
-        several = f"`{recipe.place}` is a sheet of {len(recipe.sheet.jobs)} pictures"
+        several = f"{recipe.named} is a sheet of {len(recipe.sheet.jobs)} pictures"
         raise UsageError(several, "`sdfast grid --from` paints it again")
     record, unknown = _over_another(recipe, given)
-    if config.loras is not None:  # the prompt names them
-        unknown.pop("Lora hashes", None)
+    hashed = re.findall(r"([^:,]+):", unknown.get("Lora hashes", ""))
+    if config.loras and {*map(str.strip, hashed)} <= {*names(str(record.get("prompt")))}:
+        unknown.pop("Lora hashes", None)  # the prompt says the same
     painted = layered(beneath, record | _beside(recipe.place, record))
     asked = placed(on_top(painted, given))
     above = (f"the picture's recipe stands above the preset `{preset}`",) if preset else ()
@@ -79,6 +81,27 @@ def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: 
         "model" in recipe.record and given.get("model") is None,
         (*above, *_unfitted("that picture's walk", recipe.record, asked)),
     )
+
+
+def with_named_loras(
+    job: Job, recipe: "Recipe | None", folder: str | None, *, typed: bool
+) -> tuple[Job, list[str]]:
+    """The job with the LoRAs that its prompt names, and those that are not there.
+
+    In a prompt that was typed all must be there; in that of a recipe, whose program may have had
+    them, some may not. To some programs, and so in our own pictures, tags are words.
+
+    Raises UsageError, JobError.
+    """
+    if typed or recipe is None:
+        return followed(job, folder), []
+    if recipe.program in _READ_AS_WORDS:
+        return job, []
+    missing: list[str] = []
+    return followed(job, folder, missing), missing
+
+
+_READ_AS_WORDS = ("sdfast", "ComfyUI", "InvokeAI")
 
 
 def _over_another(recipe: "Recipe", given: Record) -> tuple[Record, dict[str, str]]:

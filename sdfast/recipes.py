@@ -106,6 +106,11 @@ class Recipe:
     sheet: Sheet | None = None
     """Where it holds many pictures; the record then is what they have in common."""
 
+    @property
+    def named(self) -> str:
+        """The file, as it is spoken of."""
+        return _named(self.place)
+
 
 def read_recipe(path: Path) -> Recipe:
     """What made this picture, PNG, JPEG or WebP, or what this text says of one; `-` is stdin.
@@ -115,6 +120,9 @@ def read_recipe(path: Path) -> Recipe:
     try:
         if str(path) == "-":
             return _read(path, BytesIO(sys.stdin.buffer.read(_MOST_PIPED)))
+        if path.is_fifo():
+            with path.open("rb") as pipe:
+                return _read(path, BytesIO(pipe.read(_MOST_PIPED)))
         if not path.is_file():
             raise MetadataError("is not a file" if path.exists() else "does not exist")
         with path.open("rb") as file:

@@ -59,7 +59,7 @@ def _parted(listed: str) -> list[str]:
         raise UsageError(f"{quoted(listed)} cannot be parted at its commas", quote) from error
 
 
-_NUMBER = r"(\d{1,20}(?:\.\d{1,20})?)"
+_NUMBER = r"(\d{0,20}\.?\d{1,20})"
 
 
 def _counted(text: str) -> Sequence[Any]:
@@ -69,6 +69,9 @@ def _counted(text: str) -> Sequence[Any]:
         hint = f"{whole} is each number of these, {whole}..2 every second"
         raise UsageError(f"{quoted(text)} is no number", hint)
     if row := re.fullmatch(rf"{_NUMBER}\.\.{_NUMBER}(?:\.\.{_NUMBER})?", text):
+        if row[3] is None and "." in row[1] + row[2]:
+            hint = f"with a step, {row[1]}..{row[2]}..0.5"
+            raise UsageError(f"{quoted(text)} is no row of whole numbers", hint)
         low, high, step = (Decimal(number or 1) for number in row.groups())
         if not (low <= high and step and (high - low) / step < _MOST):
             raise UsageError(f"`{text}` must rise, over at most {_MOST} numbers")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from importlib.metadata import version
@@ -869,6 +870,27 @@ def test_a_text_that_is_copied_is_painted_again(sdfast, here, monkeypatch):
     _, out, _ = sdfast("info", "cat.txt")
     assert out.startswith("cat.txt  AUTOMATIC1111\n  negative")
     assert json.loads(sdfast("info", "cat.txt", "--json")[1])["size"] is None
+
+
+def test_a_recipe_without_a_prompt_says_why(sdfast, here):
+    nodes = {"1": {"class_type": "KSampler", "inputs": {"positive": ["2", 0], "steps": 9}}}
+    nodes["2"] = {"class_type": "CLIPTextEncode", "inputs": {"text": ["3", 0]}}
+    nodes["3"] = {"class_type": "Florence2", "inputs": {}}
+    (here / "graph.json").write_text(json.dumps(nodes))
+    code, _, err = sdfast("gen", "--from", "graph.json")
+    assert code == 2
+    assert "not followed: prompt" in err
+    assert "error: there is no prompt" in err
+
+
+def test_a_recipe_comes_through_a_named_pipe(sdfast, here):
+    os.mkfifo("pipe")
+    said = "a cat\nSteps: 2, Sampler: Euler, CFG scale: 3, Seed: 1"
+    writer = threading.Thread(target=Path("pipe").write_text, args=(said,))
+    writer.start()
+    code, out, _ = sdfast("info", "pipe", "--json")
+    writer.join()
+    assert (code, json.loads(out)["job"]["prompt"]) == (0, "a cat")
 
 
 @pytest.mark.parametrize("command", ["gen", "grid"])

@@ -277,7 +277,7 @@ def test_a_guider_without_a_scale_does_not_guide():
             "22",
             node("PerpNegGuider", cfg=8, positive=["6", 0], negative=["7", 0], neg_scale=2),
             "karras",
-            ("PerpNegGuider", "CheckpointLoaderSimple"),
+            ("PerpNegGuider",),
         ),
         ("23", node("SamplerDPMPP_2M_SDE", eta=1.0, s_noise=1.0), "karras", ()),
         ("23", node("SamplerEulerAncestral", eta=0.5, s_noise=1.0), "karras", ("eta",)),

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import cast
 
 from sdfast.batch.lines import RECORD_KEYS, Broken, Line
@@ -100,16 +101,18 @@ def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[
     first = read_job({"model": beneath.model, **on_top(beneath.record, line), "seed": 0})
     asked = first.record
     del asked["seed"]
-    content = json.dumps(asked, sort_keys=True)
     files = placed({key: asked[key] for key in FILES if key in asked})
-    told = first.prompt
+    told, own = first.prompt, len(first.lora)
     first = followed(first.model_copy(update=files), beneath.loras)
+    if named := [Path(lora).name for lora in first.lora[own:]]:
+        asked["named"] = named
+    content = json.dumps(asked, sort_keys=True)
     seeds = chain.from_iterable(_seeds(record, beneath))
     if record.get("seed", beneath.seed) is None:
-        own = _own_seed(told)
+        begin = _own_seed(told)
         for _ in seeds:
             key, before = _named(seen, _hash(content))
-            yield key, first.model_copy(update={"seed": own + before})
+            yield key, first.model_copy(update={"seed": begin + before})
         return
     for one in seeds:
         key, _ = _named(seen, _hash(content, one))

@@ -16,7 +16,8 @@ from sdfast.cli.painter import Wanted, means_another_to_each
 from sdfast.cli.painting import Audience, paint
 
 if TYPE_CHECKING:
-    from sdfast.job import Sampler
+    from sdfast.job import Job, Sampler
+    from sdfast.recipes import Recipe
 
 
 @flags.of_a_job
@@ -82,26 +83,29 @@ def gen(
     compiled: flags.Compile = False,
 ) -> None:
     from sdfast.config import load_config
-    from sdfast.errors import UsageError
     from sdfast.jobs import make_jobs, read_prompts, read_source, resolve
-    from sdfast.lora_tags import followed
     from sdfast.models.dressed import dressed
     from sdfast.naming import as_folder
     from sdfast.presets import check_free, save_preset
 
     config = load_config()
-    asked = resolve(given, preset, read_source(source, prompts or []), config)
+    recipe = read_source(source, prompts or [])
+    asked = resolve(given, preset, recipe, config)
+    notes = list(asked.remarks)
+    if asked.not_followed:
+        notes.insert(0, f"of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
+    for note in () if quiet else notes:
+        _note(f"note: {note}")
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
-    jobs = [followed(job, config.loras) for job in jobs]
-    if len({job.lora for job in jobs}) > 1:
-        raise UsageError("these prompts name different LoRAs", "`sdfast batch` paints them")
+    say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
+    jobs = _with_loras(jobs, recipe, config.loras, say, typed=bool(prompts))
     output = Output(
         out=out or (config.out and as_folder(config.out)),
         presets=[preset or config.preset or "default"],
         exists=policy(exists),
         metadata=not no_metadata,
         as_json=as_json,
-        say=(lambda text: None) if quiet or dry_run else _note,
+        say=say,
         count=len(jobs),
         aliases=config.aliases,
         drawing=(Drawing(colour=not no_color) if show and not dry_run else None),
@@ -109,10 +113,6 @@ def gen(
     output.check(jobs[0])
     if save is not None:
         check_free(save)
-    if asked.not_followed and not quiet:
-        _note(f"note: of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
-    for remark in () if quiet else asked.remarks:
-        _note(f"note: {remark}")
     _remark_on_steps(jobs[0].sampler, given["steps"], output.say)
     name = jobs[0].model
     if asked.model_from_picture and name is not None:
@@ -152,6 +152,27 @@ def gen(
         if kept.get("model") is not None:
             kept["model"] = from_anywhere(kept["model"], config.aliases)
         save_preset(save, kept)
+
+
+def _with_loras(
+    jobs: list[Job],
+    recipe: Recipe | None,
+    folder: str | None,
+    say: Callable[[str], None],
+    *,
+    typed: bool,
+) -> list[Job]:
+    """The jobs with the LoRAs that their prompts name, which must be the same for all."""
+    from sdfast.errors import UsageError
+    from sdfast.jobs import with_named_loras
+    from sdfast.wording import quoted
+
+    both = [with_named_loras(job, recipe, folder, typed=typed) for job in jobs]
+    for name in both[0][1]:
+        say(f"note: that picture's LoRA {quoted(name)} is not there and left out")
+    if len({job.lora for job, _ in both}) > 1:
+        raise UsageError("these prompts name different LoRAs", "`sdfast batch` paints them")
+    return [job for job, _ in both]
 
 
 def _note(text: str) -> None:

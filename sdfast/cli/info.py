@@ -1,4 +1,4 @@
-"""`sdfast info`: what made these pictures."""
+"""`sdfast info`: what made these pictures, or what texts say of some."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -52,7 +52,7 @@ def not_followed(jobs: Sequence[Job]) -> str:
     if not listed:
         return ""
     way = "; --lora FILE:SCALE applies one, and `loras: FOLDER` in config.yaml lets prompts do so"
-    way *= any(other.startswith("<lora:") for other in others)
+    way *= any("<lora:" in job.prompt for job in jobs)
     return f"read as words and not followed: {listed}{way}"
 
 

@@ -8,10 +8,10 @@ from sdfast.config import Config
 from sdfast.errors import UsageError
 from sdfast.grid.axes import FILES, find_sides, lay_out, replaced
 from sdfast.job import Job, Record, read_job
-from sdfast.jobs import Asked, list_seeds, resolve
-from sdfast.lora_tags import followed
+from sdfast.jobs import Asked, list_seeds, resolve, with_named_loras
 from sdfast.recipes import Recipe, spelled_out
 from sdfast.sheet import Sheet
+from sdfast.wording import quoted
 
 _ANOTHER = "without --from, --x and --y make another sheet"
 
@@ -61,6 +61,12 @@ class _Heard:
             self.painted_with.add(asked.record["model"])
         return asked.record
 
+    def with_loras(self, job: Job, recipe: Recipe | None, config: Config, *, typed: bool) -> Job:
+        job, missing = with_named_loras(job, recipe, config.loras, typed=typed)
+        for name in missing:
+            self.remarks[f"that picture's LoRA {quoted(name)} is not there and left out"] = None
+        return job
+
     def plan(self, sheet: Sheet, preset: str) -> Plan:
         presets = tuple(self.presets) or (preset,)
         return Plan(sheet, tuple(self.remarks), frozenset(self.painted_with), presets)
@@ -106,7 +112,8 @@ def _anew(asked: Question, config: Config, heard: _Heard) -> Sheet:
             heard.presets.append(preset)
         if "replace" in cell:
             record = replaced(record, words, cell["replace"])
-        return followed(read_job(record), config.loras)
+        typed = bool(asked.prompts) or "prompt" in cell
+        return heard.with_loras(read_job(record), asked.recipe, config, typed=typed)
 
     return lay_out(sides, asked.columns, made)
 
@@ -121,21 +128,22 @@ def _again(asked: Question, recipe: Recipe, sheet: Sheet, config: Config, heard:
     several = len(asked.prompts) > 1 or len(seeds) > 1 or asked.number is not None
     if several or any(said is not None for said in (asked.x, asked.y, asked.columns)):
         raise UsageError(
-            f"`{recipe.place}` is a sheet; its rows and columns stay as they are", _ANOTHER
+            f"{recipe.named} is a sheet; its rows and columns stay as they are", _ANOTHER
         )
     own = {"prompt": asked.prompts[0]} if asked.prompts else {}
     own |= {"seed": seeds[0]} if seeds else {}
     fixed = {"replace": "prompt"}
     for key in sheet.varies:
         if (asked.given | own).get(fixed.get(key, key)) is not None:
-            told = f"{key} varies on `{recipe.place}` and cannot be given one value"
+            told = f"{key} varies on {recipe.named} and cannot be given one value"
             raise UsageError(told, _ANOTHER)
     jobs: list[Job] = []
     for job in sheet.jobs:
         of_one = replace(recipe, record=spelled_out(job), sheet=None)
-        followed = resolve(asked.given, asked.preset, of_one, config)
-        jobs.append(read_job(heard.record(followed) | own))
+        resolved = resolve(asked.given, asked.preset, of_one, config)
+        job = read_job(heard.record(resolved) | own)
+        jobs.append(heard.with_loras(job, recipe, config, typed="prompt" in own))
     if len(set(jobs)) < len(set(sheet.jobs)):
-        told = f"with these flags, pictures of `{recipe.place}` would be alike that differ"
+        told = f"with these flags, pictures of {recipe.named} would be alike that differ"
         raise UsageError(told, _ANOTHER)
     return replace(sheet, jobs=tuple(jobs))
