@@ -226,7 +226,8 @@ def _walk(graph: _Graph, inputs: _Node, unknown: dict[str, str]) -> dict[str, ob
         return {"sampler": name, "spacing": "ays"} if name else {}
     if (sampler, schedule) in _WALKS:
         return {"sampler": _WALKS[sampler, schedule]}
-    unknown["Sampler"] = f"{sampler} {schedule}"
+    if said := " ".join(word for word in (sampler, schedule) if word != "None"):
+        unknown["Sampler"] = said
     return {"sampler": nearest_walk(sampler, schedule)}
 
 

@@ -33,6 +33,8 @@ _HOW: dict[str, Any] = {"JPEG": {"subsampling": 0}, "WEBP": {"method": 4}}
 _QUALITY = 95
 _ROOM = {"JPEG": 65_533 - len(b"Exif\0\0"), "WEBP": 2 * _LIMIT}
 """Bytes of Exif data that a file can hold, or that we would read."""
+_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+"""Pixels along a side, at the most."""
 
 
 def encode(image: "Image.Image", text: Mapping[str, str], ending: str) -> bytes:
@@ -42,11 +44,21 @@ def encode(image: "Image.Image", text: Mapping[str, str], ending: str) -> bytes:
     return file.getvalue()
 
 
-def check_room(text: Mapping[str, str], ending: str) -> None:
-    """Raise UsageError if the texts are too long for a file whose name ends so."""
-    if len(_tags(text)) > _ROOM[ENDINGS[ending.lower()]]:
+def check_room(text: Mapping[str, str], ending: str, size: tuple[int, int]) -> None:
+    """Raise UsageError if texts or sides are too long for a file whose name ends so."""
+    kind = ENDINGS[ending.lower()]
+    if max(size) > _SIDE[kind]:
+        sides = f"a {ending.lower()} has at most {_SIDE[kind]} pixels along a side"
+        raise UsageError(f"{sides}, not {max(size)}", "a PNG may have more")
+    ours = len(_description(text)) > _LIMIT  # by as many characters it would not be read
+    if ours or len(_tags(text)) > _ROOM[kind]:
         hint = "a PNG can; --no-metadata leaves it out"
         raise UsageError(f"a {ending.lower()} cannot hold so long a recipe", hint)
+
+
+def _description(text: Mapping[str, str]) -> str:
+    """Our own text, in ASCII as a description is."""
+    return "sdfast:" + json.dumps(json.loads(text["sdfast"])) if "sdfast" in text else ""
 
 
 def _tags(text: Mapping[str, str]) -> bytes:
@@ -54,8 +66,8 @@ def _tags(text: Mapping[str, str]) -> bytes:
     from PIL import Image
 
     tags = Image.Exif()
-    if "sdfast" in text:  # the description is ASCII
-        tags[_DESCRIPTION] = "sdfast:" + json.dumps(json.loads(text["sdfast"]))
+    if description := _description(text):
+        tags[_DESCRIPTION] = description
     if "parameters" in text:
         comment = text["parameters"].encode("utf-16-be", "replace")
         tags.get_ifd(_EXIF)[_COMMENT] = b"UNICODE\0" + comment
@@ -82,7 +94,11 @@ def read_comments(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
     except Exception as error:  # a broken file raises whatever its decoder raises
         raise MetadataError("is damaged") from error
     said = (text.strip("\0").partition(":") for text in named)
-    texts = {name.lower(): text for name, _, text in said if name.lower() in _NAMES}
+    texts = {
+        name.lower(): text
+        for name, _, text in said
+        if name.lower() in _NAMES and text.startswith("{")
+    }
     parameters = _text(comment).strip("\0 \n")
     if "Steps: " in parameters:  # else it is what somebody wrote about a photo
         texts["parameters"] = parameters

@@ -35,10 +35,10 @@ def encode_all(
     return encode_in_strips([(image, _info(text)) for image, text in pictures])
 
 
-def check_room(text: Mapping[str, str], place: Path) -> None:
-    """Raise UsageError unless a file of that name can hold the texts."""
+def check_room(text: Mapping[str, str], place: Path, size: tuple[int, int]) -> None:
+    """Raise UsageError unless a file of that name can hold the texts, and so large a picture."""
     if is_photo(place):
-        exif.check_room(text, place.suffix)
+        exif.check_room(text, place.suffix, size)
 
 
 def is_photo(place: Path) -> bool:

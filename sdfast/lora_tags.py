@@ -36,8 +36,10 @@ def followed(job: Job, folder: str | None, missing: list[str] | None = None) -> 
             missing.append(name)
         else:
             raise _unknown(root, name)
-    rest = {"prompt": _TAG.sub("", job.prompt).strip(), "lora": (*job.lora, *loras)}
-    return read_job(job.record | rest)
+    rest = _TAG.sub("", job.prompt).strip()
+    if not rest:
+        raise JobError(f"{quoted(job.prompt)} has no words besides its LoRAs")
+    return read_job(job.record | {"prompt": rest, "lora": (*job.lora, *loras)})
 
 
 def names(prompt: str) -> list[str]:

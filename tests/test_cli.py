@@ -687,7 +687,7 @@ _BAD = [
     (["gen", "a", "--exists", "maybe"], 2, "maybe"),
     (["gen", "a", "--from", "nothing.png"], 2, "nothing.png"),
     (["gen", "@nothing.txt"], 2, "nothing.txt"),
-    (["gen", "a", "-o", "x.jpg"], 2, "x.jpg"),
+    (["gen", "a", "-o", "x.gif"], 2, "x.gif"),
     (["gen", "a", "-o", "{sed}.png"], 2, "did you mean `seed`"),
     (["gen", "a", "-o", "/proc/nowhere/"], 2, "/proc/nowhere"),
     (["gen", "a", "b", "-o", "-"], 2, "one picture"),
@@ -919,6 +919,8 @@ def test_a_recipe_that_no_jpeg_holds_is_told_before_anything_is_painted(sdfast, 
     assert (code, list(here.iterdir())) == (2, [])
     assert "cannot hold so long a recipe" in err
     assert "encode" not in err
+    (here / "a.jpg").touch()
+    assert sdfast(*words, "--exists", "skip")[:2] == (0, "a.jpg\n")
 
 
 def test_a_batch_writes_pngs(sdfast, here):

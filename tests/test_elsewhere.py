@@ -353,6 +353,11 @@ def test_parts_of_a_sampler_that_lie_behind_others_are_found_and_the_others_name
     assert unknown["Sampler"] == "SamplerER_SDE karras"
 
 
+def test_a_sampler_without_a_name_has_none():
+    assert "Sampler" not in read(comfy(sampler_name=None, scheduler=None))[1]
+    assert read(comfy(sampler_name=None))[1]["Sampler"] == "karras"
+
+
 def test_a_number_of_a_node_that_computes_is_none():
     computed = {"30": node("SimpleMath+", a=["31", 0], b=2), "31": node("Int", value=4)}
     record, _ = read(comfy(steps=["30", 0]) | computed)

@@ -65,7 +65,7 @@ def test_without_a_folder_a_tag_is_words(folder):
         ("<lora:ink:nan>", JobError, "has no scale", "<lora:ink:0.8>"),
         ("<lora:ink:1e-5>", JobError, "has no scale", "<lora:ink:0.8>"),
         ("<lora:ink:1000>", JobError, "must have a scale from -100 to 100", ""),
-        ("<lora:ink> ", JobError, "prompt", ""),
+        ("<lora:ink> ", JobError, "`<lora:ink>` has no words besides its LoRAs", ""),
     ],
 )
 def test_a_tag_that_cannot_be_followed_is_an_error(folder, tag, kind, complaint, hint):
@@ -182,6 +182,7 @@ def test_a_lora_of_a_recipe_that_is_not_there_is_told_and_left_out(sdfast, settl
     assert (code, json.loads(out)["lora"]) == (0, [f"{settled}:0.5"])
     assert "note: that picture's LoRA `gone` is not there and left out" in err
     assert "not followed: Lora hashes" in err
+    assert "LoRA `gone` is not there" in sdfast("gen", "--from", "said.txt", "--dry-run")[2]
 
 
 def test_a_picture_of_the_web_ui_is_painted_with_its_loras(sdfast, settled):

@@ -18,6 +18,7 @@ from test_elsewhere import COMFY, INVOKE, OLD
 from sdfast import image_files, recipes
 from sdfast.errors import MetadataError, UsageError
 from sdfast.job import KEYS, Job, Sampler, layered, read_job
+from sdfast.sheet import Sheet
 
 GREY = Image.new("RGB", (64, 72), "grey")
 CAT = Job(prompt="a cat", seed=7, guidance=7.5, model="sd15", size=(64, 72))
@@ -260,12 +261,36 @@ def test_a_recipe_too_long_for_a_jpeg_is_refused_before_and_fits_elsewhere():
     long = Job(prompt="猫" * 9000, seed=1, guidance=3, size=(64, 72))
     text = recipes.texts_of(long, version="1.2", model="tiny", size=(64, 72))
     with pytest.raises(UsageError, match=r"a \.jpg cannot hold so long a recipe"):
-        image_files.check_room(text, Path("a.jpg"))
+        image_files.check_room(text, Path("a.jpg"), (64, 72))
     for name in ("a.webp", "a.png"):
-        image_files.check_room(text, Path(name))
+        image_files.check_room(text, Path(name), (64, 72))
     short = recipes.texts_of(CAT, version="1.2", model="tiny", size=(64, 72))
-    image_files.check_room(short, Path("a.jpg"))
+    image_files.check_room(short, Path("a.jpg"), (64, 72))
     image_files.encode(GREY, short, Path("a.jpg"))
+
+
+@pytest.mark.parametrize(("name", "most"), [("a.webp", 16_383), ("a.JPG", 65_500)])
+def test_a_side_too_long_for_a_photo_is_refused_before(name, most):
+    image_files.check_room({}, Path(name), (16, most))
+    image_files.encode(Image.new("RGB", (16, most)), {}, Path(name))
+    with pytest.raises(UsageError, match=f"at most {most} pixels along a side"):
+        image_files.check_room({}, Path(name), (most + 1, 16))
+    image_files.check_room({}, Path("a.png"), (most + 1, 16))
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 12])
+def test_a_sheet_that_a_webp_may_hold_is_read_again(read, count):
+    jobs = [Job(prompt=f"{k}" + "日" * 19_990, seed=k, size=(64, 72)) for k in range(count)]
+    sheet = Sheet(tuple(jobs), count, ("prompt",), (), ())
+    told = [recipes.texts_of(job, version="1", model="tiny", size=(64, 72)) for job in jobs]
+    text = recipes.texts_of_sheet(sheet, told)
+    try:
+        image_files.check_room(text, Path("a.webp"), (64, 72))
+    except UsageError:
+        assert count > 8
+    else:
+        assert count < 9
+        assert len(read(image_files.encode(GREY, text, Path("a.webp"))).sheet.jobs) == count
 
 
 def test_a_photo_of_comfyui_is_read(read):
@@ -362,6 +387,7 @@ BROKEN = {
     "holds no recipe     ": photo(b"ASCII\0\0\0the cat in the garden"),
     "holds no recipe    ": photo(b"UNICODE\0" + b"\0" * 40),
     "holds no recipe  ": photo(None, make="Canon", model="R5: prompt"),
+    "holds no recipe        ": photo(None, make="Prompt: hello", model="workflow: mine"),
     "was made by ComfyUI ": photo(None, "WEBP", make="workflow:{}"),
     "has a recipe of more than 1 MiB   ": photo(b"Steps: 2" * 2**18, "WEBP"),
     "was made by ComfyUI": png_of(said("workflow", "{}")),

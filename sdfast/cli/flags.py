@@ -217,7 +217,7 @@ Exists = Annotated[
         autocompletion=completing.exists,
     ),
 ]
-NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Write no recipe into the PNGs.")]
+NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Write no recipe into the files.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what is decided, and why.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")]

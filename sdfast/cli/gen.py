@@ -53,7 +53,7 @@ def gen(
             "-o",
             "--out",
             metavar="FILE|FOLDER/|TEMPLATE|-",
-            help="Where to write, .png, .jpg or .webp; `-` is stdout. [{slug}-{seed}.png]",
+            help="Where to write, .png, .jpg or .webp; `-` is a PNG on stdout. [{slug}-{seed}.png]",
         ),
     ] = None,
     exists: flags.Exists = "rename",
@@ -97,7 +97,7 @@ def gen(
     for note in () if quiet else notes:
         _note(f"note: {note}")
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
-    say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
+    say: Callable[[str], None] = (lambda text: None) if quiet else _note
     jobs = _with_loras(jobs, recipe, config.loras, say, typed=bool(prompts))
     output = Output(
         out=out or (config.out and as_folder(config.out)),
@@ -105,7 +105,7 @@ def gen(
         exists=policy(exists),
         metadata=not no_metadata,
         as_json=as_json,
-        say=say,
+        say=(lambda text: None) if dry_run else say,
         count=len(jobs),
         aliases=config.aliases,
         drawing=(Drawing(colour=not no_color) if show and not dry_run else None),

@@ -66,7 +66,10 @@ def grid(
     out: Annotated[
         str | None,
         typer.Option(
-            "-o", "--out", metavar="FILE|FOLDER/|TEMPLATE|-", help="The sheet. [{slug}-grid.png]"
+            "-o",
+            "--out",
+            metavar="FILE|FOLDER/|TEMPLATE|-",
+            help="The sheet, .png, .jpg or .webp. [{slug}-grid.png]",
         ),
     ] = None,
     cells: Annotated[

@@ -114,7 +114,8 @@ class Output:
         from sdfast.image_files import check_room
 
         for job, place in zip(jobs, places, strict=True):
-            check_room(self.recipe(job), place)
+            if job.size is not None and not self.keeps(place):
+                check_room(self.recipe(job), place, job.size)
 
     def keeps(self, place: Path) -> bool:
         """Whether a picture is there that shall be kept."""

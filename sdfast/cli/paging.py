@@ -70,7 +70,7 @@ def paint_sheet(
         cells.check_room(sheet.jobs, places)
     told = [output.recipe(job) for job in sheet.jobs] if output.metadata else []
     text = recipes.texts_of_sheet(sheet, told) if told else {}
-    check_room(text, destination)
+    check_room(text, destination, page.image.size)
     easel = _Easel(sheet, page, output, cells, places, kept)
     of_models = _of_one_model(sheet.jobs)
     try:
