@@ -12,12 +12,13 @@ import typer
 
 from sdfast.cli import flags, remarks
 from sdfast.cli.batching import check_devices, hired, list_missing, paint_missing
+from sdfast.cli.job_flags import of_a_job
 from sdfast.cli.model import find_model
 from sdfast.cli.output import policy
 from sdfast.cli.telling import Telling
 
 
-@flags.of_a_job
+@of_a_job
 def batch(
     file: Annotated[
         str,

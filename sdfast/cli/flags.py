@@ -1,7 +1,5 @@
-"""The flags that name job keys, each written down once."""
+"""The flags of several commands, each written down once."""
 
-from collections.abc import Callable
-from inspect import Parameter, signature
 from typing import Annotated, Any
 
 import typer
@@ -235,95 +233,6 @@ Settings = Annotated[
         help="A sampler's key that has no flag, such as eta=0.5 or rho=3; may be repeated.",
     ),
 ]
-
-_OF_A_JOB: dict[str, Any] = {
-    "negative": Negative,
-    "steps": Steps,
-    "guidance": Guidance,
-    "guidance_interval": GuidanceInterval,
-    "clip_skip": ClipSkip,
-    "sampler": SamplerName,
-    "order": Order,
-    "method": Method,
-    "spacing": Spacing,
-    "size": Size,
-    "init": Init,
-    "mask": Mask,
-    "strength": Strength,
-    "model": ModelName,
-    "lora": Lora,
-    "embedding": Embedding,
-    "vae": Vae,
-}
-
-
-def of_a_job(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with the flags of a job's keys in the place of its parameter `given`.
-
-    It gets them as one record, with None for each flag that is not given. Seeds and prompts, of
-    which a command may take several, are its own.
-    """
-    return _with(_OF_A_JOB, command)
-
-
-def of_a_preset(command: Callable[..., Any]) -> Callable[..., Any]:
-    """As `of_a_job`, without the keys that are of one picture."""
-    from sdfast.presets import PRESET_KEYS
-
-    return _with({key: kind for key, kind in _OF_A_JOB.items() if key in PRESET_KEYS}, command)
-
-
-def _with(flags: dict[str, Any], command: Callable[..., Any]) -> Callable[..., Any]:
-    own = signature(command, eval_str=True)
-    spread = [
-        Parameter(key, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for key, kind in {**flags, "settings": Settings}.items()
-    ]
-    parameters = [
-        each
-        for parameter in own.parameters.values()
-        for each in (spread if parameter.name == "given" else [parameter])
-    ]
-
-    def gathering(**said: Any) -> Any:
-        given = {key: said.pop(key) for key in flags}
-        for key in ("lora", "embedding"):
-            given[key] = tuple(given[key]) if given[key] else None
-        given |= settings(said.pop("settings"))
-        return command(given=given, **said)
-
-    vars(gathering)["__signature__"] = own.replace(parameters=parameters)
-    return gathering
-
-
-def settings(words: list[str] | None) -> dict[str, Any]:
-    """What `--set` says of a sampler. Raises UsageError for a key that is no such, or set twice."""
-    if not words:
-        return {}
-    from sdfast.errors import UsageError
-    from sdfast.job import SAMPLER_KEYS
-    from sdfast.sweeps import read_sweep
-    from sdfast.wording import nearest_key, quoted
-
-    keys = [k for k in SAMPLER_KEYS if k not in _OF_A_JOB and k != "corrections"]
-    said: dict[str, Any] = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        if key == "timesteps" and value.startswith("[") and value.endswith("]"):
-            word = f"{key}={value[1:-1]}"
-        if key not in keys:
-            flag = f"that is a flag, --{key.replace('_', '-')}" if key in _OF_A_JOB else ""
-            raise UsageError(f"--set cannot set {quoted(key)}", flag or nearest_key(key, keys))
-        if key in said or not value.strip():
-            why = "is set twice" if key in said else "is set to nothing"
-            raise UsageError(f"{key} {why}", f"--set {key}=VALUE")
-        first, *more = read_sweep(word, "--set", keys).values
-        if key == "timesteps" and len(more) < value.count(","):
-            raise UsageError(f"{quoted(word)} has a time twice", "each step has one of its own")
-        if key != "timesteps" and more:
-            raise UsageError(f"{quoted(word)} is several values", "`sdfast grid` tries them all")
-        said[key] = (first, *more) if key == "timesteps" else first
-    return said
 
 
 def together(text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdfast.cli import flags, remarks
+from sdfast.cli.job_flags import of_a_job
 from sdfast.cli.model import find_as_painted, find_model
 from sdfast.cli.output import Drawing, Output, policy
 from sdfast.cli.painter import Wanted, means_another_to_each
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sdfast.recipes import Recipe
 
 
-@flags.of_a_job
+@of_a_job
 def gen(
     prompts: flags.Prompts = None,
     seed: Annotated[

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sdfast.cli import flags
+from sdfast.cli.job_flags import of_a_job
 from sdfast.cli.model import find_as_painted, find_model
 from sdfast.cli.output import Drawing, Output, policy
 from sdfast.cli.paging import new_page, paint_sheet
@@ -19,7 +20,7 @@ from sdfast.cli.painting import Audience
 from sdfast.wording import quoted
 
 
-@flags.of_a_job
+@of_a_job
 def grid(
     prompts: flags.Prompts = None,
     x: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sdfast.cli import completing, flags
+from sdfast.cli.job_flags import of_a_preset
 from sdfast.cli.panels import Panelled
 
 app = typer.Typer(rich_markup_mode=None)
@@ -80,7 +81,7 @@ def show(
 
 
 @app.command("save", help="Keep flags as a preset of your own.", cls=Panelled)
-@flags.of_a_preset
+@of_a_preset
 def save(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     about: Annotated[str, typer.Option("--about", metavar="TEXT", help="What it is for.")] = "",
