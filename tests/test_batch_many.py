@@ -84,7 +84,9 @@ if any("spawn_main" in word for word in sys.orig_argv):
 """
 
 
-@pytest.mark.parametrize(("deaths", "code"), [(2, 0), (10**9, 4)])
+@pytest.mark.parametrize(
+    ("deaths", "code"), [(2, 0), pytest.param(10**9, 4, marks=pytest.mark.slow)]
+)
 def test_a_process_that_only_ever_dies_as_it_begins_ends_the_run_and_fails_no_job(
     monkeypatch, deaths, code
 ):

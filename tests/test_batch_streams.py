@@ -116,7 +116,7 @@ def grown(name, folder, count):
     return last - first
 
 
-@pytest.mark.parametrize("name", ["p.txt", "-"])
+@pytest.mark.parametrize("name", [pytest.param("p.txt", marks=pytest.mark.slow), "-"])
 @pytest.mark.parametrize("count", [1500, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_painting_takes_no_more_memory_in_the_end_than_in_the_beginning(
     tmp_path, monkeypatch, name, count
@@ -134,7 +134,7 @@ def test_painting_takes_no_more_memory_in_the_end_than_in_the_beginning(
     assert not any(isinstance(event, Painted) for event in again)
 
 
-@pytest.mark.parametrize("name", ["p.txt", "-"])
+@pytest.mark.parametrize("name", [pytest.param("p.txt", marks=pytest.mark.slow), "-"])
 @pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_reading_takes_no_more_memory_in_the_end_than_in_the_beginning(tmp_path, name, count):
     prompts(tmp_path / "p.txt", count)

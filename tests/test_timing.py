@@ -320,6 +320,7 @@ def test_timings_are_written_in_hyperfines_shape(monkeypatch, capsys, tmp_path, 
     files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv", "markdown")}
     words = [word for kind, path in files.items() for word in (f"--export-{kind}", path)]
     words += ["--sweep", "steps=3,4", "-r", 2, "-w", 0, "-m", small, "--device", "cpu"]
+    words += ["--size", "64x64"]
     code, out, err = run(monkeypatch, capsys, *words, "--vs", "diffusers", "--no-start")
     assert (code, err) == (0, "")
     assert "steps=3: a step" in out
