@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from sdfast import infotext
-from sdfast.comfy import read_comfy
+from sdfast.elsewhere import Said
 from sdfast.errors import JobError, MetadataError, UsageError
 from sdfast.exif import is_photo, read_comments
-from sdfast.invoke import read_invoke, read_old_invoke
 from sdfast.job import Job, Record, read_job
 from sdfast.png_texts import MOST_TEXT, is_png, read_texts
 from sdfast.sheet import Sheet, in_common, read_sheet, sheet_record
@@ -197,13 +196,9 @@ _ELSEWHERE = {
     "sd-metadata": "InvokeAI",
 }
 """Where other programs keep a recipe in a form of their own."""
-_READERS = {
-    "prompt": read_comfy,
-    "invokeai_metadata": read_invoke,
-    "sd-metadata": read_old_invoke,
-}
+_READABLE = ("prompt", "invokeai_metadata", "sd-metadata")
 _OURS = ("sdfast", "parameters")
-_OTHERS = {name: name in _READERS for name in _ELSEWHERE}
+_OTHERS = {name: name in _READABLE for name in _ELSEWHERE}
 _BY_VERSION = {
     r"sdfast ": "sdfast",
     r"stable-diffusion\.cpp": "stable-diffusion.cpp",
@@ -218,9 +213,9 @@ def _recipe(path: Path, size: tuple[int, int] | None, texts: dict[str, str]) -> 
     if "sdfast" in texts:
         return _our_recipe(path, size, texts["sdfast"])
     if "parameters" not in texts:
-        for name, read in _READERS.items():
+        for name in _READABLE:
             if texts.get(name):
-                record, unknown = read(texts[name])
+                record, unknown = _said_elsewhere(name, texts[name])
                 if record.keys() - {"negative"}:
                     return Recipe(path, _ELSEWHERE[name], record, unknown, size)
         for name in _ELSEWHERE.keys() & texts:
@@ -240,6 +235,16 @@ def _recipe(path: Path, size: tuple[int, int] | None, texts: dict[str, str]) -> 
     if program == "AUTOMATIC1111" and "seed" in record and "RNG" not in said.pairs:
         unknown["RNG"] = "GPU, as it does not say CPU"
     return Recipe(path, program, record, unknown, size)
+
+
+def _said_elsewhere(name: str, text: str) -> Said:
+    """What another program's own form says. Its readers are not for pictures that are written."""
+    from sdfast.comfy import read_comfy
+    from sdfast.invoke import read_invoke, read_old_invoke
+
+    if name == "prompt":
+        return read_comfy(text)
+    return read_invoke(text) if name == "invokeai_metadata" else read_old_invoke(text)
 
 
 def _as_utf8(text: str) -> str:

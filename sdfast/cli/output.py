@@ -111,10 +111,10 @@ class Output:
 
     def check_room(self, jobs: Sequence[Job], places: Sequence[Path]) -> None:
         """Raise UsageError if the recipe of a complete job is too long for its file."""
-        from sdfast.image_files import check_room
+        from sdfast.image_files import check_room, is_photo
 
         for job, place in zip(jobs, places, strict=True):
-            if job.size is not None and not self.keeps(place):
+            if is_photo(place) and job.size is not None and not self.keeps(place):
                 check_room(self.recipe(job), place, job.size)
 
     def keeps(self, place: Path) -> bool:
