@@ -72,11 +72,15 @@ def begin():
                 stream.close()
 
 
-def batch(*words):
-    """A batch from its beginning to its end: exit code, lines on stdout, stderr."""
-    command = [sys.executable, "-m", "sdfast", "batch", *words]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    return ran.returncode, ran.stdout.splitlines(), ran.stderr
+@pytest.fixture
+def batch(sdfast):
+    """A batch in this process, to its end: exit code, lines on stdout, stderr."""
+
+    def run(*words):
+        code, out, err = sdfast("batch", *words)
+        return code, out.splitlines(), err
+
+    return run
 
 
 def prompts(count):
@@ -97,7 +101,7 @@ def pixels(folder):
     return found
 
 
-def killed_and_restarted(jobs, kills):
+def killed_and_restarted(batch, jobs, kills):
     prompts(jobs)
     calm = batch("p.txt", *QUICK[:-3], "calm/", "--batch-size", "1")
     assert calm[0] == 0
@@ -117,13 +121,13 @@ def killed_and_restarted(jobs, kills):
     assert {path.suffix for path in Path("out").iterdir()} == {".png", ".jsonl"}
 
 
-def test_a_batch_killed_at_any_moment_is_finished_by_others():
-    killed_and_restarted(jobs=12, kills=3)
+def test_a_batch_killed_at_any_moment_is_finished_by_others(batch):
+    killed_and_restarted(batch, jobs=12, kills=3)
 
 
 @pytest.mark.slow
-def test_a_batch_killed_fifty_times_is_finished_by_others():
-    killed_and_restarted(jobs=200, kills=50)
+def test_a_batch_killed_fifty_times_is_finished_by_others(batch):
+    killed_and_restarted(batch, jobs=200, kills=50)
 
 
 @pytest.fixture
@@ -432,7 +436,7 @@ def test_a_pipe_that_is_no_batch_leaves_nothing(begin, here, there, form, text):
     assert [path.name for path in here.rglob("*")] == ["out"] * there
 
 
-def test_two_at_once_do_not_paint_the_same(begin):
+def test_two_at_once_do_not_paint_the_same(begin, batch):
     prompts(200)
     first = begin("p.txt", *QUICK)
     first.stdout.readline()
@@ -457,7 +461,7 @@ def test_two_at_once_with_manifests_apart_make_one_picture_of_each_job(begin):
     assert {path.suffix for path in Path("out").iterdir()} == {".png"}
 
 
-def test_a_folder_taken_away_in_mid_run_ends_it_and_the_next_goes_on(begin):
+def test_a_folder_taken_away_in_mid_run_ends_it_and_the_next_goes_on(begin, batch):
     prompts(200)
     process = begin("p.txt", *QUICK)
     process.stdout.readline()
@@ -484,7 +488,7 @@ def disk(here):
     subprocess.run(["umount", "-l", str(here / "out")], check=True)
 
 
-def test_a_full_disk_ends_it_and_room_lets_it_go_on(disk):
+def test_a_full_disk_ends_it_and_room_lets_it_go_on(batch, disk):
     prompts(20)
     code, out, err = batch("p.txt", *QUICK)
     assert code == 5
@@ -498,7 +502,7 @@ def test_a_full_disk_ends_it_and_room_lets_it_go_on(disk):
     assert len(out) + len(more) == len(pixels("out")) == 20
 
 
-def test_a_disk_that_is_full_from_the_first_leaves_no_manifest(disk):
+def test_a_disk_that_is_full_from_the_first_leaves_no_manifest(batch, disk):
     prompts(2)
     with contextlib.suppress(OSError):
         Path("out/ballast").write_bytes(bytes(2**20))
@@ -511,7 +515,7 @@ def test_a_disk_that_is_full_from_the_first_leaves_no_manifest(disk):
     assert not Path("out/sdfast.jsonl").exists()
 
 
-def test_a_disk_that_lets_nothing_be_written_is_told_before_and_in_mid_run(begin, disk):
+def test_a_disk_that_lets_nothing_be_written_is_told_before_and_in_mid_run(begin, batch, disk):
     prompts(200)
     subprocess.run(["mount", "-o", "remount,size=9M", "out"], check=True)
     process = begin("p.txt", *QUICK)
@@ -629,7 +633,7 @@ def test_a_process_that_is_refused_memory_halves_the_batch_and_paints_all():
     assert len(pixels("out")) == 200
 
 
-def test_a_place_of_links_that_lead_to_each_other_is_refused(here):
+def test_a_place_of_links_that_lead_to_each_other_is_refused(here, batch):
     Path("loop").symlink_to("loop")
     Path("p.txt").write_text("a cat\n")
     code, out, err = batch("p.txt", *QUICK, "--manifest", "loop/")

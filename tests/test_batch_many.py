@@ -47,10 +47,9 @@ def workers(pid, named):
     return [child for child in found if named in parents[child][1]]
 
 
-def painted_alike(*words, named, kill):
+def painted_alike(sdfast, *words, named, kill):
     """Whether the pictures are those of one process, though one worker is killed on the way."""
-    with begin("-o", "alone/") as alone:
-        alone.communicate(timeout=120)
+    assert sdfast("batch", "p.txt", *QUICK, "-o", "alone/")[0] == 0
     with begin("-o", "many/", *words) as many:
         first = many.stdout.readline()
         killed = []
@@ -68,8 +67,8 @@ def painted_alike(*words, named, kill):
     assert len([line for line in lines if line["status"] == "done"]) == 20
 
 
-def test_two_processes_paint_what_one_does_though_one_is_killed():
-    painted_alike("--gpus", "cpu,cpu", named="spawn_main", kill=True)
+def test_two_processes_paint_what_one_does_though_one_is_killed(sdfast):
+    painted_alike(sdfast, "--gpus", "cpu,cpu", named="spawn_main", kill=True)
 
 
 DIES = """
@@ -140,8 +139,10 @@ def test_ctrl_c_is_heard_by_the_one_that_began_them_alone(moment):
 
 @pytest.mark.ray
 @pytest.mark.parametrize("kill", [False, True])
-def test_two_workers_of_ray_paint_what_one_process_does(kill):
-    painted_alike("--ray", "local", "--cpus-per-worker", "1", named="ray::Studio", kill=kill)
+def test_two_workers_of_ray_paint_what_one_process_does(sdfast, kill):
+    painted_alike(
+        sdfast, "--ray", "local", "--cpus-per-worker", "1", named="ray::Studio", kill=kill
+    )
 
 
 @pytest.mark.ray

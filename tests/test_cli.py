@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
@@ -110,8 +109,8 @@ def test_a_seed_paints_the_same_alone_and_among_four(sdfast):
     assert pixels(among[0]) != pixels("alone.png")
 
 
-def test_a_terminal_changes_neither_the_bytes_nor_stdout():
-    piped = shell(*QUICK, "-o", "piped.png")
+def test_a_terminal_changes_neither_the_bytes_nor_stdout(sdfast):
+    _, _, err = sdfast(*QUICK, "-o", "piped.png")
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "sdfast", *QUICK, "-o", "drawn.png"],
@@ -123,7 +122,7 @@ def test_a_terminal_changes_neither_the_bytes_nor_stdout():
     out, _ = process.communicate(timeout=120)
     assert out == b"drawn.png\n"
     assert "ms/step" in drawn
-    assert b"\x1b" not in piped.stderr
+    assert "\x1b" not in err
     assert Path("drawn.png").read_bytes() == Path("piped.png").read_bytes()
 
 
@@ -527,24 +526,23 @@ def test_a_picture_for_a_stdout_that_is_closed_is_not_painted(here):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "pictures"),
+    ("words", "stderr", "code", "pictures"),
     [
-        (QUICK, 0, 1),
-        (("batch", "jobs.txt", "-o", "out", "-s", "2"), 0, 2),
-        (("info", "none"), 2, 0),
+        (QUICK, "full", 0, 1),
+        (("batch", "jobs.txt", "-o", "out", "-s", "2"), "broken", 0, 2),
+        (("info", "none"), "full", 2, 0),
+        (("info", "none"), "broken", 2, 0),
     ],
 )
-def test_notes_that_cannot_be_said_stop_nothing(here, words, code, pictures):
+def test_notes_that_cannot_be_said_stop_nothing(here, words, stderr, code, pictures):
     (here / "jobs.txt").write_text("fog\nrain\n")
     reader, broken = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "sdfast", *words]
-    with Path("/dev/full").open("wb") as full:
-        for stderr in (full, broken):
-            shutil.rmtree("out", ignore_errors=True)
-            ran = subprocess.run(command, stdout=-1, stderr=stderr, check=False)
-            assert (ran.returncode, ran.stdout.count(b"\n")) == (code, pictures)
-    os.close(broken)
+    with Path("/dev/full").open("wb") as full, os.fdopen(broken, "wb") as pipe:
+        there = full if stderr == "full" else pipe
+        ran = subprocess.run(command, stdout=-1, stderr=there, check=False)
+    assert (ran.returncode, ran.stdout.count(b"\n")) == (code, pictures)
 
 
 def test_where_torch_finds_no_memory_it_is_one_line(here):

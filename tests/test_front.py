@@ -299,7 +299,7 @@ def children():
 
 
 def test_ctrl_z_stops_the_call_until_it_is_woken(here):
-    before, words = children(), (*QUICK[:2], "--steps", "200", "-q", "-o", "cat.png")
+    before, words = children(), (*QUICK[:2], "--steps", "100", "-q", "-o", "cat.png")
     with begun(HANDED, *words, process_group=0) as process:  # others may be out of ctrl-Z's reach
         assert soon(waiting)
         (runner,) = children() - before
