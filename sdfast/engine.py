@@ -16,7 +16,6 @@ from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import PARTS, Job
 from sdfast.protocols import Model, Words
-from sdfast.sampler import Sampler
 from sdfast.solver import NoiseSchedule, classifier_free, inpainting, noised
 from sdfast.solver.guidance import Condition, changing, joined, length
 from sdfast.solver.spacing import grid
@@ -36,18 +35,16 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
 def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     """Make several pictures in one walk, which asks the network for all of them at once.
 
-    They must agree in all but prompt, negative prompt, clip_skip and seed: see `walk_of`. Each is
+    They must agree in all but prompt, negative prompt, clip_skip and seed: see `Job.way`. Each is
     the picture it would be alone but for rounding, and has its own Encoded and, in the order of the
     jobs, Finished; steps are of all of them. Where the prompts fill unlike numbers of chunks, or
     change at other calls, those alike in it have a walk of their own.
     """
     jobs = [model.complete(job) for job in jobs]
-    walks = {walk_of(job) for job in jobs}
-    if len(walks) != 1:
+    if len({job.way for job in jobs}) != 1:
         raise ValueError("jobs must agree in size, guidance and sampler to be painted together")
-    ((_, sampler, *_),) = walks
     read = [_read(model, job) for job in jobs]
-    adaptive = sampler.calls is None  # each picture decides on its own steps
+    adaptive = jobs[0].sampler.calls is None  # each picture decides on its own steps
     alike: dict[object, list[int]] = {}
     for place, words in enumerate(read):
         alike.setdefault(place if adaptive else tuple(words.lengths), []).append(place)
@@ -60,12 +57,6 @@ def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
             else:
                 yield event
     yield from (finished[place] for place in sorted(finished))
-
-
-def walk_of(job: Job) -> tuple[object, Sampler, object]:
-    """What jobs must agree in to be painted together."""
-    begin = job.init, job.mask, job.strength
-    return job.size, job.sampler, (job.guidance, job.guidance_interval, begin)
 
 
 class _Turn(NamedTuple):

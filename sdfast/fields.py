@@ -22,9 +22,10 @@ def _paintable(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+_Sides = Annotated[str, Field(pattern=r"^\d+[xX]\d+$")]
 Size = Annotated[
     tuple[int, int],
-    BeforeValidator(_size),
+    BeforeValidator(_size, json_schema_input_type=_Sides),
     AfterValidator(_paintable),
     PlainSerializer(lambda size: f"{size[0]}x{size[1]}"),
 ]
@@ -50,15 +51,17 @@ def _rising(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
+_Shares = Annotated[str, Field(pattern=r"^[0-9.e-]+:[0-9.e-]+$")]
 Interval = Annotated[
     tuple[float, float],
-    BeforeValidator(_shares),
+    BeforeValidator(_shares, json_schema_input_type=_Shares | tuple[float, float]),
     AfterValidator(_rising),
     PlainSerializer(lambda interval: ":".join(repr(x).removesuffix(".0") for x in interval)),
 ]
 
 
 File = Annotated[str, Field(min_length=1, max_length=4096)]
+_Files = Annotated[tuple[File, ...], Field(max_length=64)]
 
 
 class Scaled(NamedTuple):
@@ -92,7 +95,7 @@ def _of_sane_scale(files: tuple[str, ...]) -> tuple[str, ...]:
 
 ScaledFiles = Annotated[
     tuple[File, ...],
-    BeforeValidator(_listed),
+    BeforeValidator(_listed, json_schema_input_type=File | _Files),
     Field(max_length=64),
     AfterValidator(_of_sane_scale),
 ]
@@ -122,7 +125,7 @@ def _of_own_token(files: tuple[str, ...]) -> tuple[str, ...]:
 
 NamedFiles = Annotated[
     tuple[File, ...],
-    BeforeValidator(_listed),
+    BeforeValidator(_listed, json_schema_input_type=File | _Files),
     Field(max_length=64),
     AfterValidator(_of_own_token),
 ]

@@ -28,7 +28,8 @@ from diffusers.schedulers.scheduling_utils import (
 )
 from torch import Tensor
 
-from sdfast.job import layered, read_sampler, sampler_record
+from sdfast.job import read_sampler, sampler_record
+from sdfast.layering import layered
 from sdfast.presets import load_preset
 from sdfast.sampler import Sampler
 from sdfast.solver import NoiseSchedule, Prediction

@@ -7,16 +7,16 @@ loaded.
 """
 
 import random
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Self, TypeVar, get_args
+from typing import Annotated, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sdfast.errors import JobError
 from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
+from sdfast.layering import layered
 from sdfast.prompt_edits import Turn, turns
-from sdfast.sampler import DEFAULT, SHAPES, TAKES, Sampler, Spacing, Value
-from sdfast.sampler_names import A1111, NAMES, NOISY, SOLVERS, Record, keys_of
+from sdfast.sampler import DEFAULT, SAMPLER_KEYS, TAKES, Sampler, Spacing, Value
+from sdfast.sampler_names import A1111, NAMES, NOISY, SOLVERS, Record
 from sdfast.wording import in_our_words, nearest_key, quoted
 
 SEEDS = 2**64
@@ -29,6 +29,15 @@ PARTS = 100
 """What an adaptive walk counts instead of calls, where prompts change: hundredths of its way."""
 
 _V = TypeVar("_V", bound=Value)
+
+
+class Weights(NamedTuple):
+    """What decides a job's weights, as its keys have it."""
+
+    model: str | None
+    lora: tuple[str, ...]
+    embedding: tuple[str, ...]
+    vae: str | None
 
 
 class Job(Value):
@@ -88,9 +97,15 @@ class Job(Value):
         return self
 
     @property
-    def weights(self) -> tuple[object, ...]:
+    def weights(self) -> Weights:
         """What decides the weights: jobs that agree in it are painted by the same loaded model."""
-        return self.model, self.lora, self.embedding, self.vae
+        return Weights(self.model, self.lora, self.embedding, self.vae)
+
+    @property
+    def way(self) -> tuple[object, ...]:
+        """What jobs of one model must agree in to be painted in one walk."""
+        begun = self.init, self.mask, self.strength
+        return self.size, self.sampler, self.guidance, self.guidance_interval, begun
 
     @property
     def walked(self) -> int:
@@ -138,80 +153,8 @@ def sampler_record(sampler: Sampler) -> Record:
 
 
 JOB_KEYS = (*(k for k in Job.model_fields if k != "sampler"), "sampler")
-SAMPLER_KEYS = tuple("sampler" if k == "solver" else k for k in Sampler.model_fields)
 KEYS = tuple(dict.fromkeys((*JOB_KEYS, *SAMPLER_KEYS)))
 """Every key of a record."""
-
-_STARTS_AFRESH: dict[str, tuple[str, ...]] = {
-    "sampler": tuple(k for k in SAMPLER_KEYS if k not in ("sampler", "steps")),
-    "method": ("corrector", "weights", "corrections", "tolerance"),
-    "order": ("corrections",),
-    "corrector": ("corrections",),
-    "weights": ("corrections",),
-    "corrections": ("corrector", "weights"),
-    "spacing": (*SHAPES, "timesteps", "corrections"),
-    "steps": ("timesteps", "corrections"),
-    "timesteps": ("steps", "spacing", *SHAPES, "corrections"),
-    "final": ("corrections",),
-    "model": ("corrections",),
-    "init": ("mask",),
-}
-"""A key given by one layer drops these keys of the layers beneath, which were meant for another.
-
-Fitted steps and weights are meant for a number of steps, an end and a model: to say these again
-drops nothing.
-"""
-
-_SAID_AGAIN = ("steps", "timesteps", "final", "model")
-
-
-def layered(*layers: Record) -> Record:
-    """One record from several, the later ones on top; None counts as not given."""
-    merged: Record = {}
-    for given in _parted(layers):
-        for key, value in given.items():
-            if key in _SAID_AGAIN and key in merged and merged[key] == value:
-                continue
-            if key == "steps" and len(merged.get("timesteps") or ()) == value:
-                continue
-            if key == "method" and merged.get(key, DEFAULT.method) == value:
-                continue
-            if key == "init" and "mask" in merged and merged.get("strength") == 1:
-                del merged["strength"]  # that of the mask, which goes
-            for stale in _STARTS_AFRESH.get(key, ()):
-                merged.pop(stale, None)
-        if given.get("method") == "adaptive":  # it chooses its own steps
-            for stale in ("spacing", *SHAPES, "timesteps"):
-                merged.pop(stale, None)
-        if given.get("method") not in (None, merged.get("method", DEFAULT.method)):
-            if given["method"] == "midpoint":  # it has an order of its own
-                merged.pop("order", None)
-            if merged.get("sampler") != "sde-dpm++":  # the others' eta is for one method
-                merged.pop("eta", None)
-        merged |= given
-    return merged
-
-
-def on_top(beneath: Record, given: Record) -> Record:
-    """Flags upon a settled record. To name the solver that is in force already changes nothing.
-
-    Nor does naming the spacing alone; beside a solver it is one without the shape of that in force.
-    """
-    known = set[str]()
-    if given.get("sampler") == beneath.get("sampler", DEFAULT.solver):
-        known.add("sampler")
-    if given.get("sampler") is None and not beneath.get("timesteps"):
-        known |= {"spacing"} if given.get("spacing") == beneath.get("spacing") else set()
-    return layered(beneath, {k: v for k, v in given.items() if k not in known})
-
-
-def _parted(layers: Iterable[Record]) -> Iterator[Record]:
-    """What layers give, what a sampler's name stands for beneath what stands beside it."""
-    for layer in layers:
-        given = {k: v for k, v in layer.items() if v is not None}
-        if isinstance(given.get("sampler"), str):
-            yield keys_of(given.pop("sampler"))
-        yield given
 
 
 _LETTERS = {

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
-from sdfast.job import SAMPLER_KEYS, SEEDS, Job, Record, layered, on_top, read_job, read_sampler
+from sdfast.job import SEEDS, Job, Record, read_job, read_sampler
+from sdfast.layering import layered, on_top
 from sdfast.lora_tags import followed, names
 from sdfast.presets import Preset, load_preset
-from sdfast.sampler import DEFAULT
+from sdfast.sampler import DEFAULT, SAMPLER_KEYS
 from sdfast.wording import quoted
 
 if TYPE_CHECKING:

@@ -17,26 +17,14 @@ def schema() -> dict[str, Any]:
         "type": "string",
         "description": ", ".join(get_args(Solver)) + " or another program's name for one",
     }
-    shares = {"type": "string", "pattern": r"^[0-9.e-]+:[0-9.e-]+$"}
-    guided = job["guidance_interval"]
-    known = {
-        "about": {"type": "string", "description": "What it is for."},
-        "size": {
-            "type": "string",
-            "pattern": r"^\d+x\d+$",
-            "description": job["size"]["description"],
-        },
-        "guidance_interval": {
-            "anyOf": [shares, {k: v for k, v in guided.items() if k != "description"}],
-            "description": guided["description"],
-        },
-    }
+    about = {"about": {"type": "string", "description": "What it is for."}}
+    known = job | sampler | about
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "sdfast preset",
         "type": "object",
         "additionalProperties": False,
-        "properties": {k: known.get(k) or sampler.get(k) or job[k] for k in PRESET_KEYS},
+        "properties": {key: known[key] for key in PRESET_KEYS},
     }
 
 

@@ -234,5 +234,8 @@ class Sampler(Value):
 
 _BARE = {key: Sampler.model_fields[key].default for key in _SOME}
 
+SAMPLER_KEYS = tuple("sampler" if k == "solver" else k for k in Sampler.model_fields)
+"""The keys of a record that are a sampler's."""
+
 DEFAULT = Sampler(spacing="beta", alpha=0.48, beta=0.9, corrector=True, final="sigma_min")
 """What a job is painted with that asks for nothing else: the preset `default`."""

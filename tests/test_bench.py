@@ -286,6 +286,7 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_is_measured(
     [
         (("--accuracy", "fsat"), "there is no row `fsat`\nhint: did you mean `fast`?"),
         (("--accuracy", "--calls", "5,x"), "--calls takes numbers from 1 to 1000, not `5,x`"),
+        (("--accuracy", "-n", "100,5"), "--count takes one number, not `100,5`"),
         (("--accuracy", "-n", "0"), "--count takes numbers from 1 to 100000, not `0`"),
         (("--accuracy", "--problem", "cat"), "there is no problem `cat`"),
         (("--accuracy", "--vs", "comfy"), "--vs cannot be `comfy`\nhint: known is `diffusers`"),

@@ -242,7 +242,7 @@ def test_two_for_one_word_are_named_as_they_were_given():
 def test_a_worker_that_holds_the_model_alone_is_not_asked(small, tmp_path):
     path = write(tmp_path / "e.safetensors", a=rows(1))
     source = find(str(small))
-    wanted = dressed(source, Job(prompt="fog", embedding=str(path)))
+    wanted = dressed(source, Job(prompt="fog", embedding=str(path)).weights)
     how = {"wanted": ("cpu", "auto"), "given": ("cpu", "fp32"), "idle": 1}
     held = holding(source, stamp(source), circumstances(), **how)
     assert held.unlike(source, "cpu", "auto") == ""

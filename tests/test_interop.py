@@ -26,7 +26,8 @@ from sdfast import models as our_models
 from sdfast.engine import generate, guided
 from sdfast.errors import JobError, PresetError
 from sdfast.interop import SdfastScheduler
-from sdfast.job import Job, layered, read_sampler, sampler_record
+from sdfast.job import Job, read_sampler, sampler_record
+from sdfast.layering import layered
 from sdfast.models import load_model
 from sdfast.solver import noised
 from sdfast.solver.draw import drawn_alone

@@ -20,13 +20,13 @@ from sdfast.job import (
     KEYS,
     SEEDS,
     Job,
-    layered,
     quoted,
     read_job,
     read_sampler,
     sampler_record,
     schedule_name,
 )
+from sdfast.layering import layered
 from sdfast.sampler import DEFAULT, Sampler, Spacing
 from sdfast.sampler_names import A1111, ALIASES
 from sdfast.solver import NoiseSchedule, solve
@@ -321,7 +321,15 @@ TUNED = {
 
 
 @pytest.mark.parametrize(
-    "said", [{"steps": 2}, {"timesteps": [900, 500]}, {"model": "tiny"}, {"guidance": 5}]
+    "said",
+    [
+        {"steps": 2},
+        {"timesteps": [900, 500]},
+        {"model": "tiny"},
+        {"guidance": 5},
+        {"method": "multistep", "order": 2, "final": "sigma_min"},
+        {"weights": "exact", "corrector": False},
+    ],
 )
 def test_what_says_the_same_again_leaves_a_tuned_walk_as_it_is(said):
     assert layered(TUNED, said)["corrections"] == TUNED["corrections"]

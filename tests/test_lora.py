@@ -445,7 +445,7 @@ def test_a_lora_that_does_not_fit_is_refused_by_a_tensors_name(small, tmp_path, 
 def test_a_worker_that_holds_the_model_alone_is_not_asked(small, tmp_path):
     path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
     source = find(str(small))
-    wanted = dressed(source, Job(prompt="fog", lora=str(path)))
+    wanted = dressed(source, Job(prompt="fog", lora=str(path)).weights)
     how = {"wanted": ("cpu", "auto"), "given": ("cpu", "fp32"), "idle": 1}
     held = holding(source, stamp(source), circumstances(), **how)
     assert held.unlike(source, "cpu", "auto") == ""
@@ -527,13 +527,13 @@ def test_a_file_that_is_no_lora_is_told_before_anything_is_loaded(small):
     path = small / FILES["unet"]
     first = next(iter(load_file(path)))
     with pytest.raises(ModelError, match=f"`{first}` is of no LoRA known here"):
-        dressed(find(str(small)), Job(prompt="fog", lora=(str(path),)))
+        dressed(find(str(small)), Job(prompt="fog", lora=(str(path),)).weights)
 
 
 def test_a_lora_that_changes_nothing_is_refused(small, tmp_path):
     save_file({}, tmp_path / "none.safetensors")
     with pytest.raises(ModelError, match=r"none\.safetensors` holds no tensors"):
-        dressed(find(str(small)), Job(prompt="fog", lora=(str(tmp_path / "none.safetensors"),)))
+        dressed(find(str(small)), Job(prompt="fog", lora=f"{tmp_path}/none.safetensors").weights)
 
 
 @pytest.mark.parametrize(

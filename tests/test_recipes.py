@@ -17,7 +17,8 @@ from test_elsewhere import COMFY, INVOKE, OLD
 
 from sdfast import image_files, recipes
 from sdfast.errors import MetadataError, UsageError
-from sdfast.job import KEYS, Job, Sampler, layered, read_job
+from sdfast.job import KEYS, Job, Sampler, read_job
+from sdfast.layering import layered
 from sdfast.sheet import Sheet
 
 GREY = Image.new("RGB", (64, 72), "grey")

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from sdfast import Job, Sampler, load_model
-from sdfast.bench.timing import entries, laps, ours, pipelines, processes
+from sdfast.bench.timing import entries, laps, ours, pipelines, processes, sides
+from sdfast.bench.timing.cold import _program as program
 from sdfast.bench.timing.cold import script
 from sdfast.bench.timing.entries import Entry, beside, named, pairs, read_entry, read_settings
 from sdfast.bench.timing.laps import Lap, Phases, race
@@ -25,8 +26,9 @@ from sdfast.bench.timing.shapes import unfilled
 from sdfast.bench.timing.spread import Effort, doubts, ratios, spread
 from sdfast.cli import run_command
 from sdfast.cli.bench import command_line
-from sdfast.errors import ModelError, UsageError
+from sdfast.errors import DeviceError, ModelError, UsageError
 from sdfast.events import Times
+from sdfast.job import read_job
 from sdfast.models.find import find
 
 HYPERFINE = {"command", "mean", "stddev", "median", "user", "system", "min", "max", "times"}
@@ -268,14 +270,18 @@ def test_in_half_precision_diffusers_starts_from_the_same_noise(small):
 
 
 @pytest.mark.parametrize(
-    "keys",
+    ("keys", "what"),
     [
-        {"sampler": Sampler(method="adaptive", final="sigma_min")},
-        {"guidance_interval": (0.2, 0.8)},
+        ({"sampler": Sampler(method="adaptive", final="sigma_min")}, "an adaptive walk"),
+        ({"guidance_interval": (0.2, 0.8)}, "`guidance_interval`"),
+        ({"init": "a.png"}, "`init`"),
+        ({"clip_skip": 2}, "`clip_skip`"),
+        ({"lora": ("a.safetensors",)}, "`lora`"),
+        ({"vae": "a.safetensors"}, "`vae`"),
     ],
 )
-def test_a_walk_that_diffusers_cannot_follow_is_refused(keys):
-    with pytest.raises(UsageError, match="diffusers cannot match"):
+def test_what_diffusers_does_not_paint_here_is_refused(keys, what):
+    with pytest.raises(UsageError, match=f"diffusers cannot match {what}, which `a` has"):
         beside([entry(**keys)], ["diffusers"])
     assert beside([entry(**keys)], []) == [entry(**keys)]
 
@@ -288,6 +294,37 @@ def test_a_pipeline_is_left_as_it_was_found(small):
         assert pipe.unet.forward is not len
         raise ZeroDivisionError
     assert (pipe.encode_prompt, pipe.unet.forward) == (abs, len)
+
+
+def test_a_cold_gen_is_of_the_whole_job(tmp_path, sdfast):
+    sampler = Sampler(order=3, spacing="karras", rho=5, steps=4)
+    more = {"negative": "fog", "clip_skip": 2, "guidance_interval": (0.2, 0.8)}
+    more |= {"init": str(tmp_path / "a.png"), "strength": 0.5}
+    Image.new("RGB", (64, 64)).save(more["init"])
+    one = entry(sampler=sampler, **more)
+    _, _, module, *words = program(one, "cpu", tmp_path / "x")
+    assert module == "sdfast"
+    code, out, _ = sdfast(*words, "--dry-run", "--json")
+    assert code == 0
+    assert read_job(json.loads(out)) == one.job.model_copy(update={"model": "tiny"})
+
+
+@pytest.mark.parametrize(("precision", "gigabytes"), [("fp32", "13.7"), ("bf16", "6.9")])
+def test_weights_are_counted_that_no_file_holds(monkeypatch, precision, gigabytes):
+    rows = [replace(entry(dtype=precision), model="random:sdxl")] * 2  # which share their networks
+    monkeypatch.setattr(sides, "free_memory", lambda device: 14 * 10**9)
+    sides.check_room(rows, "cpu")
+    monkeypatch.setattr(sides, "free_memory", lambda device: 10**9)
+    with pytest.raises(DeviceError, match=f"fill {gigabytes} GB together, and 1.0 GB of memory"):
+        sides.check_room(rows, "cpu")
+
+
+def test_rows_are_painted_with_the_weights_they_name(monkeypatch, capsys, tmp_path, small):
+    swept = ("--sweep", f"vae={small}/vae", "--export-json", tmp_path / "a")
+    words = ("-m", small, "-s", 2, "-r", 1, "-w", 0, "--size", "64x64", "--no-start", *swept)
+    assert run(monkeypatch, capsys, *words)[::2] == (0, "")
+    (one,) = json.loads((tmp_path / "a").read_text())["results"]
+    assert len(one["times"]) == 1
 
 
 def test_the_script_is_python_that_asks_for_the_same(tmp_path):
@@ -451,7 +488,7 @@ def test_a_random_model_of_no_known_shape_is_exit_3(monkeypatch, capsys):
 
 
 def test_sides_that_do_not_fit_into_memory_together_are_exit_4(monkeypatch, capsys):
-    monkeypatch.setattr("sdfast.bench.timing.sides._free", lambda device: 1)
+    monkeypatch.setattr("sdfast.bench.timing.sides.free_memory", lambda device: 1)
     code, out, err = run(monkeypatch, capsys, "-m", "tiny", "--vs", "diffusers")
     assert (code, out) == (4, "")
     assert err.startswith("error: the rows' weights fill ")

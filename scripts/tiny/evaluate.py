@@ -28,7 +28,8 @@ from backdrops import COLOURS, SCENES
 from judge import NAMES, WEIGHTS, Judge, Said, load_judge
 from sdfast import load_model, load_preset
 from sdfast.errors import PresetError, SdfastError
-from sdfast.job import DEFAULT, Record, Sampler, layered, read_sampler, sampler_record
+from sdfast.job import DEFAULT, Record, Sampler, read_sampler, sampler_record
+from sdfast.layering import layered
 from sdfast.models.find import find
 from studio import Studio, taught
 

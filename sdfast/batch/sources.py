@@ -42,7 +42,7 @@ class Sources:
         bare = self._once(name, lambda: self._found(name))
         if bare is None or not (job.lora or job.embedding or job.vae):
             return bare
-        return self._once(job.weights, lambda: dressed(bare, job))
+        return self._once(job.weights, lambda: dressed(bare, job.weights))
 
     def _once(self, key: object, look: Callable[[], Source | None]) -> Source | None:
         if key not in self._seen:

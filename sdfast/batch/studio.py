@@ -179,13 +179,10 @@ class Studio:
         width, height = job.size or (1, 1)
         room = _PIXELS // (width * height)
         if model.device.type == "cuda":
-            import torch
+            from sdfast.models.device import free_memory
 
-            free, _ = torch.cuda.mem_get_info(model.device)
-            idle = torch.cuda.memory_reserved(model.device)
-            idle -= torch.cuda.memory_allocated(model.device)
             wanted = self._bytes * width * height
-            room = int(_SHARE * (free + idle) / wanted) if wanted else 1
+            room = int(_SHARE * (free_memory(model.device) or 0) / wanted) if wanted else 1
         return max(min(room, self._most), 1)
 
     @contextmanager

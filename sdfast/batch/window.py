@@ -29,9 +29,9 @@ class Ready:
     """How often a worker was lost while painting it."""
 
     @property
-    def walk(self) -> Job:
+    def way(self) -> tuple[object, ...]:
         """What jobs must agree in to be painted together."""
-        return self.job.model_copy(update={"prompt": "", "negative": "", "seed": 0})
+        return self.job.weights, self.job.way
 
 
 class Window:
@@ -74,14 +74,14 @@ class Window:
         first = next((r for r in self._waiting if r.job.weights == weights), eldest)
         if self._overtaken >= self._room:
             first = eldest
-        chosen = [first] if first.attempts or most <= 1 else self._alike(first.walk, most)
+        chosen = [first] if first.attempts or most <= 1 else self._alike(first.way, most)
         self._overtaken = 0 if chosen[0] is eldest else self._overtaken + len(chosen)
         taken = {*map(id, chosen)}
         self._waiting = [ready for ready in self._waiting if id(ready) not in taken]
         return chosen
 
-    def _alike(self, walk: Job, most: int) -> list[Ready]:
-        alike = (r for r in self._waiting if not r.attempts and r.walk == walk)
+    def _alike(self, way: object, most: int) -> list[Ready]:
+        alike = (r for r in self._waiting if not r.attempts and r.way == way)
         return list(islice(alike, most))
 
     def put_back(self, lost: list[Ready]) -> None:

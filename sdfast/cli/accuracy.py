@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from sdfast.cli.model import find_model
-from sdfast.cli.tables import print_tables, progress, say, whole_numbers
+from sdfast.cli.tables import print_tables, progress, say, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from sdfast.bench.accuracy import Event, Measured, Posed, Settling
@@ -45,9 +45,7 @@ def accuracy(asked: Question, paths: dict[str, Path]) -> None:
         if given is not None and asked.model is None:
             raise UsageError(f"{flag} is for a model", "-m NAME says which")
     budgets = whole_numbers(asked.calls or CALLS, "--calls", 1000)
-    counted = (
-        None if asked.count is None else whole_numbers(f"{asked.count}", "--count", 100_000)[0]
-    )
+    counted = None if asked.count is None else whole_number(asked.count, "--count", 100_000)
     words = None
     if asked.prompts is not None:
         words = list(dict.fromkeys(read_lines(Path(asked.prompts))))

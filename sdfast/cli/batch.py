@@ -186,8 +186,8 @@ def _check(given: dict[str, Any], record: dict[str, Any]) -> None:
     What values are together is each line's own: it may name another model, or a picture.
     """
     from sdfast.canvas import file_size
-    from sdfast.job import read_job
-    from sdfast.models.dressed import Weights, check_there
+    from sdfast.job import Weights, read_job
+    from sdfast.models.dressed import check_there
 
     drawn = {key: record[key] for key in record.keys() - {"init", "mask", "strength"}}
     read_job({"prompt": "any", **drawn})
@@ -196,7 +196,7 @@ def _check(given: dict[str, Any], record: dict[str, Any]) -> None:
     for key in ("init", "mask"):
         if given[key] is not None:
             file_size(given[key])
-    check_there(Weights(given["lora"] or (), given["embedding"] or (), given["vae"]))
+    check_there(Weights(None, given["lora"] or (), given["embedding"] or (), given["vae"]))
 
 
 def _note(text: str) -> None:

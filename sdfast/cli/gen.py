@@ -130,7 +130,7 @@ def gen(
             colour=not no_color,
         )
     if found is not None:
-        found = dressed(found, jobs[0])
+        found = dressed(found, jobs[0].weights)
     if dry_run:
         for job in jobs:
             print(json.dumps((found.complete(job) if found else job).record, ensure_ascii=False))

@@ -162,7 +162,10 @@ def grid(
         )
         for name in dict.fromkeys(job.model for job in jobs)
     }
-    found = {job.weights: (known := bare[job.model]) and dressed(known, job) for job in jobs}
+    found = {
+        wanted: (known := bare[wanted.model]) and dressed(known, wanted)
+        for wanted in dict.fromkeys(job.weights for job in jobs)
+    }
     if dry_run:
         for place, job in enumerate(jobs):
             model = found[job.weights]

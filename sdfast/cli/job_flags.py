@@ -71,7 +71,7 @@ def settings(words: list[str] | None) -> dict[str, Any]:
     if not words:
         return {}
     from sdfast.errors import UsageError
-    from sdfast.job import SAMPLER_KEYS
+    from sdfast.sampler import SAMPLER_KEYS
     from sdfast.sweeps import read_sweep
     from sdfast.wording import nearest_key, quoted
 

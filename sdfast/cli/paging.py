@@ -153,15 +153,13 @@ def _groups(
     jobs: Sequence[Job], places: Sequence[int], most: int
 ) -> Iterator[list[tuple[Job, int]]]:
     """Pictures that are painted together: those whose walks agree, wherever they stand."""
-    if most == 1:
+    if most == 1:  # in their order, then
         yield from ([(jobs[place], place)] for place in places)
         return
-    from sdfast.engine import walk_of
-
     alike: dict[object, list[int]] = {}
     for place in places:
         adaptive = jobs[place].sampler.calls is None
-        alike.setdefault(place if adaptive else walk_of(jobs[place]), []).append(place)
+        alike.setdefault(place if adaptive else jobs[place].way, []).append(place)
     for some in alike.values():
         for k in range(0, len(some), most):
             yield [(jobs[place], place) for place in some[k : k + most]]

@@ -91,8 +91,8 @@ def save(
     given: dict[str, Any],
 ) -> None:
     from sdfast.config import load_config
-    from sdfast.job import layered, on_top
     from sdfast.jobs import placed
+    from sdfast.layering import layered, on_top
     from sdfast.models.find import from_anywhere
     from sdfast.presets import load_preset, save_preset
 

@@ -80,6 +80,16 @@ def whole_numbers(text: str, flag: str, most: int, least: int = 1) -> list[int]:
     return sorted({int(word) for word in words})
 
 
+def whole_number(given: object, flag: str, most: int, least: int = 1) -> int:
+    """The one number of a flag. Raises UsageError for none, and for several."""
+    from sdfast.errors import UsageError
+    from sdfast.wording import quoted
+
+    if "," in (text := f"{given}"):
+        raise UsageError(f"{flag} takes one number, not {quoted(text)}")
+    return whole_numbers(text, flag, most, least)[0]
+
+
 def say(line: str) -> None:
     """A line on stderr."""
     print(line, file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from sdfast.cli.model import find_model
-from sdfast.cli.tables import print_tables, progress, say, whole_numbers
+from sdfast.cli.tables import print_tables, progress, say, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from sdfast.bench.timing.entries import Entry
@@ -52,8 +52,8 @@ def timing(asked: Question, paths: dict[str, Path], command: str) -> None:
     """
     from sdfast.bench.timing.entries import PEER, beside, read_settings
 
-    runs = _one_number(asked.runs, "--runs", 1)
-    warmup = _one_number(asked.warmup, "--warmup", 0)
+    runs = whole_number(asked.runs, "--runs", 1000)
+    warmup = whole_number(asked.warmup, "--warmup", 1000, least=0)
     families = list(dict.fromkeys(asked.vs or [PEER] * asked.cold))
     for family in families:
         read_settings(family)
@@ -70,16 +70,6 @@ def timing(asked: Question, paths: dict[str, Path], command: str) -> None:
     if not whole:
         raise KeyboardInterrupt
     _write(sheet, paths)
-
-
-def _one_number(given: Any, flag: str, least: int) -> int:
-    from sdfast.errors import UsageError
-    from sdfast.wording import quoted
-
-    if len(numbers := f"{given}".split(",")) > 1:
-        raise UsageError(f"{flag} takes one number, not {quoted(given)}")
-    (number,) = whole_numbers(numbers[0], flag, 1000, least)
-    return number
 
 
 def _device(wanted: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sdfast.models.dressed import Weights, dressed
+from sdfast.job import Weights
+from sdfast.models.dressed import dressed
 from sdfast.models.find import find
 from sdfast.models.source import Source
 
@@ -52,7 +53,7 @@ def load_model(
         find(model, aliases, offline=offline, safety=safety) if isinstance(model, str) else model
     )
     if lora or embedding or vae is not None:
-        source = dressed(source, Weights(tuple(lora), tuple(embedding), vae))
+        source = dressed(source, Weights(None, tuple(lora), tuple(embedding), vae))
     if not safety:
         source = replace(source, checker=None, lacks_checker=False)
     return StableDiffusion(source, device, dtype, vram, compiled=compiled)

@@ -90,6 +90,21 @@ _NO_MEMORY = re.compile(
 say it."""
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a device has to give, what torch holds in reserve included; None if unknown."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type != "cpu":
+        return None
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(available)
+    except (OSError, ValueError):
+        return None
+
+
 def is_memory(error: Exception) -> bool:
     """Whether it was memory that did not suffice."""
     named = isinstance(error, (torch.OutOfMemoryError, MemoryError))

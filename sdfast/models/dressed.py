@@ -4,10 +4,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from sdfast.errors import ModelError
 from sdfast.fields import named, scaled
+from sdfast.job import Weights
 from sdfast.models.embeddings import open_embedding
 from sdfast.models.folder import WEIGHTS, check_weights, open_part
 from sdfast.models.headers import read_header
@@ -16,54 +17,35 @@ from sdfast.models.single import VAE, read_weights, vae_part
 from sdfast.models.source import Embedding, Lora, Part, Source
 
 
-class Wanted(Protocol):
-    """A job, as far as it decides the weights."""
-
-    @property
-    def lora(self) -> tuple[str, ...]: ...
-    @property
-    def embedding(self) -> tuple[str, ...]: ...
-    @property
-    def vae(self) -> str | None: ...
-
-
-class Weights(NamedTuple):
-    """LoRAs, embeddings and a VAE by themselves."""
-
-    lora: tuple[str, ...]
-    embedding: tuple[str, ...]
-    vae: str | None
-
-
-def dressed(source: Source, job: Wanted) -> Source:
-    """The model with whatever of the job decides its weights. Raises ModelError for broken files.
+def dressed(source: Source, wanted: Weights) -> Source:
+    """The model with all that decides its weights. Raises ModelError for broken files.
 
     That a LoRA fits the model is found out as it is loaded, before any weights are read.
     """
-    if job.vae is not None:
-        path = _whole(job.vae)
+    if wanted.vae is not None:
+        path = _whole(wanted.vae)
         part = _vae(path, source.config("vae"))
         source = replace(source, vae=path, parts=dict(source.parts) | {"vae": part})
-    loras = tuple(_lora(text) for text in job.lora)
-    taught = tuple(_embedding(source, text) for text in job.embedding)
+    loras = tuple(_lora(text) for text in wanted.lora)
+    taught = tuple(_embedding(source, text) for text in wanted.embedding)
     return replace(source, loras=loras, embeddings=taught) if loras or taught else source
 
 
-def check_there(job: Wanted) -> None:
+def check_there(wanted: Weights) -> None:
     """Whether the files are there that decide the weights. Raises ModelError."""
-    for text in job.lora:
+    for text in wanted.lora:
         _check_lora(_whole(scaled(text).path))
-    for text in job.embedding:
+    for text in wanted.embedding:
         _check_file(_whole(named(text).path))
-    if job.vae is not None and not (path := _whole(job.vae)).is_dir():
+    if wanted.vae is not None and not (path := _whole(wanted.vae)).is_dir():
         _check_file(path)
 
 
-def wears(source: Source, job: Wanted) -> bool:
-    """Whether a model is dressed as the job wants it."""
-    loras = tuple(Lora(_whole(scaled(text).path), scaled(text).scale) for text in job.lora)
-    vae = None if job.vae is None else _whole(job.vae)
-    words = tuple((_whole(named(text).path), named(text).token) for text in job.embedding)
+def wears(source: Source, wanted: Weights) -> bool:
+    """Whether a model is dressed as a job wants it."""
+    loras = tuple(Lora(_whole(scaled(text).path), scaled(text).scale) for text in wanted.lora)
+    vae = None if wanted.vae is None else _whole(wanted.vae)
+    words = tuple((_whole(named(text).path), named(text).token) for text in wanted.embedding)
     taught = tuple((embedding.path, embedding.token) for embedding in source.embeddings)
     return (source.loras, taught, source.vae) == (loras, words, vae)
 

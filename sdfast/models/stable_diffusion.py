@@ -105,7 +105,7 @@ class StableDiffusion:
 
         Raises JobError for a job that wants other weights than were loaded.
         """
-        if not wears(self._source, job):
+        if not wears(self._source, job.weights):
             raise JobError(
                 f"`{self.name}` was not loaded with the LoRAs, embeddings and VAE of the job",
                 "load_model(..., lora=[...], embedding=[...], vae=...) loads them",

@@ -6,12 +6,11 @@ with the whole picture but for a little in tone, and the fading is wide enough t
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sdfast.models.device import is_memory
+from sdfast.models.device import free_memory, is_memory
 
 _SHARE = 0.8
 """Of the free memory that one call may take."""
@@ -101,19 +100,3 @@ def _ramp(length: int, rises: bool, falls: bool) -> Tensor:
     """Weights along a tile: 1, but rising from an edge that it shares and falling to one."""
     up = ((torch.arange(length) + 0.5) / (length // _FADE)).clamp(max=1)
     return (up if rises else torch.ones(length)) * (up.flip(0) if falls else torch.ones(length))
-
-
-def free_memory(device: torch.device) -> float | None:
-    """Bytes that a device has to give; None where it does not tell."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(free + idle)
-    if device.type != "cpu":
-        return None
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        return 1024.0 * int(available)
-    except (OSError, ValueError):
-        return None

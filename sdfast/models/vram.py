@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from sdfast.errors import UsageError
+from sdfast.models.device import free_memory
 from sdfast.wording import nearest, quoted
 
 Vram = Literal["full", "offload", "min"]
@@ -40,8 +41,7 @@ def pick_vram(wanted: str, device: torch.device, weigh: Callable[[], list[int]])
         return "full"
     if wanted != "auto":
         return wanted
-    free, _ = torch.cuda.mem_get_info(device)
-    return fitting(weigh(), free)
+    return fitting(weigh(), free_memory(device) or 0)
 
 
 def fitting(networks: list[int], free: int) -> Vram:

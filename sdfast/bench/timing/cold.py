@@ -13,10 +13,9 @@ from tempfile import TemporaryDirectory
 from sdfast.bench.timing.entries import OURS, Entry, read_settings
 from sdfast.bench.timing.laps import Event, Lap, others, race, spent
 from sdfast.bench.timing.processes import run
-from sdfast.job import sampler_record
 from sdfast.models.find import find
 from sdfast.models.source import Source
-from sdfast.presets import as_yaml
+from sdfast.presets import PRESET_KEYS, as_yaml
 
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
@@ -88,14 +87,14 @@ def _program(entry: Entry, device: str, place: Path) -> list[str]:
 
 
 def _gen(entry: Entry, device: str, place: Path) -> list[str]:
-    preset = place.with_suffix(".yaml")
-    keys = {"guidance": entry.job.guidance, **sampler_record(entry.job.sampler)}
-    preset.write_text(as_yaml(keys), encoding="utf-8")
-    width, height = entry.job.size or (0, 0)
+    preset, job = place.with_suffix(".yaml"), entry.job.record | {"model": entry.model}
+    settled = {key: value for key, value in job.items() if key in PRESET_KEYS}
+    preset.write_text(as_yaml(settled), encoding="utf-8")
+    begun = (key for key in ("init", "mask", "strength") if key in job)
     return [
         *(sys.executable, "-m", "sdfast", "gen", entry.job.prompt, "-p", str(preset)),
-        *("-x", entry.job.negative, "-m", entry.model, "--seed", f"{entry.job.seed}"),
-        *("--size", f"{width}x{height}", "-o", str(place.with_suffix(".png"))),
+        *(word for key in begun for word in (f"--{key}", f"{job[key]}")),
+        *("--seed", f"{entry.job.seed}", "-o", str(place.with_suffix(".png"))),
         *("--exists", "overwrite", "--device", device, "--dtype", entry.dtype, "--offline"),
         *["--compile"] * entry.compiled,
     ]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sdfast.errors import UsageError
 from sdfast.job import KEYS, Job, Record, read_job
+from sdfast.sampler import SAMPLER_KEYS
 from sdfast.sweeps import read_sweep
 from sdfast.wording import nearest, quoted
 
@@ -46,9 +47,9 @@ class Entry:
         return f"{self.family} {self.name}"
 
     @property
-    def side(self) -> tuple[str, str, str, bool]:
+    def side(self) -> tuple[object, ...]:
         """What has to be loaded for it; rows that share it share the networks."""
-        return self.family, self.model, self.dtype, self.compiled
+        return self.family, self.model, self.job.weights, self.dtype, self.compiled
 
     @property
     def record(self) -> Record:
@@ -78,15 +79,25 @@ def beside(ours: Sequence[Entry], families: Sequence[str]) -> list[Entry]:
     """
     rows: dict[tuple[str, str, Job, int], Entry] = {}
     for entry in ours:
-        if families and (entry.job.sampler.calls is None or entry.job.guidance_interval):
-            kind = "an adaptive walk" if entry.job.sampler.calls is None else "a guidance interval"
-            raise UsageError(f"diffusers cannot match {kind}, which `{entry.name}` has")
+        if families and (more := _unmatched(entry.job)):
+            raise UsageError(f"diffusers cannot match {more}, which `{entry.name}` has")
         rows[entry.family, entry.dtype, entry.job, entry.batch] = entry
         for family in families:
             name = " ".join(w for w in entry.name.split(" ") if not w.startswith("dtype="))
             peer = replace(entry, family=family, name=name or "default", dtype="", compiled=False)
             rows.setdefault((family, "", entry.job, entry.batch), peer)
     return list(rows.values())
+
+
+_MATCHED = ("prompt", "negative", "model", "seed", "size", "guidance", *SAMPLER_KEYS)
+"""The keys of a job that a pipeline of diffusers is told of."""
+
+
+def _unmatched(job: Job) -> str:
+    """What of a job no pipeline of diffusers paints here, if there is such a thing."""
+    if job.sampler.calls is None:
+        return "an adaptive walk"
+    return next((f"`{key}`" for key in job.record if key not in _MATCHED), "")
 
 
 def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:

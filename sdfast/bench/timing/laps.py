@@ -150,7 +150,7 @@ def pictures(
     entries: Sequence[Entry], load: Callable[[Entry], Studio], runs: int, warmup: int
 ) -> Iterator[Event]:
     """Load every side and let them paint in turns, writing to a folder that is gone afterwards."""
-    studios: dict[tuple[str, str, str, bool], Studio] = {}
+    studios: dict[object, Studio] = {}
     with ExitStack() as stack:
         for entry in entries:
             if entry.side not in studios:

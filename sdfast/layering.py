@@ -1,0 +1,88 @@
+"""Records upon records: which keys of those beneath a key of the upper one makes void.
+
+Presets, pictures, batch files and flags are records of the same keys. What one says in place of
+another goes by more than its name: a new solver starts with its own method, another spacing has a
+shape of its own, and weights that were fitted to a walk are for that walk alone.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from sdfast.sampler import DEFAULT, SAMPLER_KEYS, SHAPES, Sampler
+from sdfast.sampler_names import Record, keys_of
+
+_STARTS_AFRESH: dict[str, tuple[str, ...]] = {
+    "sampler": tuple(k for k in SAMPLER_KEYS if k not in ("sampler", "steps")),
+    "method": ("corrector", "weights", "corrections", "tolerance"),
+    "order": ("corrections",),
+    "corrector": ("corrections",),
+    "weights": ("corrections",),
+    "corrections": ("corrector", "weights"),
+    "spacing": (*SHAPES, "timesteps", "corrections"),
+    "steps": ("timesteps", "corrections"),
+    "timesteps": ("steps", "spacing", *SHAPES, "corrections"),
+    "final": ("corrections",),
+    "model": ("corrections",),
+    "init": ("mask",),
+}
+"""A key given by one layer drops these keys of the layers beneath, which were meant for another.
+
+To say again what is in force drops nothing, so fitted steps and weights stay.
+"""
+
+_EVER_AFRESH = ("sampler", "spacing", "init")
+"""These do so even where the value is the one in force; `on_top` knows when not."""
+
+
+def layered(*layers: Record) -> Record:
+    """One record from several, the later ones on top; None counts as not given."""
+    merged: Record = {}
+    for given in _parted(layers):
+        for key, value in given.items():
+            if key not in _EVER_AFRESH and value == merged.get(key, _default(merged, key)):
+                continue
+            if key == "steps" and len(merged.get("timesteps") or ()) == value:
+                continue
+            if key == "init" and "mask" in merged and merged.get("strength") == 1:
+                del merged["strength"]  # that of the mask, which goes
+            for stale in _STARTS_AFRESH.get(key, ()):
+                merged.pop(stale, None)
+        if given.get("method") == "adaptive":  # it chooses its own steps
+            for stale in ("spacing", *SHAPES, "timesteps"):
+                merged.pop(stale, None)
+        if given.get("method") not in (None, merged.get("method", DEFAULT.method)):
+            if given["method"] == "midpoint":  # it has an order of its own
+                merged.pop("order", None)
+            if merged.get("sampler") != "sde-dpm++":  # the others' eta is for one method
+                merged.pop("eta", None)
+        merged |= given
+    return merged
+
+
+def _default(record: Record, key: str) -> object:
+    """What a sampler's key is where a record leaves it open; None of any other."""
+    return getattr(_PLAIN if "sampler" in record else DEFAULT, key, None)
+
+
+_PLAIN = Sampler()
+
+
+def on_top(beneath: Record, given: Record) -> Record:
+    """Flags upon a settled record. To name the solver that is in force already changes nothing.
+
+    Nor does naming the spacing alone; beside a solver it is one without the shape of that in force.
+    """
+    known = set[str]()
+    if given.get("sampler") == beneath.get("sampler", DEFAULT.solver):
+        known.add("sampler")
+    if given.get("sampler") is None and not beneath.get("timesteps"):
+        known |= {"spacing"} if given.get("spacing") == beneath.get("spacing") else set()
+    return layered(beneath, {k: v for k, v in given.items() if k not in known})
+
+
+def _parted(layers: Iterable[Record]) -> Iterator[Record]:
+    """What layers give, what a sampler's name stands for beneath what stands beside it."""
+    for layer in layers:
+        given = {k: v for k, v in layer.items() if v is not None}
+        if isinstance(given.get("sampler"), str):
+            yield keys_of(given.pop("sampler"))
+        yield given
