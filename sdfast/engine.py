@@ -15,7 +15,7 @@ from sdfast.canvas import Canvas, read_canvas
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import PARTS, Job
-from sdfast.protocols import Model, Words
+from sdfast.protocols import Model
 from sdfast.solver import NoiseSchedule, classifier_free, inpainting, noised
 from sdfast.solver.guidance import Condition, changing, joined, length
 from sdfast.solver.spacing import grid
@@ -47,7 +47,7 @@ def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     adaptive = jobs[0].sampler.calls is None  # each picture decides on its own steps
     alike: dict[object, list[int]] = {}
     for place, words in enumerate(read):
-        alike.setdefault(place if adaptive else tuple(words.lengths), []).append(place)
+        alike.setdefault(place if adaptive else words.kind, []).append(place)
     finished: dict[int, Finished] = {}
     for places in alike.values():
         ahead = iter(places)
@@ -76,11 +76,17 @@ class _Read(NamedTuple):
     """The moments before and after."""
 
     @property
-    def lengths(self) -> list[tuple[int, int, int]]:
+    def shapes(self) -> list[tuple[int, int]]:
+        """How many words each turn has to guide to, and away from."""
         return [
-            (last, length(prompted), 0 if plain is None else length(plain))
-            for last, prompted, plain in self.turns
+            (length(turn.prompted), 0 if turn.plain is None else length(turn.plain))
+            for turn in self.turns
         ]
+
+    @property
+    def kind(self) -> object:
+        """What jobs must agree in to be asked for in the same calls."""
+        return tuple(turn.last for turn in self.turns), tuple(self.shapes)
 
 
 def _read(model: Model, job: Job) -> _Read:
@@ -88,9 +94,9 @@ def _read(model: Model, job: Job) -> _Read:
 
     @cache
     def read(text: str) -> Condition:
-        return model.encode(text, job.clip_skip, job.guidance).states
+        return model.encode(text, job.clip_skip, job.guidance)
 
-    alone = job.guidance == 1 or model.guides_itself
+    alone = _is_alone(model, job.guidance)
     turns = [
         _Turn(turn.last, read(turn.prompt), None if alone else read(turn.negative))
         for turn in job.turns
@@ -246,16 +252,44 @@ def _times(
     return begin, end
 
 
-def words_of(model: Model, prompt: str, negative: str, scale: float) -> tuple[Words, Words | None]:
+def _is_alone(model: Model, scale: float | None) -> bool:
+    """Whether there is nothing to guide away from."""
+    return scale == 1 or model.guides_itself
+
+
+def words_of(
+    model: Model, prompt: str, negative: str, scale: float
+) -> tuple[Condition, Condition | None]:
     """What the model is guided to and, where it does not guide itself, away from."""
-    alone = scale == 1 or model.guides_itself
-    return model.encode(prompt, guidance=scale), None if alone else model.encode(negative)
+    away = None if _is_alone(model, scale) else model.encode(negative)
+    return model.encode(prompt, guidance=scale), away
 
 
-def guided(model: Model, prompted: Words, plain: Words | None, scale: float) -> Network:
+def guided(model: Model, prompted: Condition, plain: Condition | None, scale: float) -> Network:
     """The model as the solver sees it, guided if there is something to guide away from."""
-    away = None if plain is None else plain.states
-    return classifier_free(model.predict, prompted.states, away, scale, repeats=True)
+    return classifier_free(model.predict, prompted, plain, scale, repeats=True)
+
+
+def calls_of(model: Model, job: Job) -> object:
+    """What a complete job's calls of the network look like; jobs that agree in it share them."""
+    return job.size, job.guidance_interval is None, frozenset(_read(model, job).shapes)
+
+
+def prepare(model: Model, job: Job, together: int = 1) -> None:
+    """Ask the network as so many complete jobs will, so that what a first call costs is behind."""
+    assert job.size is not None
+    assert job.guidance is not None
+    read = _read(model, job)
+    x = model.noise(0, job.size).repeat(together, 1, 1, 1)
+    for turn in dict(zip(read.shapes, read.turns, strict=True)).values():
+        told = joined([turn.prompted] * together)
+        away = None if turn.plain is None else joined([turn.plain] * together)
+        during = (0.0, 0.0)
+        network = classifier_free(model.predict, told, away, job.guidance, during, repeats=True)
+        network(x, 0.0)
+        if job.guidance_interval is not None:
+            network(x, 1.0)  # out of it
+    model.clock.between([model.clock.mark()])  # when a GPU is done, too
 
 
 def _not_finite() -> ModelError:

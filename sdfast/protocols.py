@@ -11,13 +11,6 @@ from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import Condition
 
 
-class Words(Protocol):
-    """A prompt as a model reads it."""
-
-    @property
-    def states(self) -> Condition: ...
-
-
 class Timer(Protocol):
     """Marks moments on a device, and tells the seconds between them afterwards."""
 
@@ -51,7 +44,7 @@ class Model(Protocol):
 
     def encode(
         self, prompt: str, clip_skip: int | None = None, guidance: float | None = None
-    ) -> Words:
+    ) -> Condition:
         """The prompt as the UNet is told it, one row."""
         ...
 

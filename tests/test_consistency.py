@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sdfast.bench.poses import pose_model
 from sdfast.cli import run_command
-from sdfast.engine import generate, generate_together, guided, words_of
+from sdfast.engine import generate, generate_together, guided, prepare, words_of
 from sdfast.errors import ModelError
 from sdfast.job import Job, Sampler, read_sampler
 from sdfast.models import load_model
@@ -169,7 +169,7 @@ def test_to_prepare_is_to_ask_it_as_pictures_do(model):
 
     job = model.complete(Job(prompt="a cat", guidance=3, sampler=LCM))
     with register_module_forward_pre_hook(count):
-        model.prepare(job)
+        prepare(model, job)
         list(generate(model, job))
     (prepared, before), (painted, after) = asked
     assert prepared == painted == 1

@@ -112,7 +112,7 @@ def test_its_rows_are_read_in_their_places_with_its_weight(small, tmp_path, form
     path = write(tmp_path / "fog1.safetensors", **{form: table[letters].clone()})
     model = load_model(str(small), device="cpu", embedding=[f"{path}:mist"])
     for with_it, without in (("a mist b", "a f o g b"), ("(Mist:1.3), a", "(f o g:1.3), a")):
-        assert torch.equal(model.encode(with_it).states, model.encode(without).states)
+        assert torch.equal(model.encode(with_it), model.encode(without))
 
 
 @pytest.mark.parametrize("prompt", ["a <cat-toy> on grass", "<cat-toy>", "fog and <cat-toy>, sea"])
@@ -124,9 +124,9 @@ def test_a_prompt_means_what_it_means_to_diffusers(small, tmp_path, prompt, coun
     pipeline.load_textual_inversion(str(path))
     wanted, _ = pipeline.encode_prompt(prompt, "cpu", 1, False)
     model = load_model(str(small), device="cpu", embedding=[f"{path}:<cat-toy>"])
-    got = model.encode(prompt).states
+    got = model.encode(prompt)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
-    bare = load_model(str(small), device="cpu").encode(prompt).states
+    bare = load_model(str(small), device="cpu").encode(prompt)
     assert got.shape != bare.shape or (got - bare).abs().max() > 0.01
 
 
@@ -145,9 +145,9 @@ def test_xl_is_taught_through_both_encoders_as_diffusers_does(xl, tmp_path):
     wanted, _, whole, _ = pipeline.encode_prompt(
         "a toy cat", device="cpu", do_classifier_free_guidance=False
     )
-    got = load_model(str(xl), device="cpu", embedding=[str(path)]).encode("a toy cat").states
-    torch.testing.assert_close(got.states, wanted, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(got.whole, whole, rtol=1e-4, atol=1e-4)
+    got = load_model(str(xl), device="cpu", embedding=[str(path)]).encode("a toy cat")
+    torch.testing.assert_close(got[0], wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got[1], whole, rtol=1e-4, atol=1e-4)
 
 
 def test_where_the_end_is_the_highest_token_no_row_is_taken_for_it(xl, tmp_path):
@@ -159,7 +159,7 @@ def test_where_the_end_is_the_highest_token_no_row_is_taken_for_it(xl, tmp_path)
     config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": 2}))
     path = write(tmp_path / "toy.safetensors", clip_l=rows(2), clip_g=rows(2, 24))
     whole = [
-        load_model(str(m), device="cpu", embedding=[str(path)]).encode("a toy").states.whole
+        load_model(str(m), device="cpu", embedding=[str(path)]).encode("a toy")[1]
         for m in (old, xl)
     ]
     assert torch.equal(*whole)

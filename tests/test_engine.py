@@ -16,13 +16,6 @@ from sdfast.models.source import Source
 from sdfast.solver import NoiseSchedule, Prediction
 
 
-class Words:
-    """A prompt as its length."""
-
-    def __init__(self, prompt):
-        self.states = torch.full((1, 1, 1, 1), float(len(prompt)))
-
-
 class Clock:
     """The wall's."""
 
@@ -47,7 +40,7 @@ class Grey:
         return Source("grey", Path(), {}, (), {}, (64, 64), 7.5).complete(job)
 
     def encode(self, prompt, clip_skip=None, guidance=None):
-        return Words(prompt)
+        return torch.full((1, 1, 1, 1), float(len(prompt)))
 
     def noise(self, seed, size):
         return torch.randn(1, 4, 8, 8, generator=torch.manual_seed(seed))

@@ -8,7 +8,7 @@ from waiting import no_waiting
 
 from sdfast import generate
 from sdfast.bench.timing.ours import paint
-from sdfast.engine import _read, _walk
+from sdfast.engine import _read, _walk, prepare
 from sdfast.job import read_job
 from sdfast.models import load_model
 
@@ -66,7 +66,7 @@ def test_graphs_match_plain_calls_in_the_true_shapes(plain):
 def test_compiled_calls_match_plain_ones_in_the_true_shapes(plain):
     asked = jobs(**{**SD, "size": "512x512"})  # what the benches compile for, too
     made = load_model("random:sd15", device="cuda", compiled=True)
-    made.prepare(made.complete(asked[0]))
+    prepare(made, made.complete(asked[0]))
     assert cosine(paint(made, asked).latents, paint(plain, asked).latents) > 0.999
 
 

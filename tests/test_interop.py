@@ -135,7 +135,7 @@ def by_the_engine(model, job, x=None):
 def by_the_pipeline(pipeline, model, job, x=None, **config):
     shipped = PNDMScheduler.from_pretrained(f"{pipeline.config._name_or_path}/scheduler")
     pipeline.scheduler = SdfastScheduler.from_config(shipped.config, **config)
-    prompted, plain = (model.encode(text).states for text in (job.prompt, job.negative))
+    prompted, plain = (model.encode(text) for text in (job.prompt, job.negative))
 
     def asks_ours(x, t, encoder_hidden_states, **_):  # test_models tells how near theirs is
         return (model.predict(x, float(t), encoder_hidden_states).to(x.dtype),)

@@ -97,7 +97,7 @@ def theirs(folder, end, kind, chunks, layer):
 def test_a_long_weighted_prompt_is_what_transformers_says_chunk_by_chunk(family, prompt, folders):
     folder, chunks = folders[family], PROMPTS[prompt]
     wanted, _ = theirs(folder, "", CLIPTextModel, chunks, lambda _, out: out.last_hidden_state)
-    got = load_model(str(folder), device="cpu").encode(prompt).states
+    got = load_model(str(folder), device="cpu").encode(prompt)
     assert got.shape == (1, 77 * len(chunks), 16)
     torch.testing.assert_close(got[0], wanted, rtol=1e-4, atol=1e-4)
 
@@ -108,10 +108,10 @@ def test_xl_reads_it_with_both_encoders_and_takes_the_whole_of_the_first_chunk(p
     folder, chunks = folders["XL"], PROMPTS[prompt]
     ends = (("", CLIPTextModel), ("_2", CLIPTextModelWithProjection))
     one, two = (theirs(folder, *e, chunks, lambda _, out: out.hidden_states[-2]) for e in ends)
-    got = load_model(str(folder), device="cpu").encode(prompt).states
+    got = load_model(str(folder), device="cpu").encode(prompt)
     wanted = torch.cat([one[0], two[0]], -1)
-    torch.testing.assert_close(got.states[0], wanted, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(got.whole, two[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got[0][0], wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got[1], two[1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["1.x", "2.x"])
@@ -123,11 +123,11 @@ def test_clip_skip_counts_one_more_than_diffusers_does(family, ours, folders):
     encoder.__dict__.setdefault("text_model", encoder)
     wanted, _ = pipeline.encode_prompt("fog", "cpu", 1, False, clip_skip=ours - 1 or None)
     model = load_model(str(folders[family]), device="cpu")
-    got = model.encode("fog", ours).states
+    got = model.encode("fog", ours)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
-    assert (got - model.encode("fog", ours % 4 + 1).states).abs().max() > 0.1
+    assert (got - model.encode("fog", ours % 4 + 1)).abs().max() > 0.1
     if ours == 1:
-        assert torch.equal(got, model.encode("fog").states)
+        assert torch.equal(got, model.encode("fog"))
 
 
 @pytest.mark.parametrize("ours", [1, 2, 3, 4])
@@ -139,10 +139,10 @@ def test_clip_skip_on_xl_counts_two_more_than_diffusers_and_begins_at_two(ours, 
         "fog", device="cpu", do_classifier_free_guidance=False, clip_skip=skip
     )
     model = load_model(str(folders["XL"]), device="cpu")
-    got = model.encode("fog", ours).states
-    torch.testing.assert_close(got.states, wanted, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(got.whole, whole, rtol=1e-4, atol=1e-4)
-    assert torch.equal(got.states, model.encode("fog").states.states) == (ours <= 2)
+    got = model.encode("fog", ours)
+    torch.testing.assert_close(got[0], wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got[1], whole, rtol=1e-4, atol=1e-4)
+    assert torch.equal(got[0], model.encode("fog")[0]) == (ours <= 2)
 
 
 def test_a_layer_that_is_not_there_is_named_with_those_that_are(folders):
@@ -164,13 +164,13 @@ def test_prompts_of_unlike_lengths_are_guided_as_if_each_were_asked_alone(folder
     for family in ("1.x", "XL"):
         model = load_model(str(folders[family]), device="cpu")
         x = torch.randn(1, 4, 8, 8)
-        plain, told = model.encode("b " * 80).states, model.encode("a " * 160).states
+        plain, told = model.encode("b " * 80), model.encode("a " * 160)
         alone = [model.predict(x, 500.0, c) for c in (plain, told)]
         guided = classifier_free(model.predict, told, plain, 3.0)(x, 500.0)
         wanted = alone[0] + 3 * (alone[1] - alone[0])
         torch.testing.assert_close(guided, wanted, rtol=1e-4, atol=1e-4)
         first = joined([plain, told])
-        assert (first if family == "1.x" else first.states).shape[1] == 6 * 77
+        assert (first if family == "1.x" else first[0]).shape[1] == 6 * 77
 
 
 @torch.inference_mode()
@@ -178,7 +178,7 @@ def test_prompts_of_unlike_lengths_are_guided_as_if_each_were_asked_alone(folder
 def test_what_does_not_depend_on_the_prompt_is_worked_out_once_for_both_halves(folders, family):
     model = load_model(str(folders[family]), device="cpu")
     x = torch.randn(2, 4, 8, 8)
-    told = joined([model.encode(words).states for words in ("a", "b", "c", "d")])
+    told = joined([model.encode(words) for words in ("a", "b", "c", "d")])
     torch.testing.assert_close(
         model.predict(x, 500.0, told), model.predict(torch.cat([x, x]), 500.0, told)
     )

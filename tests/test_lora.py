@@ -119,7 +119,7 @@ def with_lora(folder, merged, path, spell, layers, dora=None, side=0):
 
 def said(model):
     """What the networks say, of a prompt and of latents."""
-    told = model.encode("a red cat").states
+    told = model.encode("a red cat")
     return model.predict(model.noise(1, (64, 64)), 500.0, told)
 
 

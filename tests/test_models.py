@@ -18,7 +18,7 @@ from diffusers import (
 from small import write_v2_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from sdfast.engine import generate, generate_together, guided
+from sdfast.engine import calls_of, generate, generate_together, guided, prepare
 from sdfast.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
 from sdfast.job import Job, Sampler
 from sdfast.models import load_model
@@ -177,7 +177,7 @@ def test_noise_is_an_eighth_of_the_picture_wide_and_as_high(model):
 def test_a_tokenizer_that_knows_no_limit_gets_the_text_encoders(small, tmp_path):
     folder = shutil.copytree(small, tmp_path / "model")
     (folder / "tokenizer" / "tokenizer_config.json").unlink()
-    assert load_model(str(folder)).encode("a " * 76).states.shape[1] == 2 * 77
+    assert load_model(str(folder)).encode("a " * 76).shape[1] == 2 * 77
 
 
 def a_vae(small, folder, change):
@@ -217,7 +217,7 @@ def test_pixels_that_stay_nan_are_an_error_and_no_black_picture(small, tmp_path,
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
 def test_latents_stay_float32_whatever_the_networks_compute_in(small, dtype):
     model = load_model(str(small), device="cpu", dtype=dtype)
-    words = model.encode("a cat").states
+    words = model.encode("a cat")
     assert model.dtype_name == dtype
     assert words.dtype == model.dtype
     assert model.predict(model.noise(1, SIZE), 999.0, words).dtype == torch.float32
@@ -380,7 +380,7 @@ def test_to_prepare_is_to_ask_the_unet_as_the_picture_will(model, monkeypatch, k
     job = model.complete(Job(**{"prompt": "a cat", "size": SIZE, "seed": 1} | keys))
     for together in (1, 3):
         asked.clear()
-        model.prepare(job, together)
+        prepare(model, job, together)
         prepared = asked.copy()
         asked.clear()
         list(generate_together(model, [job] * together))
@@ -389,7 +389,7 @@ def test_to_prepare_is_to_ask_the_unet_as_the_picture_will(model, monkeypatch, k
 
 def test_jobs_share_what_is_compiled_where_their_calls_look_alike(model):
     def calls(**keys):
-        return model.calls(model.complete(Job(**{"prompt": "a cat", "size": SIZE} | keys)))
+        return calls_of(model, model.complete(Job(**{"prompt": "a cat", "size": SIZE} | keys)))
 
     assert calls() == calls(prompt="a dog", negative="grey", seed=5)
     for other in ({"prompt": "a, " * 200}, {"guidance": 1}, {"size": (64, 128)}):

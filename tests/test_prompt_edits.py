@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_engine import Grey
 
 from sdfast import Job, Sampler, generate
-from sdfast.engine import generate_together
+from sdfast.engine import calls_of, generate_together, prepare
 from sdfast.events import Finished
 from sdfast.models import load_model
 from sdfast.prompt_edits import turns
@@ -206,9 +206,9 @@ def test_the_walk_is_one_whose_network_is_told_otherwise_from_some_call_on(model
         model,
         Job(prompt="[fog:rain:1]", seed=1, size=(64, 64), guidance=3, sampler=Sampler(steps=4)),
     )
-    away = model.encode("").states
+    away = model.encode("")
     fog, rain = (
-        classifier_free(model.predict, model.encode(word).states, away, 3, repeats=True)
+        classifier_free(model.predict, model.encode(word), away, 3, repeats=True)
         for word in ("fog", "rain")
     )
     calls = iter([fog, fog, rain, rain])
@@ -226,15 +226,15 @@ def test_what_is_prepared_is_every_shape_that_the_prompts_take(model, monkeypatc
         Job(prompt=prompt, seed=1, size=(64, 64), guidance=3, sampler=Sampler(steps=4))
         for prompt in (f"[fog:{long}:2]", "fog", "[fog:rain:2]")
     ]
-    changing, plain, alike = (model.calls(job) for job in jobs)
+    changing, plain, alike = (calls_of(model, job) for job in jobs)
     assert changing != plain
     assert alike == plain
-    words = model.encode(long).states.shape[1]
+    words = model.encode(long).shape[1]
     assert words > 77
     asked, predict = [], model.predict
     monkeypatch.setattr(
         model, "predict", lambda x, t, told: asked.append(told.shape[1]) or predict(x, t, told)
     )
-    model.prepare(jobs[0])
-    model.prepare(jobs[2])
+    prepare(model, jobs[0])
+    prepare(model, jobs[2])
     assert asked == [77, words, 77]

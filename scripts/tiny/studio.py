@@ -17,7 +17,7 @@ from scenes import Lesson
 from sdfast import solve
 from sdfast.engine import guided
 from sdfast.job import Job, Sampler
-from sdfast.models.stable_diffusion import Context, StableDiffusion
+from sdfast.models.stable_diffusion import StableDiffusion
 
 
 def taught(folder: Path) -> tuple[Lesson, dict[str, int]]:
@@ -50,9 +50,9 @@ class Studio:
         job = model.complete(Job(prompt="any"))
         assert job.size is not None
         assert job.guidance is not None
-        states = torch.cat([model.encode(a.prompt).states for a in asked])
+        states = torch.cat([model.encode(a.prompt) for a in asked])
         noise = torch.cat([model.noise(seed + i, job.size) for i in range(len(asked))])
-        plain = model.encode("").states
+        plain = model.encode("")
         return cls(model, states, plain, noise, job.guidance, seed, batch)
 
     def paint(self, sampler: Sampler) -> Iterator[Tensor]:
@@ -62,7 +62,7 @@ class Studio:
         for begin in range(0, len(self.noise), self.batch):
             states = self.states[begin : begin + self.batch]
             plain = self.plain.expand(len(states), -1, -1)
-            network = guided(model, Context(states), Context(plain), self.guidance)
+            network = guided(model, states, plain, self.guidance)
             latents = solve(
                 network,
                 self.noise[begin : begin + self.batch],

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdfast.cli import remarks
@@ -118,7 +119,7 @@ def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> 
 def by_ourselves(found: Source, wanted: Wanted) -> Painter:
     """The model, loaded into this process."""
     begun = time.perf_counter()
-    from sdfast.engine import generate_together
+    from sdfast.engine import calls_of, generate_together, prepare
     from sdfast.models import load_model
 
     model = load_model(
@@ -132,6 +133,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
     load = time.perf_counter() - begun
     from sdfast.warm.client import Turn
 
+    compiler = Compiler(partial(calls_of, model), partial(prepare, model))
     return Painter(
         device=str(model.device),
         dtype=model.dtype_name,
@@ -139,7 +141,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         about=f"loaded from {found.path} in {load:.2f} s",
         ask=lambda jobs: nullcontext(Turn(0, generate_together(model, jobs))),
         remark=remarks.trained_smaller(found, model.prediction),
-        compiler=Compiler(model.calls, model.prepare) if wanted.compiled else None,
+        compiler=compiler if wanted.compiled else None,
     )
 
 

@@ -3,7 +3,7 @@
 1.x, 2.x and XL differ in what the UNet is told of a prompt, and in nothing else here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -38,10 +38,10 @@ from sdfast.models.pixels import Decoded, Pixels
 from sdfast.models.safety import SafetyChecker
 from sdfast.models.sight import Sight
 from sdfast.models.source import Source
-from sdfast.models.told import Context, States, context
+from sdfast.models.told import context
 from sdfast.models.vram import Place, Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
-from sdfast.solver.guidance import classifier_free, joined, length
+from sdfast.solver.guidance import Condition
 
 
 class StableDiffusion:
@@ -137,7 +137,7 @@ class StableDiffusion:
     @torch.inference_mode()
     def encode(
         self, prompt: str, clip_skip: int | None = None, guidance: float | None = None
-    ) -> Context:
+    ) -> Condition:
         """The prompt as the UNet reads it, of any length, its words weighed as it says.
 
         `clip_skip` names the text encoder's layer, counted from the last, which is 1. Left open, it
@@ -180,7 +180,7 @@ class StableDiffusion:
         return self._sight.hole(picture, mask) if paints else None
 
     @torch.inference_mode()
-    def predict(self, x: Tensor, t: float, context: States) -> Tensor:
+    def predict(self, x: Tensor, t: float, context: Condition) -> Tensor:
         """What the UNet says of latents [n, c, h, w] at time t, in float32, [rows of context, ...].
 
         An inpainting UNet reads `hole` behind the latents, and without it paints everything. What
@@ -197,37 +197,6 @@ class StableDiffusion:
             said = self._ask(x, time, told)
             return said.to(torch.float32, memory_format=torch.contiguous_format)
 
-    def prepare(self, job: Job, together: int = 1) -> None:
-        """Ask the UNet as so many complete jobs will, so that what a first call costs is behind."""
-        assert job.size is not None
-        assert job.guidance is not None
-        x = self.noise(0, job.size).repeat(together, 1, 1, 1)
-        for told, away in {_lengths(turn): turn for turn in self._words(job)}.values():
-            network = classifier_free(
-                self.predict,
-                joined([told] * together),
-                None if away is None else joined([away] * together),
-                job.guidance,
-                during=(0.0, 0.0),
-                repeats=True,
-            )
-            network(x, 0.0)
-            if job.guidance_interval is not None:
-                network(x, 1.0)  # out of it
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def calls(self, job: Job) -> object:
-        """What a complete job's calls of the UNet look like; jobs that agree in it share them."""
-        return job.size, job.guidance_interval is None, frozenset(map(_lengths, self._words(job)))
-
-    def _words(self, job: Job) -> Iterator[tuple[States, States | None]]:
-        """What the UNet is guided to, and away from, in each turn of the prompts."""
-        for prompt, negative in dict.fromkeys(turn[1:] for turn in job.turns):
-            told = self.encode(prompt, job.clip_skip, job.guidance).states
-            alone = job.guidance == 1 or self.guides_itself
-            yield told, None if alone else self.encode(negative, job.clip_skip).states
-
     def _asked_what_it_predicts(self) -> Prediction:
         """Noise or velocity, of a UNet whose files do not say.
 
@@ -235,11 +204,11 @@ class StableDiffusion:
         image's, which has little to do with the noise (arXiv 2202.00512, eq. 8 at alpha near 0).
         """
         x = self.noise(0, (128, 128))
-        said = self.predict(x, self.schedule.first, self.encode("").states)
+        said = self.predict(x, self.schedule.first, self.encode(""))
         alike = torch.cosine_similarity(said.flatten(), x.flatten(), dim=0)
         return Prediction.NOISE if float(alike) > 0.5 else Prediction.VELOCITY
 
-    def _read(self, context: States, size: tuple[int, int]) -> Told:
+    def _read(self, context: Condition, size: tuple[int, int]) -> Told:
         """The context as the UNet's layers see it, of this call or an earlier one."""
         for asked in self._told:
             if asked.context is context and asked.size == size:
@@ -270,13 +239,9 @@ class StableDiffusion:
 class _Asked(NamedTuple):
     """A context the model was asked with, and what its layers made of it."""
 
-    context: States
+    context: Condition
     size: tuple[int, int]
     told: Told
-
-
-def _lengths(turn: tuple[States, States | None]) -> tuple[int, ...]:
-    return tuple(length(one) for one in turn if one is not None)
 
 
 def _checker(source: Source, place: Place) -> Callable[[Image.Image], bool] | None:

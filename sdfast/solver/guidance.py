@@ -5,7 +5,7 @@ Guidance wraps a network and gives a network: the solver never learns of it.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,11 +37,9 @@ def joined(conditions: Sequence[Condition]) -> Condition:
     """
     words = math.lcm(*map(length, conditions))
     whole = [_repeated(c, words // length(c)) for c in conditions]
-    first = whole[0]
-    if isinstance(first, Tensor):
+    if isinstance(whole[0], Tensor):
         return torch.cat([c for c in whole if isinstance(c, Tensor)])
-    rows = [torch.cat(part) for part in zip(*whole, strict=True)]
-    return cast("Any", first)._make(rows) if hasattr(first, "_make") else tuple(rows)
+    return tuple(torch.cat(part) for part in zip(*whole, strict=True))
 
 
 def _repeated(condition: Condition, times: int) -> Condition:
@@ -51,8 +49,7 @@ def _repeated(condition: Condition, times: int) -> Condition:
     if isinstance(condition, Tensor):
         return torch.cat([condition] * times, 1)
     words, *more = condition
-    rows = [torch.cat([words] * times, 1), *more]
-    return cast("Any", condition)._make(rows) if hasattr(condition, "_make") else tuple(rows)
+    return torch.cat([words] * times, 1), *more
 
 
 def classifier_free(

@@ -128,8 +128,8 @@ def _lessons(model: Model, prompts: Sequence[str], scale: float, seed: int) -> l
     for at in range(0, len(prompts), TOGETHER):
         words = prompts[at : at + TOGETHER]
         read = [words_of(model, prompt, "", scale) for prompt in words]
-        told = joined([prompted.states for prompted, _ in read])
-        plain = [untold.states for _, untold in read if untold is not None]
+        told = joined([prompted for prompted, _ in read])
+        plain = [untold for _, untold in read if untold is not None]
         away = joined(plain) if plain else None
         size = model.complete(Job(prompt="any", seed=0)).size
         assert size is not None
