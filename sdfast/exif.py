@@ -2,7 +2,8 @@
 
 AUTOMATIC1111's web UI, its kin and Civitai write their `parameters` as the user comment, and so do
 we; ComfyUI writes `prompt:{...}` and `workflow:{...}` as the make and model of a camera, and we
-`sdfast:{...}` as the description. Pillow finds them, and no pixel is decoded.
+`sdfast:{...}` as the description. A batch's key is Exif's unique ID of an image. Pillow finds them,
+and no pixel is decoded.
 """
 
 import json
@@ -22,6 +23,12 @@ _LIMIT = 2**20
 _EXIF, _COMMENT = 0x8769, 0x9286
 """The block of tags that belong to Exif, and in it the user comment."""
 _DESCRIPTION = 0x010E
+_ID, _KEYWORDS = 0xA420, 0x9C9E
+"""Of Exif, 32 hexadecimal digits; and what Windows shows as tags."""
+KEY = "sdfast-key"
+"""The text that names a picture's job in a batch, in 32 hexadecimal digits."""
+NSFW = "sdfast-nsfw"
+"""The text of a picture that a safety checker has made black."""
 _NAMED = (_DESCRIPTION, 0x010F, 0x0110)
 """Texts that begin with their names: the description, make and model."""
 _NAMES = ("sdfast", "prompt", "workflow")
@@ -62,7 +69,7 @@ def _description(text: Mapping[str, str]) -> str:
 
 
 def _tags(text: Mapping[str, str]) -> bytes:
-    """The texts `parameters` and `sdfast` as Exif data."""
+    """The texts `parameters`, `sdfast` and a batch's as Exif data."""
     from PIL import Image
 
     tags = Image.Exif()
@@ -71,6 +78,10 @@ def _tags(text: Mapping[str, str]) -> bytes:
     if "parameters" in text:
         comment = text["parameters"].encode("utf-16-be", "replace")
         tags.get_ifd(_EXIF)[_COMMENT] = b"UNICODE\0" + comment
+    if KEY in text:
+        tags.get_ifd(_EXIF)[_ID] = text[KEY]
+    if NSFW in text:
+        tags[_KEYWORDS] = f"{NSFW}\0".encode("utf-16-le")
     return tags.tobytes() if text else b""
 
 
@@ -88,7 +99,9 @@ def read_comments(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
             warnings.simplefilter("ignore")
             with Image.open(file, formats=("JPEG", "WEBP")) as image:
                 tags = image.getexif()
-                comment = tags.get_ifd(_EXIF).get(_COMMENT)
+                within = tags.get_ifd(_EXIF)
+                comment, key = within.get(_COMMENT), within.get(_ID)
+                keywords = tags.get(_KEYWORDS)
                 named = [str(tags.get(tag, "")) for tag in _NAMED]
                 size = image.size
     except Exception as error:  # a broken file raises whatever its decoder raises
@@ -102,6 +115,10 @@ def read_comments(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
     parameters = _text(comment).strip("\0 \n")
     if "Steps: " in parameters:  # else it is what somebody wrote about a photo
         texts["parameters"] = parameters
+    if key is not None:
+        texts[KEY] = f"{key}".strip("\0")
+    if isinstance(keywords, bytes) and NSFW in keywords.decode("utf-16-le", "replace"):
+        texts[NSFW] = "true"
     if any(len(text) > _LIMIT for text in texts.values()):
         raise MetadataError(f"has a recipe of more than {_LIMIT // 2**20} MiB")
     return size, texts

@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from sdfast.batch.manifest import WHOLE, open_manifest
-from sdfast.batch.store import look
+from sdfast.batch.seen import look
 from sdfast.errors import UsageError
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")
@@ -81,6 +81,27 @@ def test_a_picture_that_was_taken_away_or_cut_short_is_painted_again(sdfast):
     assert sorted(out.splitlines()) == [str(first), str(second)]
     assert second.read_bytes() == whole
     assert third.exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--no-metadata",)])
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_photos_are_known_again_as_pngs_are(sdfast, ending, more):
+    Path("p.txt").write_text("a cat\na dog\n")
+    words = ("batch", "p.txt", "-s", "2", "-m", "tiny", "-o", f"out/{{slug}}.{ending}", *more)
+    assert sorted(sdfast(*words)[1].splitlines()) == [f"out/a-{w}.{ending}" for w in ("cat", "dog")]
+    if not more:
+        assert '"prompt": "a cat"' in sdfast("info", "--json", f"out/a-cat.{ending}")[1]
+    first = Path(f"out/a-cat.{ending}")
+    whole = first.read_bytes()
+    for length in (0, 2, 11, 200, len(whole) // 2, len(whole) - 1):
+        first.write_bytes(whole[:length])
+        assert sdfast(*words, "--exists", "skip")[:2] == (0, f"{first}\n"), length
+        assert first.read_bytes() == whole
+    Path("out/sdfast.jsonl").unlink()  # each tells for itself
+    assert sdfast(*words)[:2] == (0, "")
+    assert sdfast(*words, "-s", "3")[1].count("\n") == 2
+    assert len(list(Path("out").glob(f"*.{ending}"))) == 4
+    assert first.read_bytes() == whole
 
 
 @pytest.mark.parametrize("left", [b"", b"\x89P", None], ids=["nothing", "a beginning", "half"])
@@ -575,7 +596,7 @@ def test_another_picture_that_cannot_be_asked_about_is_not_painted_over(sdfast, 
         (["p.txt", "--shard", "3/2"], 2, "3/2"),
         (["p.txt", "--format", "yaml"], 2, "yaml"),
         (["p.txt", "-o", "{sed}.png"], 2, "did you mean `seed`"),
-        (["p.txt", "-o", "x.jpg"], 2, "x.jpg"),
+        (["p.txt", "-o", "x.gif"], 2, "x.gif"),
         (["p.txt", "-o", "-"], 2, "`-`"),
         (["p.txt", "-s", "0"], 2, "steps"),
         (["p.txt", "--seed", "foo"], 2, "`foo` is no seed"),

@@ -27,7 +27,8 @@ from test_batch_streams import Costless
 
 from sdfast.batch import crew, manifest
 from sdfast.batch.crew import Alone
-from sdfast.batch.store import Folder, look
+from sdfast.batch.seen import look
+from sdfast.batch.store import Folder
 from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
 from sdfast.cli import run_command
 from sdfast.cli.batching import _signals

@@ -64,7 +64,7 @@ class Costless:
         done = [
             Picture(
                 job=order.job,
-                png=image_files.encode(grey, texts({}, order.key)),
+                file=image_files.encode(grey, texts({}, order.key)),
                 times=Times(0.0, (0.0,), 0.0),
                 load=0.0,
                 device="none",

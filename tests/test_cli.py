@@ -921,10 +921,13 @@ def test_a_recipe_that_no_jpeg_holds_is_told_before_anything_is_painted(sdfast, 
     assert sdfast(*words, "--exists", "skip")[:2] == (0, "a.jpg\n")
 
 
-def test_a_batch_writes_pngs(sdfast, here):
-    (here / "p.txt").write_text("a cat\n")
-    code, _, err = sdfast("batch", "p.txt", "-o", "{slug}.jpg", "-m", "tiny")
-    assert (code, err.splitlines()[0]) == (2, "error: `{slug}.jpg`: a batch writes PNGs")
+def test_in_a_batch_such_a_recipe_fails_its_own_line_alone(sdfast, here):
+    (here / "p.txt").write_text("猫" * 9000 + "\na cat\n")
+    words = ("batch", "p.txt", "-o", "{i}.jpg", "-m", "tiny", "-s", "2")
+    code, out, err = sdfast(*words)
+    assert (code, out) == (5, "2.jpg\n")
+    assert "error: p.txt:1: a .jpg cannot hold so long a recipe" in err
+    assert sdfast(*words, "--no-metadata", "--retry-failed", "-q")[:2] == (0, "1.jpg\n")
 
 
 def test_info_goes_on_after_a_file_that_tells_nothing(sdfast, here):

@@ -15,11 +15,14 @@ from safetensors.torch import load_file, save_file
 from small import write_checked_model
 
 from sdfast import Job, Sampler, generate
+from sdfast.batch.pictures import texts
+from sdfast.batch.seen import look
 from sdfast.batch.studio import Order, Setting, Studio
 from sdfast.cli import run_command
 from sdfast.cli.painter import Wanted
 from sdfast.errors import ModelError
 from sdfast.events import Finished
+from sdfast.image_files import encode
 from sdfast.models import load_model
 from sdfast.warm.wire import hear_event, told
 
@@ -200,6 +203,14 @@ def test_the_same_batch_without_it_paints_again_what_was_flagged_and_no_more(
     assert {str(path) for path in Path("out").glob("*.png")} == {line["path"] for line in first}
     assert all(Image.open(path).getextrema() != ((0, 0),) * 3 for path in black)
     assert run("--no-safety") == run() == []
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_a_picture_tells_that_a_checker_made_it_black(tmp_path, ending):
+    image, path = Image.new("RGB", (64, 64)), tmp_path / f"a.{ending}"
+    for unsafe in (None, False, True):
+        path.write_bytes(encode(image, texts({}, bytes(range(16)), unsafe), path))
+        assert look(path) == (True, bytes(range(16)), unsafe is True)
 
 
 def test_no_worker_answers_for_a_model_whose_checker_is_not_asked():

@@ -6,7 +6,7 @@
     manifest   what is done already, as lines in the output folder
     store      where finished pictures are kept; `pictures` what they are called
     window     which of the jobs that wait are painted next, and together
-    studio     a model and its brush: jobs to PNGs
+    studio     a model and its brush: jobs to files of pictures
     crew       one studio here, or one in each of several processes
     cluster    one in each worker of a Ray cluster
     run        all of these in a row

@@ -1,6 +1,6 @@
 """A studio in each worker of a Ray cluster, one for each GPU or for so many processors.
 
-Workers send pictures back as PNGs: this process alone writes, and keeps the manifest, so a worker
+Workers send pictures back as files: this process alone writes, and keeps the manifest, so a worker
 needs neither the folder nor a lock, and one that dies takes nothing with it. Work goes to workers
 as they come up.
 """

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sdfast.batch.store import KEY, NSFW, Store
+from sdfast.batch.store import Store
 from sdfast.batch.tasks import Task
 from sdfast.errors import UsageError
+from sdfast.exif import KEY, NSFW
 from sdfast.job import Job
 from sdfast.naming import Exists, destination, fields
 
@@ -34,9 +35,9 @@ class Naming:
     black: bool = True
     """Whether pictures that a safety checker has made black are to stay."""
 
-    def check(self) -> None:
-        """Raise UsageError for a template that can name no picture."""
-        Pictures(self, datetime.now(), {}).place(_SOME, _SOME.job)
+    def kind(self) -> str:
+        """What all names end in. Raises UsageError for a template that can name no picture."""
+        return Pictures(self, datetime.now(), {}).place(_SOME, _SOME.job).suffix
 
     def pictures(self, begun: datetime, cut: Mapping[bytes, str]) -> "Pictures":
         """The pictures of a batch that was begun then; `cut` is as `Known` has it."""
@@ -68,10 +69,7 @@ class Pictures:
             i=task.index,
             n=self.naming.count,
         )
-        place = destination(self.naming.template, words)
-        if place.suffix.lower() != ".png":  # by its chunks it is known again
-            raise UsageError(f"`{self.naming.template}`: a batch writes PNGs", "end it with `.png`")
-        return place
+        return destination(self.naming.template, words)
 
     def _names(self, task: Task, place: Path) -> tuple[Path, ...]:
         """The names that a picture may have, the likeliest first."""
@@ -106,7 +104,7 @@ class Pictures:
         return seen is not None and not seen.whole
 
     def write(self, data: bytes, task: Task, place: Path) -> Path | None:
-        """Write a PNG; where it went, or None if another has the name and shall keep it.
+        """Write a file; where it went, or None if another has the name and shall keep it.
 
         Raises UsageError if it cannot be written.
         """
@@ -130,5 +128,5 @@ def exists_already(place: Path) -> UsageError:
 
 
 def texts(recipe: Mapping[str, str], key: bytes, unsafe: bool | None = None) -> dict[str, str]:
-    """A picture's text chunks: its recipe, the key of its job and, if it is black, that it is."""
+    """A picture's texts: its recipe, the key of its job and, if it is black, that it is."""
     return {**recipe, KEY: key.hex(), **({NSFW: "true"} if unsafe else {})}

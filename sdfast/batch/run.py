@@ -200,7 +200,7 @@ class _Shift:
         begun = time.perf_counter()
         try:
             manifest.check()
-            path = pictures.write(picture.png, task, ready.place)
+            path = pictures.write(picture.file, task, ready.place)
         except UsageError as error:
             if pictures.store.is_lost(error):
                 raise _PlaceError(error) from error

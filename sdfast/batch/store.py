@@ -1,60 +1,23 @@
 """Where pictures are kept: a folder, or whatever fsspec reaches by URL.
 
 Places are named as `-o` names them: as paths in this folder or from the root, or beneath the URL.
-A picture carries the key of its job, so that it is known again, whole or not. One that a model's
-safety checker has made black says so as well, and is no picture to whoever wants it without.
 """
 
 import errno
 import os
-import re
-import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 from sdfast.batch.events import GOES_ON
+from sdfast.batch.seen import Seen, look, look_into
 from sdfast.errors import RemoteError, UsageError, one_line
 from sdfast.image_files import keep
 from sdfast.naming import Exists, as_folder
 from sdfast.wording import quoted
 from sdfast.writing import FULL, unwritable
-
-KEY = "sdfast-key"
-"""The text chunk that names a picture's job, in 32 hexadecimal digits."""
-NSFW = "sdfast-nsfw"
-"""The text chunk of a picture that a safety checker has made black."""
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MOST = 100_000
-"""Chunks."""
-
-
-class Seen(NamedTuple):
-    """A file that begins as a PNG does."""
-
-    whole: bool
-    key: bytes | None = None
-    """Of the job that made it, where it says so."""
-    black: bool = False
-    """A safety checker has made it so."""
-
-    def of(self, *, black: bool) -> bytes | None:
-        """The key, if the picture is whole and, unless `black` ones count, not black."""
-        return self.key if self.whole and (black or not self.black) else None
-
-
-def look(path: Path) -> Seen | None:
-    """What a file says of itself; None if it does not even begin as a PNG does."""
-    try:
-        if not path.is_file():  # a pipe would have us wait
-            return None
-        with path.open("rb") as file:
-            return _seen(file)
-    except (OSError, ValueError):
-        return None
 
 
 def _is_void(path: Path) -> bool:
@@ -63,33 +26,6 @@ def _is_void(path: Path) -> bool:
         found = path.lstat()
         return S_ISREG(found.st_mode) and not found.st_size
     return False
-
-
-def _seen(file: BinaryIO) -> Seen | None:
-    """As `look`, of a file that is open."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    begins = file.read(len(_SIGNATURE))
-    if begins != _SIGNATURE:
-        return Seen(whole=False) if _SIGNATURE.startswith(begins) else None
-    key, is_black = None, False
-    for _ in range(_MOST):
-        head = file.read(8)
-        if len(head) < 8:
-            break
-        length, kind = struct.unpack(">I4s", head)
-        if file.tell() + length + 4 > size:
-            break
-        if kind == b"IEND":
-            return Seen(True, key, is_black)
-        if kind == b"tEXt" and length < 100:
-            name, _, text = file.read(length).partition(b"\0")
-            is_black |= name == NSFW.encode()
-            if name == KEY.encode() and re.fullmatch(rb"[0-9a-f]{32}", text):
-                key = bytes.fromhex(text.decode())
-            length = 0
-        file.seek(length + 4, os.SEEK_CUR)
-    return Seen(whole=False)
 
 
 class Store(Protocol):
@@ -195,7 +131,7 @@ class Remote:
     def look(self, place: Path) -> Seen | None:
         try:
             with self.files.open(self._path(place), "rb") as file:
-                return _seen(file)
+                return look_into(file)
         except _ABSENT:
             return None
         except Exception as error:  # each file system raises what its library does

@@ -1,4 +1,4 @@
-"""A model and its brush: jobs of one walk in, PNGs out, wherever this runs.
+"""A model and its brush: jobs of one walk in, files out, wherever this runs.
 
 A studio keeps the model it has loaded until it is asked for another. Where memory does not suffice
 for the jobs it was given, it paints half of them at a time from then on.
@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from sdfast import __version__, recipes
@@ -15,7 +16,7 @@ from sdfast.batch.pictures import texts
 from sdfast.config import lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError, SdfastError
 from sdfast.events import Finished, Times
-from sdfast.image_files import encode_all
+from sdfast.image_files import check_room, encode_all
 from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.malloc import tidy
@@ -36,6 +37,8 @@ class Setting:
     """Pictures in one network call; None is as many as memory has room for."""
     metadata: bool = True
     vram: str = "auto"
+    ending: str = ".png"
+    """What the files' names end in: their kind."""
     safety: bool = True
     """Whether a model's own safety checker blackens pictures."""
 
@@ -49,7 +52,7 @@ class Picture(NamedTuple):
     """A finished picture as a file's bytes, and what it took."""
 
     job: Job
-    png: bytes
+    file: bytes
     times: Times
     load: float
     device: str
@@ -207,14 +210,22 @@ def _attempt(
     """All the pictures in one walk, or an error and none of them."""
     from sdfast.engine import generate_together
 
-    events = list(generate_together(model, [order.job for order in orders]))
+    jobs = [model.complete(order.job) for order in orders]
+    place = Path("any").with_suffix(setting.ending)
+    for order, job in zip(orders, jobs, strict=True):
+        assert job.size is not None
+        check_room(_told(order.key, job, None, setting), place, job.size)
+    events = list(generate_together(model, jobs))
     painted = [event for event in events if isinstance(event, Finished)]
-    told = [_told(order, done, setting) for order, done in zip(orders, painted, strict=True)]
-    files = encode_all([(done.image, t) for done, t in zip(painted, told, strict=True)])
+    told = [
+        _told(order.key, done.job, done.unsafe, setting)
+        for order, done in zip(orders, painted, strict=True)
+    ]
+    files = encode_all([(done.image, t) for done, t in zip(painted, told, strict=True)], place)
     for done, file in zip(painted, files, strict=True):
         yield Picture(
             job=done.job,
-            png=file,
+            file=file,
             times=done.times,
             load=0.0,
             device=str(model.device),
@@ -226,13 +237,12 @@ def _attempt(
         )
 
 
-def _told(order: Order, done: Finished, setting: Setting) -> dict[str, str]:
+def _told(key: bytes, job: Job, unsafe: bool | None, setting: Setting) -> dict[str, str]:
     """What a picture's file tells of it."""
-    job = done.job
     assert job.size is not None
     name = lasting_name(job.model, setting.aliases)
     recipe = recipes.texts_of(job, version=__version__, model=name, size=job.size)
-    return texts(recipe if setting.metadata else {}, order.key, done.unsafe)
+    return texts(recipe if setting.metadata else {}, key, unsafe)
 
 
 def _bare(error: SdfastError) -> SdfastError:

@@ -156,7 +156,7 @@ def batch(
         count=pictures,
         black=not no_safety,
     )
-    naming.check()
+    ending = naming.kind()
     with blocks.opened(file, stop) as arriving:
         records = lines.read(arriving, form_said)
         tasks = read_tasks(records, beneath)
@@ -173,6 +173,7 @@ def batch(
             together=batch_size,
             metadata=not no_metadata,
             vram=vram,
+            ending=ending,
             safety=not no_safety,
         )
         hire = partial(hired, setting, gpus, ray, cpus_per_worker)

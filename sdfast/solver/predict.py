@@ -49,6 +49,12 @@ def read(output: Tensor, x: Tensor, node: Node, said: Prediction, wanted: Target
     return mixed.add(x, alpha=skip) if skip else mixed
 
 
+def saying(said: Prediction, node: Node) -> Mix:
+    """What a network says that knows the image: so much of x, and so much of the image."""
+    skip, out = _MIX[said, Target.IMAGE](node.alpha, node.sigma)
+    return -skip / out, 1 / out
+
+
 def guide(plain: Tensor, prompted: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond."""
     return plain.lerp(prompted, scale)
