@@ -19,11 +19,11 @@ def taken(said: Mapping[str, object], unknown: dict[str, str]) -> Said:
         if value is None or value == "":
             continue
         try:
-            record[key] = read_job({"prompt": "any", key: value}).record[key]
+            read = read_job({"prompt": "any", key: value}).record[key]
         except (JobError, KeyError):
             unknown[key] = short(value)
         else:
-            record[key] = value if key == "sampler" else record[key]
+            record[key] = value if key == "sampler" else read
     return record, unknown
 
 

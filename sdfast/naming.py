@@ -158,21 +158,26 @@ def _free(path: Path) -> bool:
         raise unwritable(path, error) from error
 
 
-def settle(path: Path, exists: Exists, free: Callable[[Path], bool] = _free) -> Path | None:
+def settle(path: Path, exists: Exists, take: Callable[[Path], bool] = _free) -> Path | None:
     """Where to write under the policy; None is nowhere, as the picture is there to be kept.
 
-    Somebody may take the name a moment later. Who must be sure gives a `free` that takes it.
+    Somebody may take the name a moment later. Who must be sure gives a `take` that does, and tells.
     """
     match exists:
         case Exists.OVERWRITE:
             return path
         case Exists.RENAME:
             numbered = (path.with_stem(f"{path.stem}-{k}") for k in count(2))
-            return next(filter(free, chain([path], numbered)))
+            return next(filter(take, chain([path], numbered)))
         case Exists.SKIP:
-            return path if free(path) else None
+            return path if take(path) else None
         case Exists.ERROR:
-            if free(path):
+            if take(path):
                 return path
-            hint = "`--exists` can also be `rename`, `skip` or `overwrite`"
-            raise UsageError(f"`{path}` exists", hint)
+            raise exists_already(path)
+
+
+def exists_already(path: Path) -> UsageError:
+    """The error for a name that is taken and was to be free."""
+    hint = "`--exists` can also be `rename`, `skip` or `overwrite`"
+    return UsageError(f"`{path}` exists", hint)

@@ -11,11 +11,10 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
-    TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
+from sdfast import bars
 from sdfast.events import Encoded, Event, Finished, Stepped
 from sdfast.job import Job
 
@@ -23,7 +22,7 @@ from sdfast.job import Job
 @contextmanager
 def waiting(text: str, console: Console) -> Generator[None]:
     """What is waited for, and for how long, while nobody can tell for how much longer."""
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    columns = SpinnerColumn(), bars.text(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         bar.add_task(text, total=None)
         yield
@@ -33,17 +32,8 @@ def watch(
     events: Iterable[Event], console: Console, named: Callable[[Job], str]
 ) -> Iterator[Event]:
     """Pass events on, drawing each as it goes by; a picture is called as `named`."""
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-        redirect_stdout=False,  # or paths would be drawn on stderr
-        redirect_stderr=False,
-    )
+    counted = BarColumn(), MofNCompleteColumn(), bars.text("fields[pace]")
+    bar = bars.bar(*counted, bars.left(), console=console)
     begun, encoded = 0.0, 0
     with bar:
         task = bar.add_task("reading the prompt", total=None, pace="")

@@ -64,6 +64,7 @@ _NUMBER = r"(\d{0,20}\.?\d{1,20})"
 
 def _counted(text: str) -> Sequence[Any]:
     """The values of a text: numbers in a row, or one."""
+    # what other programs mean rows by, `1-5`, `1-5 (+2)` and `1..5 [3]`, is no number either
     if row := re.fullmatch(r"(\d{1,20})(?:-|\.\.(?=.*[\[(]))(\d{1,20})\s*([\[(].*)?", text):
         whole = f"{row[1]}..{row[2]}"
         hint = f"{whole} is each number of these, {whole}..2 every second"

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from sdfast.batch.store import Store
 from sdfast.batch.tasks import Task
-from sdfast.errors import UsageError
 from sdfast.exif import KEY, NSFW
 from sdfast.job import Job
-from sdfast.naming import Exists, destination, fields
+from sdfast.naming import Exists, destination, exists_already, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +119,6 @@ class Pictures:
         if exists is Exists.SKIP:
             return None
         raise exists_already(place)
-
-
-def exists_already(place: Path) -> UsageError:
-    hint = "`--exists` can also be `rename`, `skip` or `overwrite`"
-    return UsageError(f"`{place}` exists", hint)
 
 
 def texts(recipe: Mapping[str, str], key: bytes, unsafe: bool | None = None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from sdfast.batch.crew import Crew, Lost
 from sdfast.batch.events import BatchEvent, BrokeOff, Failed, Kept, Noted, Painted
 from sdfast.batch.lines import Broken
 from sdfast.batch.manifest import WHOLE, Known, Manifest, Shard
-from sdfast.batch.pictures import Pictures, exists_already
+from sdfast.batch.pictures import Pictures
 from sdfast.batch.sources import Sources
 from sdfast.batch.studio import Answer, Order, Picture
 from sdfast.batch.tasks import Task
@@ -19,7 +19,7 @@ from sdfast.batch.window import Ready, Window
 from sdfast.errors import RemoteError, SdfastError, UsageError
 from sdfast.events import judged
 from sdfast.job import Record
-from sdfast.naming import Exists
+from sdfast.naming import Exists, exists_already
 
 _PATIENCE = 0.1
 """Seconds between two looks at what has arrived and whether to stop, while hands are busy."""

@@ -1,1 +1,1 @@
-"""How near samplers come to the converged picture, measured side by side."""
+"""How near samplers come to the converged picture, and how long pictures take: side by side."""

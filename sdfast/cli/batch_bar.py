@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from math import inf
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn
 
+from sdfast import bars
 from sdfast.batch.events import BatchEvent, Failed, Kept, Painted
 
 _PAUSE = 0.1
@@ -23,15 +23,9 @@ def draw(
 
     The bar is away while an event is told of that is worth a line of its own.
     """
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
-        console=Console(stderr=True, no_color=True if not colour else None),
-        transient=True,
-        redirect_stdout=False,  # or paths would be drawn on stderr
-        auto_refresh=False,
+    counted = BarColumn(), MofNCompleteColumn(), bars.text("fields[pace]")
+    bar = bars.bar(
+        *counted, console=bars.on_stderr(colour=colour), redirect_stderr=True, auto_refresh=False
     )
     begun = time.perf_counter()
     painted = settled = 0

@@ -92,27 +92,12 @@ def _drawn(
 
 
 def _bar(colour: bool) -> Bar:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True, no_color=True if not colour else None),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
+    from sdfast import bars
+
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), bars.left()
+    return bars.bar(*columns, console=bars.on_stderr(colour=colour))
 
 
 def _lost(event: Lost) -> str:

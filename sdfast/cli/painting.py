@@ -192,11 +192,10 @@ def _compiling(job: Job, audience: Audience) -> Generator[None]:
         audience.say(text)
         yield
         return
-    from rich.console import Console
-
+    from sdfast.bars import on_stderr
     from sdfast.screen import waiting
 
-    with waiting(text, Console(stderr=True, no_color=True if not audience.colour else None)):
+    with waiting(text, on_stderr(colour=audience.colour)):
         yield
 
 
@@ -215,11 +214,10 @@ def _unseen(turn: Turn) -> Iterator[Event]:
 
 def _watcher(colour: bool, named: Callable[[Job], str]) -> Callable[[Turn], Iterator[Event]]:
     """The progress bar, on stderr; before it, how many pictures a worker paints first."""
-    from rich.console import Console
-
+    from sdfast.bars import on_stderr
     from sdfast.screen import watch
 
-    console = Console(stderr=True, no_color=True if not colour else None)
+    console = on_stderr(colour=colour)
 
     def show(turn: Turn) -> Iterator[Event]:
         events = turn.events

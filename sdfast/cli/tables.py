@@ -48,25 +48,11 @@ def print_tables(tables: Iterable[Table]) -> None:
 
 def progress() -> Progress:
     """A bar on stderr that is gone afterwards."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
+    from sdfast import bars
+
+    return bars.bar(BarColumn(), MofNCompleteColumn(), bars.left())
 
 
 def whole_numbers(text: str, flag: str, most: int, least: int = 1) -> list[int]:

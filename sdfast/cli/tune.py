@@ -107,20 +107,12 @@ def _split(path: Path) -> tuple[list[str], list[str]]:
 
 def _last(events: Iterator[Tried | Gained], *, draw: bool) -> Gained:
     """The gain, with a bar while it is worked out."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn
 
+    from sdfast import bars
     from sdfast.tune import Gained
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not draw,
-    )
-    with bar:
+    with bars.bar(BarColumn(), bars.left(), disable=not draw) as bar:
         task = bar.add_task("walking the long way", total=None)
         for event in events:
             if isinstance(event, Gained):

@@ -80,7 +80,7 @@ def pull(
             blobs[file.blob].name(_snapshot(home, listing) / file.path)
         if not only:
             _count(home, listing.commit)
-        _sweep(home, listing, blobs)
+        _sweep(home, listing)
         yield Pulled(_snapshot(home, listing))
 
 
@@ -117,7 +117,7 @@ def _count(home: Path, commit: str) -> None:
     new.replace(ref)
 
 
-def _sweep(home: Path, listing: Listing, blobs: dict[str, Blob]) -> None:
+def _sweep(home: Path, listing: Listing) -> None:
     """Remove parts of files that are whole by now, or that the Hub no longer has."""
     for part in home.glob(f"blobs/*{PARTLY}"):
         name = part.name.partition(".")[0]

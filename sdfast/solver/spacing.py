@@ -83,7 +83,7 @@ def _normal(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
 
     Between two training steps it goes straight in the logarithm of sigma, so this does, too.
     """
-    times = np.linspace(schedule.first, schedule.last, _ends(schedule, sampler))
+    times = np.linspace(schedule.first, schedule.last, _ends(sampler))
     if schedule.steps is None:
         return _at(schedule, times[: sampler.steps])
     below = np.minimum(np.floor(times), schedule.first - 1)
@@ -137,7 +137,7 @@ def _leading(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     return _at(schedule, times[::-1] - beyond)
 
 
-def _ends(schedule: NoiseSchedule, sampler: Sampler) -> int:
+def _ends(sampler: Sampler) -> int:
     """How many nodes reach from the first to the cleanest node, so that n are asked."""
     return sampler.steps if sampler.final == "zero" else sampler.steps + 1
 
@@ -148,7 +148,7 @@ def _in_lam(schedule: NoiseSchedule, lams: Array, sampler: Sampler) -> list[Node
 
 def _logsnr(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     """Evenly spaced in lam: every step removes the same share of the noise."""
-    count = _ends(schedule, sampler)
+    count = _ends(sampler)
     return _in_lam(schedule, np.linspace(schedule.start.lam, schedule.end.lam, count), sampler)
 
 
@@ -156,7 +156,7 @@ def _karras(schedule: NoiseSchedule, sampler: Sampler) -> list[Node]:
     """Evenly spaced in sigma^(1/rho), rho 7 (arXiv 2206.00364, eq. 5)."""
     rho = 7.0 if sampler.rho is None else sampler.rho
     most, least = (node.noise_ratio ** (1 / rho) for node in (schedule.start, schedule.end))
-    ratios: Array = np.linspace(most, least, _ends(schedule, sampler), dtype=np.float64) ** rho
+    ratios: Array = np.linspace(most, least, _ends(sampler), dtype=np.float64) ** rho
     return _in_lam(schedule, -np.log(ratios), sampler)
 
 

@@ -7,7 +7,8 @@ A frame is two lengths, a record as JSON and, with a picture, its pixels. The co
     worker    {"is": "queued", "ahead": pictures that are painted first}
               {"is": "encoded"}
               {"is": "stepped", "index": 1, "total": 20}, ...
-              {"is": "finished", "size": [w, h], "times": [...], "again": false, "tiles": 1}
+              {"is": "finished", "size": [w, h], "times": [...], "again": false, "tiles": 1,
+               "unsafe": null}
               and the pixels
            or {"is": "error", "kind": "DeviceError", "text": ..., "hint": ...} at any point
 
