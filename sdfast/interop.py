@@ -39,7 +39,7 @@ from sdfast.solver.predict import read, thresholded
 from sdfast.solver.schedule import Node
 from sdfast.solver.spacing import grid
 from sdfast.solver.step import mixture
-from sdfast.solver.table import HERE, Plan, Row, mix
+from sdfast.solver.table import HERE, Plan, Row, Standing, taken
 from sdfast.solver.walk import plan, target_of
 
 
@@ -198,17 +198,11 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         rows, *ahead = walk.calls
         if walk.lost is not None:
             x = x + walk.lost
-        seen, anchor, past, drawn = x, walk.anchor, walk.past, walk.drawn
+        standing, seen, past = Standing(x, walk.anchor, walk.drawn), x, walk.past
         for row in rows:
             past = (*past, self._heard(model_output, seen, row.node))
-            if row.settle is not None:
-                anchor = mix(x, row.settle, past)
-            x = mix(anchor, row.go, past)
-            if row.again:
-                x = x.add_(drawn, alpha=row.again)
-            if row.go.noise:
-                drawn = walk.draw()
-                x = x.add_(drawn, alpha=row.go.noise)
+            standing = taken(row, standing, past, walk.draw)
+        x, anchor, drawn = standing
         there = x.to(sample.dtype)
         lost = None if there.dtype == x.dtype else x - there
         kept = past[max(0, len(past) - _reach(ahead)) :]

@@ -7,9 +7,11 @@ what it has learnt; in the table they differ by their numbers alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
+from sdfast.solver.draw import Draw
 from sdfast.solver.schedule import Node
 from sdfast.solver.step import Mixture
 
@@ -49,3 +51,27 @@ def mix(anchor: Tensor, mixture: Mixture, past: Sequence[Tensor]) -> Tensor:
     for weight, estimate in estimates:
         x.add_(estimate, alpha=weight)
     return x
+
+
+class Standing(NamedTuple):
+    """Where a walk stands."""
+
+    x: Tensor
+    anchor: Tensor
+    """What the next steps start from."""
+    drawn: Tensor
+    """The noise that was drawn last."""
+
+
+def taken(row: Row, stood: Standing, past: Sequence[Tensor], draw: Draw) -> Standing:
+    """Where a row leads, its own estimate the last of the past."""
+    x, anchor, drawn = stood
+    if row.settle is not None:
+        anchor = mix(x, row.settle, past)
+    x = mix(anchor, row.go, past)
+    if row.again:
+        x = x.add_(drawn, alpha=row.again)
+    if row.go.noise:
+        drawn = draw()
+        x = x.add_(drawn, alpha=row.go.noise)
+    return Standing(x, anchor, drawn)

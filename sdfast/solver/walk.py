@@ -20,7 +20,7 @@ from sdfast.solver.plans import PLANS, midpoint
 from sdfast.solver.predict import Prediction, Target, read, thresholded
 from sdfast.solver.schedule import Node, NoiseSchedule
 from sdfast.solver.spacing import Grid, grid
-from sdfast.solver.table import Plan, mix
+from sdfast.solver.table import Plan, Standing, taken
 
 Network = Callable[[Tensor, float], Tensor]
 """x in variance-preserving scale and a time on the schedule's clock; one call is one NFE."""
@@ -86,18 +86,11 @@ def walk(x: Tensor, rows: Plan, predict: Predict, draw: Draw) -> Iterator[Tensor
     """Yield where the walk stands after each network call; the last one is the image."""
     mixtures = [mixture for row in rows for mixture in (row.settle, row.go) if mixture]
     past: deque[Tensor] = deque(maxlen=max(len(mixture.weights) for mixture in mixtures))
-    anchor = drawn = x
+    standing = Standing(x, x, x)
     for row in rows:
-        past.append(predict(x, row.node))
-        if row.settle is not None:
-            anchor = mix(x, row.settle, past)
-        x = mix(anchor, row.go, past)
-        if row.again:
-            x = x.add_(drawn, alpha=row.again)
-        if row.go.noise:
-            drawn = draw()
-            x = x.add_(drawn, alpha=row.go.noise)
-        yield x
+        past.append(predict(standing.x, row.node))
+        standing = taken(row, standing, past, draw)
+        yield standing.x
 
 
 def _reader(network: Network, sampler: Sampler, prediction: str) -> Predict:
