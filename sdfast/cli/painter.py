@@ -19,7 +19,7 @@ from sdfast.warm.handover import ONES_OWN
 if TYPE_CHECKING:
     from sdfast.job import Job
     from sdfast.models.source import Source
-    from sdfast.warm.client import Turn
+    from sdfast.warm.client import Queued
 
 
 class Wanted(NamedTuple):
@@ -74,7 +74,7 @@ class Painter:
     load: float
     """Seconds."""
     about: str
-    ask: Callable[[Sequence[Job]], AbstractContextManager[Turn]]
+    ask: Callable[[Sequence[Job]], AbstractContextManager[Queued]]
     """The events of complete jobs, painted together; a worker paints one at a time.
 
     A worker that is lost on the way is a GoneError."""
@@ -131,7 +131,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         safety=not wanted.unchecked,
     )
     load = time.perf_counter() - begun
-    from sdfast.warm.client import Turn
+    from sdfast.warm.client import Queued
 
     compiler = Compiler(partial(calls_of, model), partial(prepare, model))
     return Painter(
@@ -139,7 +139,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         dtype=model.dtype_name,
         load=load,
         about=f"loaded from {found.path} in {load:.2f} s",
-        ask=lambda jobs: nullcontext(Turn(0, generate_together(model, jobs))),
+        ask=lambda jobs: nullcontext(Queued(0, generate_together(model, jobs))),
         remark=remarks.trained_smaller(found, model.prediction),
         compiler=compiler if wanted.compiled else None,
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sdfast.events import Event, Finished
     from sdfast.job import Job
     from sdfast.models.source import Source
-    from sdfast.warm.client import Turn
+    from sdfast.warm.client import Queued
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,29 +200,29 @@ def _compiling(job: Job, audience: Audience) -> Generator[None]:
 
 
 def _painted(
-    painter: Painter, jobs: list[Job], show: Callable[[Turn], Iterable[Event]]
+    painter: Painter, jobs: list[Job], show: Callable[[Queued], Iterable[Event]]
 ) -> list[Finished]:
     from sdfast.events import Finished
 
-    with painter.ask(jobs) as turn:
-        return [event for event in show(turn) if isinstance(event, Finished)]
+    with painter.ask(jobs) as queued:
+        return [event for event in show(queued) if isinstance(event, Finished)]
 
 
-def _unseen(turn: Turn) -> Iterator[Event]:
-    return turn.events
+def _unseen(queued: Queued) -> Iterator[Event]:
+    return queued.events
 
 
-def _watcher(colour: bool, named: Callable[[Job], str]) -> Callable[[Turn], Iterator[Event]]:
+def _watcher(colour: bool, named: Callable[[Job], str]) -> Callable[[Queued], Iterator[Event]]:
     """The progress bar, on stderr; before it, how many pictures a worker paints first."""
     from sdfast.bars import on_stderr
     from sdfast.screen import watch
 
     console = on_stderr(colour=colour)
 
-    def show(turn: Turn) -> Iterator[Event]:
-        events = turn.events
-        if turn.ahead:
-            ahead = "one picture" if turn.ahead == 1 else f"{turn.ahead} pictures"
+    def show(queued: Queued) -> Iterator[Event]:
+        events = queued.events
+        if queued.ahead:
+            ahead = "one picture" if queued.ahead == 1 else f"{queued.ahead} pictures"
             with console.status(f"waiting: the worker paints {ahead} before"):
                 events = chain([next(events)], events)
         return watch(events, console, named)

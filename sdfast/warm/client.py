@@ -26,7 +26,7 @@ class AbsentError(GoneError):
     """Nobody listens."""
 
 
-class Turn(NamedTuple):
+class Queued(NamedTuple):
     """A place in the worker's line."""
 
     ahead: int
@@ -42,7 +42,7 @@ def greeting(place: Place) -> Greeting:
 
 
 @contextmanager
-def ask(place: Place, expected: Greeting, job: Job) -> Generator[Turn]:
+def ask(place: Place, expected: Greeting, job: Job) -> Generator[Queued]:
     """Hand the job, complete, to the worker that greeted so. To leave early is to cancel it.
 
     Raises GoneError if that worker is not there any more.
@@ -57,7 +57,7 @@ def ask(place: Place, expected: Greeting, job: Job) -> Generator[Turn]:
                     pass
                 case _:
                     raise wire.GarbledError("a frame that gives no place in the line")
-        yield Turn(ahead, _events(connection, job))
+        yield Queued(ahead, _events(connection, job))
 
 
 def _events(connection: socket.socket, job: Job) -> "Iterator[Event]":

@@ -44,7 +44,7 @@ class TensorError(ValueError):
     """The weights are not those of the network: a tensor is absent, of another shape, or broken."""
 
 
-class _Recipe(NamedTuple):
+class _Origin(NamedTuple):
     """Where a weight comes from: tensors laid below each other, or a half of one."""
 
     names: tuple[str, ...]
@@ -55,7 +55,7 @@ class _Recipe(NamedTuple):
         rows = wanted[0] // len(self.names) * (1 if self.half is None else 2)
         return [rows, *wanted[1:]]
 
-    def cook(self, tensors: list[Tensor], changes: Sequence["Change"] = ()) -> Tensor:
+    def joined(self, tensors: list[Tensor], changes: Sequence["Change"] = ()) -> Tensor:
         whole = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
         if changes:
             whole = whole.clone()  # what is mapped is not to be written to
@@ -106,20 +106,20 @@ class _Tensors:
                 _, key = self._found[name if name in self._found else f"{name}.T"]
                 raise TensorError(f"has numbers that are not finite, the first in `{key}`")
 
-    def recipe(self, name: str) -> _Recipe:
+    def origin(self, name: str) -> _Origin:
         """Where a weight of ours comes from."""
-        return _Recipe((name,)) if name in self else _usual(name)
+        return _Origin((name,)) if name in self else _usual(name)
 
 
-def _usual(name: str) -> _Recipe:
+def _usual(name: str) -> _Origin:
     """Where a weight of ours comes from in files of today."""
     for ours, theirs in _JOINED.items():
         if f".{ours}." in name:
-            return _Recipe(tuple(name.replace(ours, part) for part in theirs))
+            return _Origin(tuple(name.replace(ours, part) for part in theirs))
     for ours, (whole, half) in _HALVES.items():
         if f".{ours}." in name:
-            return _Recipe((name.replace(ours, whole),), half)
-    return _Recipe((name,))
+            return _Origin((name.replace(ours, whole),), half)
+    return _Origin((name,))
 
 
 def _is_finite(tensor: Tensor) -> bool:
@@ -178,9 +178,9 @@ def places(network: nn.Module) -> dict[str, list[Slot]]:
     for name, weight in network.named_parameters():
         if not name.endswith(".weight") or weight.dim() < 2:
             continue
-        recipe = _usual(name)
-        for part, theirs in enumerate(recipe.names):
-            slot = Slot(name, part, len(recipe.names), recipe.shape(weight.shape))
+        origin = _usual(name)
+        for part, theirs in enumerate(origin.names):
+            slot = Slot(name, part, len(origin.names), origin.shape(weight.shape))
             found.setdefault(theirs.removesuffix(".weight"), []).append(slot)
     return found
 
@@ -213,13 +213,13 @@ def fill(
         tensors = _Tensors(stack, files, layout)
         _compare(tensors, network)
         ours = [name for name, _ in network.named_parameters()]
-        tensors.look_through(dict.fromkeys(n for name in ours for n in tensors.recipe(name).names))
+        tensors.look_through(dict.fromkeys(n for name in ours for n in tensors.origin(name).names))
 
         def weight(name: str, shape: torch.Size) -> Tensor:
-            recipe = tensors.recipe(name)
+            origin = tensors.origin(name)
             exact = torch.float32 if name in changes else dtype
-            raw = [tensors.read(n).reshape(recipe.shape(shape)).to(exact) for n in recipe.names]
-            return recipe.cook(raw, changes.get(name, ())).to(dtype)
+            raw = [tensors.read(n).reshape(origin.shape(shape)).to(exact) for n in origin.names]
+            return origin.joined(raw, changes.get(name, ())).to(dtype)
 
         _give(network, weight, device, lay_out=lay_out)
 
@@ -269,18 +269,18 @@ def _give(
 
 def _compare(tensors: _Tensors, network: nn.Module) -> None:
     wanted = {name: weight.shape for name, weight in network.named_parameters()}
-    recipes = {name: tensors.recipe(name) for name in wanted}
-    missing = sorted(n for recipe in recipes.values() for n in recipe.names if n not in tensors)
+    origins = {name: tensors.origin(name) for name in wanted}
+    missing = sorted(n for origin in origins.values() for n in origin.names if n not in tensors)
     if missing:
         raise TensorError(f"lacks tensors, the first `{missing[0]}`")
 
     def wrong() -> Iterator[str]:
         for name, shape in wanted.items():
-            for part in recipes[name].names:
+            for part in origins[name].names:
                 has = tensors.shape(part)
                 if len(has) == 4 and len(shape) == 2 and has[2:] == [1, 1]:
                     has = has[:2]  # a linear map, written as a convolution
-                if has != recipes[name].shape(shape):
+                if has != origins[name].shape(shape):
                     yield part
 
     first = next(wrong(), None)
