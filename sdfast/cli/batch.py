@@ -163,7 +163,7 @@ def batch(
         sources = Sources(config.aliases, offline, fetch=not dry_run, safety=not no_safety)
         if dry_run:
             return list_missing(tasks, home, naming, sources, rules, file)
-        if found and not no_safety and (remark := remarks.unchecked(found)):
+        if found and not no_safety and (remark := remarks.lacks_checker(found)):
             say(f"note: {remark}")
         setting = Setting(
             device=device,

@@ -140,7 +140,7 @@ def gen(
     together = min(batch_size, len(jobs))
     files = any(means_another_to_each(job) for job in jobs)
     wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, together, files)
-    if not no_safety and (remark := remarks.unchecked(found)):
+    if not no_safety and (remark := remarks.lacks_checker(found)):
         output.say(f"note: {remark}")
     audience = Audience(output.say, draw=not quiet, colour=not no_color, explain=verbose)
     paint(jobs, found, output, wanted, audience)

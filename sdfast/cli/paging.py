@@ -115,7 +115,7 @@ class _Easel:
         painter = hire(found, wanted, audience)
         audience.say(f"{found.name} {painter.dtype} on {painter.device}, {_pictures(len(jobs))}")
         tell(painter, found, jobs, audience)
-        if not wanted.unchecked and (remark := remarks.unchecked(found)):
+        if not wanted.unchecked and (remark := remarks.lacks_checker(found)):
             audience.say(f"note: {remark}")
         named = numbered(self.sheet.jobs, self.sheet.short_name)
         groups = _groups(self.sheet.jobs, some, wanted.together)

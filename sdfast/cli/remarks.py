@@ -138,7 +138,7 @@ def blackened(flagged: bool | None, seed: int) -> str:
     )
 
 
-def unchecked(found: Source) -> str:
+def lacks_checker(found: Source) -> str:
     """That a model comes with a safety checker which cannot be asked."""
     if not found.lacks_checker:
         return ""
