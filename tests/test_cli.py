@@ -434,11 +434,15 @@ def test_a_fitted_preset_is_kept_with_its_model(sdfast, here):
         assert "corrections" in shown
 
 
-def test_a_fitted_preset_without_its_fit_is_told(sdfast, here):
+@pytest.mark.parametrize(
+    "asked", [("gen", "a cat"), ("batch", "p.txt"), ("grid", "a cat", "--x", "seed=1,2")]
+)
+def test_a_fitted_preset_without_its_fit_is_told(sdfast, here, asked):
+    (here / "p.txt").write_text("a cat\n")
     (here / "fit.yaml").write_text(
         "model: tiny\nsampler: dpm++\ntimesteps: [999, 400]\ncorrections: [[0, 0], [0, 0, 0]]\n"
     )
-    words = ("gen", "a cat", "-p", "fit.yaml", "--dry-run")
+    words = (*asked, "-p", "fit.yaml", "--dry-run")
     said = "note: `fit` is fitted to 2 steps of its model and has no fit for these flags"
     assert said in sdfast(*words, "-s", "8")[2]
     assert said in sdfast(*words, "-m", "random:sd15")[2]

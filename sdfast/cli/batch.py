@@ -114,11 +114,12 @@ def batch(
         raise UsageError("`--gpus` is for one machine and `--ray` for many", "give one of them")
     if device != "auto" and gpus is not None:
         raise UsageError("`--gpus` names the devices, and so does `--device`", "give one of them")
-    say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
+    note: Callable[[str], None] = (lambda text: None) if quiet else _note
+    say: Callable[[str], None] = (lambda text: None) if dry_run else note
     config = load_config()
     asked = resolve(given, preset, None, config)
     for remark in asked.remarks:
-        say(f"note: {remark}")
+        note(f"note: {remark}")
     record = asked.record
     record |= {key: given[key] for key in FILES if given[key] is not None}
     _check(given, record)

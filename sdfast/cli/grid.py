@@ -116,7 +116,8 @@ def grid(
     from sdfast.models.dressed import dressed
     from sdfast.naming import as_folder
 
-    say: Callable[[str], None] = (lambda text: None) if quiet or dry_run else _note
+    note: Callable[[str], None] = (lambda text: None) if quiet else _note
+    say: Callable[[str], None] = (lambda text: None) if dry_run else note
     config = load_config()
     recipe = read_source(source, prompts or [])
     said = tuple(read_prompts(prompts or []))
@@ -146,7 +147,7 @@ def grid(
             raise UsageError("`--cells` is a folder or a template, not `-`")
         several.check(jobs[0])
     for remark in plan.remarks:
-        say(f"note: {remark}")
+        note(f"note: {remark}")
     bare = {
         name: find_as_painted(name, config)
         if name is not None and name in plan.painted_with
