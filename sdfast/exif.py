@@ -23,8 +23,8 @@ _LIMIT = 2**20
 _EXIF, _COMMENT = 0x8769, 0x9286
 """The block of tags that belong to Exif, and in it the user comment."""
 _DESCRIPTION = 0x010E
-_ID, _KEYWORDS = 0xA420, 0x9C9E
-"""Of Exif, 32 hexadecimal digits; and what Windows shows as tags."""
+_ID, _KEYWORDS, _SOFTWARE = 0xA420, 0x9C9E, 0x0131
+"""Of Exif, 32 hexadecimal digits; what Windows shows as tags; and who made the picture."""
 KEY = "sdfast-key"
 """The text that names a picture's job in a batch, in 32 hexadecimal digits."""
 NSFW = "sdfast-nsfw"
@@ -79,7 +79,7 @@ def _tags(text: Mapping[str, str]) -> bytes:
         comment = text["parameters"].encode("utf-16-be", "replace")
         tags.get_ifd(_EXIF)[_COMMENT] = b"UNICODE\0" + comment
     if KEY in text:
-        tags.get_ifd(_EXIF)[_ID] = text[KEY]
+        tags[_SOFTWARE], tags.get_ifd(_EXIF)[_ID] = "sdfast", text[KEY]
     if NSFW in text:
         tags[_KEYWORDS] = f"{NSFW}\0".encode("utf-16-le")
     return tags.tobytes() if text else b""
@@ -99,9 +99,7 @@ def read_comments(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
             warnings.simplefilter("ignore")
             with Image.open(file, formats=("JPEG", "WEBP")) as image:
                 tags = image.getexif()
-                within = tags.get_ifd(_EXIF)
-                comment, key = within.get(_COMMENT), within.get(_ID)
-                keywords = tags.get(_KEYWORDS)
+                comment = tags.get_ifd(_EXIF).get(_COMMENT)
                 named = [str(tags.get(tag, "")) for tag in _NAMED]
                 size = image.size
     except Exception as error:  # a broken file raises whatever its decoder raises
@@ -115,13 +113,24 @@ def read_comments(file: BinaryIO) -> tuple[tuple[int, int], dict[str, str]]:
     parameters = _text(comment).strip("\0 \n")
     if "Steps: " in parameters:  # else it is what somebody wrote about a photo
         texts["parameters"] = parameters
-    if key is not None:
-        texts[KEY] = f"{key}".strip("\0")
-    if isinstance(keywords, bytes) and NSFW in keywords.decode("utf-16-le", "replace"):
-        texts[NSFW] = "true"
     if any(len(text) > _LIMIT for text in texts.values()):
         raise MetadataError(f"has a recipe of more than {_LIMIT // 2**20} MiB")
     return size, texts
+
+
+def marks(block: bytes) -> tuple[str, bool]:
+    """What a batch has written into a block of Exif data: a job's key, and whether it is black."""
+    from PIL import Image
+
+    tags = Image.Exif()
+    try:
+        tags.load(block)
+        ours = f"{tags.get(_SOFTWARE, '')}".strip("\0") == "sdfast"
+        key, keywords = tags.get_ifd(_EXIF).get(_ID), tags.get(_KEYWORDS)
+    except Exception:  # somebody else's, and broken
+        return "", False
+    black = isinstance(keywords, bytes) and NSFW in keywords.decode("utf-16-le", "replace")
+    return f"{key or ''}".strip("\0") * ours, black and ours
 
 
 def _text(comment: object) -> str:

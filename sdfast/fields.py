@@ -94,9 +94,8 @@ def _of_sane_scale(files: tuple[str, ...]) -> tuple[str, ...]:
 
 
 ScaledFiles = Annotated[
-    tuple[File, ...],
+    _Files,
     BeforeValidator(_listed, json_schema_input_type=File | _Files),
-    Field(max_length=64),
     AfterValidator(_of_sane_scale),
 ]
 
@@ -124,8 +123,7 @@ def _of_own_token(files: tuple[str, ...]) -> tuple[str, ...]:
 
 
 NamedFiles = Annotated[
-    tuple[File, ...],
+    _Files,
     BeforeValidator(_listed, json_schema_input_type=File | _Files),
-    Field(max_length=64),
     AfterValidator(_of_own_token),
 ]

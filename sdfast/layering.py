@@ -38,9 +38,7 @@ def layered(*layers: Record) -> Record:
     merged: Record = {}
     for given in _parted(layers):
         for key, value in given.items():
-            if key not in _EVER_AFRESH and value == merged.get(key, _default(merged, key)):
-                continue
-            if key == "steps" and len(merged.get("timesteps") or ()) == value:
+            if key not in _EVER_AFRESH and value == _in_force(merged, key):
                 continue
             if key == "init" and "mask" in merged and merged.get("strength") == 1:
                 del merged["strength"]  # that of the mask, which goes
@@ -58,9 +56,17 @@ def layered(*layers: Record) -> Record:
     return merged
 
 
-def _default(record: Record, key: str) -> object:
-    """What a sampler's key is where a record leaves it open; None of any other."""
-    return getattr(_PLAIN if "sampler" in record else DEFAULT, key, None)
+def _in_force(record: Record, key: str) -> object:
+    """What a key is, as far as a record decides that; None if it does not."""
+    if key == "steps" and record.get("timesteps") is not None:
+        return len(record["timesteps"])
+    if key in record:
+        return record[key]
+    if key == "corrector":  # which matters to a fit alone, and none has one
+        return False
+    if key in ("method", "order", "weights", "final"):
+        return getattr(_PLAIN if "sampler" in record else DEFAULT, key)
+    return None
 
 
 _PLAIN = Sampler()

@@ -1,6 +1,7 @@
 """`sdfast batch` as a shell sees it, on jobs that go as they should and some that do not."""
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -102,6 +103,38 @@ def test_photos_are_known_again_as_pngs_are(sdfast, ending, more):
     assert sdfast(*words, "-s", "3")[1].count("\n") == 2
     assert len(list(Path("out").glob(f"*.{ending}"))) == 4
     assert first.read_bytes() == whole
+
+
+def shot(camera=None):
+    """Somebody's own JPEG, its image's ID as a camera writes it."""
+    file, tags = io.BytesIO(), Image.Exif()
+    if camera:
+        tags[0x0131] = camera
+        tags.get_ifd(0x8769)[0xA420] = "0123456789abcdef" * 2
+    Image.new("RGB", (64, 64), "red").save(file, "JPEG", exif=tags)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("policy", ["rename", "skip", "overwrite"])
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        shot() + b"\n",
+        shot("Camera 1.0") + bytes(100_000),  # a film behind it
+        shot("Camera 1.0")[:-2],
+        shot()[:20] + b"\xff" * 5000 + shot()[20:],
+        b"\xff\xd8" + b"\xff" * 100_000,
+        b"\xff\xd8\xff\xe0\0\0" * 5000,
+    ],
+)
+def test_somebodys_photo_in_a_pictures_place_is_no_picture_cut_short(sdfast, theirs, policy):
+    Path("p.txt").write_text("a cat\n")
+    words = ("batch", "p.txt", "-s", "2", "-m", "tiny", "-o", "out/{slug}.jpg", "-q")
+    assert sdfast(*words)[0] == 0
+    Path("out/a-cat.jpg").write_bytes(theirs)
+    assert look(Path("out/a-cat.jpg")) == (True, None, False)
+    assert sdfast(*words, "--exists", policy)[0] == 0
+    assert (Path("out/a-cat.jpg").read_bytes() == theirs) == (policy != "overwrite")
 
 
 @pytest.mark.parametrize("left", [b"", b"\x89P", None], ids=["nothing", "a beginning", "half"])
@@ -507,6 +540,19 @@ def test_pictures_go_to_any_url(sdfast):
     assert "nothing" in err
 
 
+class BreakingOff(io.BytesIO):
+    """A file whose second read finds nobody any more."""
+
+    def __init__(self, data, error):
+        super().__init__(data)
+        self.errors = [error, None]
+
+    def read(self, *count):
+        if self.errors and (error := self.errors.pop()):
+            raise error
+        return super().read(*count)
+
+
 class Faulty(MemoryFileSystem):
     """Files at `faulty://`, of which some cannot be looked at for now."""
 
@@ -522,7 +568,9 @@ class Faulty(MemoryFileSystem):
     def _open(self, path, mode="rb", **more):
         if mode == "rb":
             self._look("open", path)
-        return super()._open(path, mode, **more)
+        file = super()._open(path, mode, **more)
+        breaks = mode == "rb" and self.fault.get(("read", path.rpartition("/")[2]))
+        return BreakingOff(file.read(), breaks) if breaks else file
 
     def info(self, path, **more):
         self._look("info", path)
@@ -558,6 +606,21 @@ def test_a_picture_that_cannot_be_looked_at_is_not_one_that_is_not_there(
     assert sdfast(*words, manifest)[:2] == (0, "")
     Faulty.store.pop(next(path for path in Faulty.store if path.endswith("b.png")))
     assert sdfast(*words, manifest)[:2] == (0, "faulty://far/b.png\n")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_a_picture_that_breaks_off_while_it_is_looked_at_is_not_one_cut_short(
+    sdfast, faults, ending
+):
+    Path("p.txt").write_text("a\n")
+    words = ("batch", "p.txt", *QUICK[:-1], f"faulty://far/{{slug}}.{ending}", "--manifest", "m/")
+    assert sdfast(*words)[0] == 0
+    faults["read", f"a.{ending}"] = TimeoutError("no answer")
+    code, out, err = sdfast(*words)
+    assert (code, out) == (5, "")
+    assert f"cannot look at `faulty://far/a.{ending}`: no answer" in err
+    faults.clear()
+    assert sdfast(*words)[:2] == (0, "")
 
 
 def test_a_name_that_was_skipped_is_painted_when_it_need_not_be_skipped_any_more(sdfast):

@@ -533,6 +533,8 @@ def test_a_picture_for_a_stdout_that_is_closed_is_not_painted(here):
     ("words", "stderr", "code", "pictures"),
     [
         (QUICK, "full", 0, 1),
+        (QUICK, "broken", 0, 1),
+        (("batch", "jobs.txt", "-o", "out", "-s", "2"), "full", 0, 2),
         (("batch", "jobs.txt", "-o", "out", "-s", "2"), "broken", 0, 2),
         (("info", "none"), "full", 2, 0),
         (("info", "none"), "broken", 2, 0),

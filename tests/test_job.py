@@ -335,6 +335,20 @@ def test_what_says_the_same_again_leaves_a_tuned_walk_as_it_is(said):
     assert layered(TUNED, said)["corrections"] == TUNED["corrections"]
 
 
+@pytest.mark.parametrize(("said", "walked"), [({"steps": 20}, 20), ({"steps": 3}, 3), ({}, 3)])
+def test_a_number_of_steps_takes_the_place_of_times_of_another_number(said, walked):
+    sampler = read_job({"prompt": "fog", **layered({"timesteps": [900, 500, 9]}, said)}).sampler
+    assert sampler.steps == walked
+    assert (sampler.timesteps is None) == (walked == 20)
+
+
+@pytest.mark.parametrize("corrector", [False, True])
+def test_a_fit_that_names_no_sampler_has_no_corrector(corrector):
+    fit = {"steps": 2, "corrections": [[0.1, 0.1], [0.1, 0.1, 0.1]]}
+    sampler = read_job({"prompt": "fog", **layered(fit, {"corrector": corrector})}).sampler
+    assert (sampler.corrections is None, sampler.corrector) == (corrector, corrector)
+
+
 @pytest.mark.parametrize("said", [{"model": "sd15"}, {"final": "zero"}, {"order": 3}])
 def test_fitted_weights_are_for_what_they_were_fitted_to(said):
     merged = layered(TUNED, said)

@@ -230,7 +230,7 @@ def test_a_saved_preset_comes_back_as_it_was(own):
 GOOD = [
     {"guidance_interval": "0.2:0.8", "size": "512x768"},
     {"guidance_interval": [0.2, 0.8], "guidance": None},
-    {"lora": "a.safetensors:0.8", "embedding": "word.safetensors"},
+    {"lora": f"{'long/' * 20}a.safetensors:0.8", "embedding": "word.safetensors"},
     {"lora": ["a.safetensors", "b.safetensors:2"], "vae": "other"},
     {"sampler": "DPM++ 2M Karras", "steps": 12},
     {"timesteps": [999, 500.5, 1], "corrector": False},

@@ -321,10 +321,13 @@ def test_weights_are_counted_that_no_file_holds(monkeypatch, precision, gigabyte
 
 def test_rows_are_painted_with_the_weights_they_name(monkeypatch, capsys, tmp_path, small):
     swept = ("--sweep", f"vae={small}/vae", "--export-json", tmp_path / "a")
+    swept += ("--export-csv", tmp_path / "b", "--export-markdown", tmp_path / "c")
     words = ("-m", small, "-s", 2, "-r", 1, "-w", 0, "--size", "64x64", "--no-start", *swept)
     assert run(monkeypatch, capsys, *words)[::2] == (0, "")
     (one,) = json.loads((tmp_path / "a").read_text())["results"]
     assert len(one["times"]) == 1
+    assert (one["command"], one["parameters"]["vae"]) == ("sdfast vae=vae", "vae")
+    assert not any(str(small) in (tmp_path / name).read_text() for name in "abc")
 
 
 def test_the_script_is_python_that_asks_for_the_same(tmp_path):
@@ -401,6 +404,14 @@ def test_cold_times_whole_processes(monkeypatch, capsys, tmp_path):
     mine, theirs = json.loads((tmp_path / "a").read_text())["results"]
     assert (mine["command"], theirs["command"]) == ("sdfast default", "diffusers default")
     assert mine["memory_bytes"] > 100_000_000
+
+
+def test_what_diffusers_is_not_told_of_is_timed_cold_without_it(monkeypatch, capsys, tmp_path):
+    words = ("--cold", "-m", "tiny", "-r", 1, "-w", 0, "--size", "64x64", "--sweep", "clip_skip=2")
+    code, _, err = run(monkeypatch, capsys, *words, "-s", 2, "--export-json", tmp_path / "a")
+    assert (code, err) == (0, "note: diffusers cannot match `clip_skip`, and is left out\n")
+    (one,) = json.loads((tmp_path / "a").read_text())["results"]
+    assert one["command"] == "sdfast clip_skip=2"
 
 
 def test_bars_are_a_png(monkeypatch, capsys, tmp_path):
@@ -499,3 +510,8 @@ def test_exports_name_no_folder_of_anybodys(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     words = ["bench", "-m", f"{tmp_path}/mine", "--plot", "x.png", "--export-csv=/a/b", "-r", "3"]
     assert command_line(words) == "sdfast bench -m mine -r 3"
+    (tmp_path / "a.safetensors").touch()
+    words = ["bench", "--sweep", f"lora={tmp_path}/a.safetensors:0.5,/none/b", "--sweep", "steps=2"]
+    assert (
+        command_line(words) == "sdfast bench --sweep lora=a.safetensors:0.5,/none/b --sweep steps=2"
+    )

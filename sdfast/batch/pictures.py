@@ -34,7 +34,7 @@ class Naming:
     black: bool = True
     """Whether pictures that a safety checker has made black are to stay."""
 
-    def kind(self) -> str:
+    def ending(self) -> str:
         """What all names end in. Raises UsageError for a template that can name no picture."""
         return Pictures(self, datetime.now(), {}).place(_SOME, _SOME.job).suffix
 

@@ -16,7 +16,7 @@ from sdfast.batch.pictures import texts
 from sdfast.config import lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError, SdfastError
 from sdfast.events import Finished, Times
-from sdfast.image_files import check_room, encode_all
+from sdfast.image_files import check_room, encode_all, is_photo
 from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.malloc import tidy
@@ -212,9 +212,9 @@ def _attempt(
 
     jobs = [model.complete(order.job) for order in orders]
     place = Path("any").with_suffix(setting.ending)
-    for order, job in zip(orders, jobs, strict=True):
+    for order, job in zip(orders, jobs, strict=True) if is_photo(place) else ():
         assert job.size is not None
-        check_room(_told(order.key, job, None, setting), place, job.size)
+        check_room(_told(order.key, job, True, setting), place, job.size)
     events = list(generate_together(model, jobs))
     painted = [event for event in events if isinstance(event, Finished)]
     told = [

@@ -157,7 +157,7 @@ def batch(
         count=pictures,
         black=not no_safety,
     )
-    ending = naming.kind()
+    ending = naming.ending()
     with blocks.opened(file, stop) as arriving:
         records = lines.read(arriving, form_said)
         tasks = read_tasks(records, beneath)

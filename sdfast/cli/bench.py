@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -196,11 +198,16 @@ _FILES = ("--export-json", "--export-markdown", "--export-csv", "--plot")
 def command_line(words: list[str]) -> str:
     """What was typed, without where the exports go, and of paths the last part only."""
     import shlex
-    from pathlib import Path
 
     kept = ["sdfast"]
     for before, word in zip(["", *words], words, strict=False):
         if before in _FILES or word.split("=")[0] in _FILES:
             continue
-        kept.append(Path(word).name if "/" in word and Path(word).exists() else word)
+        kept.append(re.sub(r"[^,=]*/[^,=]*", lambda found: _file_name(found[0]), word))
     return shlex.join(kept)
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path that is there; a scale or a token may stand behind it."""
+    there = Path(path).exists() or Path(path.rpartition(":")[0]).is_file()
+    return Path(path).name if there else path

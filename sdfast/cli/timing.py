@@ -50,7 +50,7 @@ def timing(asked: Question, paths: dict[str, Path], command: str) -> None:
     What has been timed when it is interrupted is printed, but not written: half a run in a file
     could be taken for a whole one.
     """
-    from sdfast.bench.timing.entries import PEER, beside, read_settings
+    from sdfast.bench.timing.entries import PEER, beside, read_settings, unmatched
 
     runs = whole_number(asked.runs, "--runs", 1000)
     warmup = whole_number(asked.warmup, "--warmup", 1000, least=0)
@@ -58,6 +58,10 @@ def timing(asked: Question, paths: dict[str, Path], command: str) -> None:
     for family in families:
         read_settings(family)
     rows = _rows(asked)
+    more = next((what for row in rows if (what := unmatched(row.job))), "")
+    if more and families and not asked.vs:
+        say(f"note: diffusers cannot match {more}, and is left out")
+        families = []
     asked = replace(asked, device=_device(asked.device))
     with _written(rows if families else []) as folders:
         entries = beside(_entries(rows, folders, compiled=asked.compiled), families)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdfast.solver.predict import Prediction, guide, saying
-from sdfast.solver.schedule import NoiseSchedule
+from sdfast.solver.predict import Prediction, guide
+from sdfast.solver.schedule import Node, NoiseSchedule
 
 Network = Callable[[Tensor, float], Tensor]
 
@@ -116,14 +116,21 @@ def classifier(
                      noise; its gradient moves the score
     prediction       what `network` says: "epsilon", "v_prediction", "sample" or "score"
     """
-    said = Prediction(prediction)
+    share = _SHARES[Prediction(prediction)]
 
     def guided(x: Tensor, t: float) -> Tensor:
         with torch.inference_mode(mode=False), torch.enable_grad():
             seen = x.detach().clone().requires_grad_()  # one made in inference mode could not
             (slope,) = torch.autograd.grad(log_probability(seen, t).sum(), seen)
-        node = schedule.at(t)
-        moved = node.sigma**2 / node.alpha  # the image, by a score that rises by one
-        return network(x, t).add(slope, alpha=scale * moved * saying(said, node)[1])
+        return network(x, t).add(slope, alpha=scale * share(schedule.at(t)))
 
     return guided
+
+
+_SHARES: dict[Prediction, Callable[[Node], float]] = {
+    Prediction.SCORE: lambda node: 1.0,
+    Prediction.NOISE: lambda node: -node.sigma,
+    Prediction.IMAGE: lambda node: node.sigma**2 / node.alpha,
+    Prediction.VELOCITY: lambda node: -node.sigma / node.alpha,
+}
+"""How much a score that rises by one adds to what a network says."""

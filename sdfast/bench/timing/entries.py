@@ -3,10 +3,11 @@
 A row is named by what tells it from the others. Nothing here imports torch.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sdfast.errors import UsageError
 from sdfast.job import KEYS, Job, Record, read_job
@@ -79,7 +80,7 @@ def beside(ours: Sequence[Entry], families: Sequence[str]) -> list[Entry]:
     """
     rows: dict[tuple[str, str, Job, int], Entry] = {}
     for entry in ours:
-        if families and (more := _unmatched(entry.job)):
+        if families and (more := unmatched(entry.job)):
             raise UsageError(f"diffusers cannot match {more}, which `{entry.name}` has")
         rows[entry.family, entry.dtype, entry.job, entry.batch] = entry
         for family in families:
@@ -93,7 +94,7 @@ _MATCHED = ("prompt", "negative", "model", "seed", "size", "guidance", *SAMPLER_
 """The keys of a job that a pipeline of diffusers is told of."""
 
 
-def _unmatched(job: Job) -> str:
+def unmatched(job: Job) -> str:
     """What of a job no pipeline of diffusers paints here, if there is such a thing."""
     if job.sampler.calls is None:
         return "an adaptive walk"
@@ -122,9 +123,21 @@ def read_sweeps(words: Sequence[str], given: Mapping[str, Any]) -> list[Record]:
     return [dict(zip(swept, values, strict=True)) for values in product(*swept.values())]
 
 
+_OF_FILES = ("lora", "embedding", "vae", "init", "mask")
+
+
+def shown(key: str, value: object) -> object:
+    """A job's value as a table or an export has it: files by their names alone."""
+    if key not in _OF_FILES:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [shown(key, one) for one in cast("Sequence[object]", value)]
+    return re.split(r"[/\\]", f"{value}".rstrip("/\\"))[-1]
+
+
 def named(preset: str, swept: Record, presets: int) -> str:
     """A row's name among those of so many presets."""
-    words = [f"{key}={value}" for key, value in swept.items()]
+    words = [f"{key}={shown(key, value)}" for key, value in swept.items()]
     return " ".join([preset, *words] if presets > 1 or not words else words)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sdfast.bench.files import markdown
+from sdfast.bench.timing.entries import shown
 from sdfast.bench.timing.report import Result, Sheet, duels, lines, tables
 from sdfast.bench.timing.spread import Spread, spread
 
@@ -84,8 +85,8 @@ def _record(result: Result) -> Record:
 
 
 def _parameters(result: Result) -> dict[str, str]:
-    """The job, every value as text, as hyperfine has it; a model by its name, not its folder."""
-    job = {**result.entry.job.record, "model": result.entry.job.model}
+    """The job, every value as text, as hyperfine has it; a file by its name, not its folder."""
+    job = {key: shown(key, value) for key, value in result.entry.job.record.items()}
     known = {
         "by": result.entry.family,
         **job,
