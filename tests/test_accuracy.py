@@ -88,7 +88,13 @@ def test_one_step_more_never_costs_a_preset_a_twentieth_up_to_fifty(preset, name
 @pytest.mark.parametrize("name", GUIDANCE)
 def test_one_step_more_never_doubles_the_error_of_pndm(name):
     # its steps start wherever whole strides end, and guidance makes it swing; so it was shipped
-    assert max(rises(load_preset("pndm50").sampler, name, range(8, 51), 24)) <= 2
+    assert max(rises(load_preset("pndm50").sampler, name, range(8, 27), 24)) <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GUIDANCE)
+def test_one_step_more_never_doubles_the_error_of_pndm_up_to_fifty(name):
+    assert max(rises(load_preset("pndm50").sampler, name, range(26, 51), 24)) <= 2
 
 
 METHODS = [
@@ -116,7 +122,7 @@ every_ladder = pytest.mark.parametrize(
 
 @every_ladder
 def test_one_step_more_never_doubles_the_error(sampler):
-    assert max(rises(sampler, "uncond", range(8, 26), 48)) <= 2
+    assert max(rises(sampler, "uncond", range(8, 26), 24)) <= 2
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def killed_and_restarted(batch, jobs, kills):
 
 
 def test_a_batch_killed_at_any_moment_is_finished_by_others(batch):
-    killed_and_restarted(batch, jobs=12, kills=3)
+    killed_and_restarted(batch, jobs=8, kills=2)
 
 
 @pytest.mark.slow
@@ -451,13 +451,13 @@ def test_two_at_once_do_not_paint_the_same(begin, batch):
 
 
 def test_two_at_once_with_manifests_apart_make_one_picture_of_each_job(begin):
-    prompts(24)
+    prompts(16)
     both = [begin("p.txt", *QUICK, "--manifest", folder) for folder in ("one", "two")]
     for process in both:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     keys = Counter(look(path).of(black=True) for path in Path("out").glob("*.png"))
-    assert len(keys) == 24
+    assert len(keys) == 16
     assert set(keys.values()) == {1}
     assert {path.suffix for path in Path("out").iterdir()} == {".png"}
 

@@ -121,7 +121,9 @@ def test_processes_end_with_the_one_that_began_them():
     raise AssertionError("they live on")
 
 
-@pytest.mark.parametrize("moment", range(4))
+@pytest.mark.parametrize(
+    "moment", [0, 2, *(pytest.param(m, marks=pytest.mark.slow) for m in (1, 3))]
+)
 def test_ctrl_c_is_heard_by_the_one_that_began_them_alone(moment):
     """A terminal sends it to all, as they begin, too."""
     default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # in the background it is not

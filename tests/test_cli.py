@@ -529,13 +529,16 @@ def test_a_picture_for_a_stdout_that_is_closed_is_not_painted(here):
     assert ran.stderr == "error: `-o -` writes to stdout, which is closed\n"
 
 
+_TWO = ("batch", "jobs.txt", "-o", "out", "-s", "2")
+
+
 @pytest.mark.parametrize(
     ("words", "stderr", "code", "pictures"),
     [
         (QUICK, "full", 0, 1),
-        (QUICK, "broken", 0, 1),
-        (("batch", "jobs.txt", "-o", "out", "-s", "2"), "full", 0, 2),
-        (("batch", "jobs.txt", "-o", "out", "-s", "2"), "broken", 0, 2),
+        pytest.param(QUICK, "broken", 0, 1, marks=pytest.mark.slow),
+        pytest.param(_TWO, "full", 0, 2, marks=pytest.mark.slow),
+        (_TWO, "broken", 0, 2),
         (("info", "none"), "full", 2, 0),
         (("info", "none"), "broken", 2, 0),
     ],

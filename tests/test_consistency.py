@@ -144,6 +144,7 @@ def rows_asked(network, noise):
     return asked, said
 
 
+@pytest.mark.slow
 def test_benches_and_tuning_ask_it_as_pictures_do(model):
     def posed(guidance):
         *_, case = pose_model(model, "lcm", ["a cat"], 1, guidance, training=False)

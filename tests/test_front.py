@@ -371,6 +371,7 @@ def test_nobody_upsets_the_front():
     assert ran(HANDED, *QUICK, "-q")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_front_whose_files_have_changed_runs_nothing_and_goes_with_its_worker(
     tmp_path, monkeypatch, request
 ):

@@ -462,7 +462,7 @@ def test_a_studio_changes_the_weights_between_jobs_that_want_others(small, tmp_p
         studio.paint([Order(b"key", job)]).outcomes[0] for job in (plain, changed, changed, plain)
     ]
     assert [one.load > 0 for one in painted] == [True, True, False, True]
-    assert painted[0].png == painted[3].png != painted[1].png == painted[2].png
+    assert painted[0].file == painted[3].file != painted[1].file == painted[2].file
 
 
 def test_a_job_with_a_lora_is_not_painted_by_a_model_without(small, tmp_path):

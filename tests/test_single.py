@@ -248,6 +248,7 @@ def test_one_of_2_for_inpainting_is_of_512(models, tmp_path):
     assert find(str(path)).size == (512, 512)
 
 
+@pytest.mark.slow
 def test_a_file_of_2_that_turns_out_to_predict_noise_is_told_to_want_another_size(
     models, tmp_path, monkeypatch, capsys
 ):

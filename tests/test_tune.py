@@ -172,6 +172,7 @@ def folder(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("models") / "small")
 
 
+@pytest.mark.slow
 def test_a_model_is_judged_on_prompts_it_was_not_fitted_on(folder):
     model = load_model(str(folder))
     *tried, gained = tune_model(model, 3, 5.0, ["a", "b", "c", "d"], ["e"])

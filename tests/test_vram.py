@@ -142,8 +142,11 @@ def test_there_is_no_second_memory_off_cuda():
     assert "`full`" in caught.value.hint
 
 
-def test_the_unet_compiles_as_one_program(folder):
-    network = unet(folder)
+@pytest.mark.parametrize(
+    "write", [write_model, pytest.param(write_xl_model, marks=pytest.mark.slow)]
+)
+def test_the_unet_compiles_as_one_program(tmp_path, write):
+    network = unet(write(tmp_path))
     words = told(network, network.wants_more)
     program, t = compiled(network, backend="eager"), torch.tensor([500.0])
     for rows in (1, 2):
