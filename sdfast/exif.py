@@ -124,9 +124,11 @@ def marks(block: bytes) -> tuple[str, bool]:
 
     tags = Image.Exif()
     try:
-        tags.load(block)
-        ours = f"{tags.get(_SOFTWARE, '')}".strip("\0") == "sdfast"
-        key, keywords = tags.get_ifd(_EXIF).get(_ID), tags.get(_KEYWORDS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tags.load(block)
+            ours = f"{tags.get(_SOFTWARE, '')}".strip("\0") == "sdfast"
+            key, keywords = tags.get_ifd(_EXIF).get(_ID), tags.get(_KEYWORDS)
     except Exception:  # somebody else's, and broken
         return "", False
     black = isinstance(keywords, bytes) and NSFW in keywords.decode("utf-16-le", "replace")

@@ -510,6 +510,11 @@ def test_exports_name_no_folder_of_anybodys(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     words = ["bench", "-m", f"{tmp_path}/mine", "--plot", "x.png", "--export-csv=/a/b", "-r", "3"]
     assert command_line(words) == "sdfast bench -m mine -r 3"
+    odd = tmp_path / "a=b,c"
+    odd.mkdir()
+    assert command_line(["bench", "-m", str(odd)]) == "sdfast bench -m a=b,c"
+    long = f"prompt={'a' * 5000}/b"
+    assert command_line(["bench", "--sweep", long]) == f"sdfast bench --sweep {long}"
     (tmp_path / "a.safetensors").touch()
     words = ["bench", "--sweep", f"lora={tmp_path}/a.safetensors:0.5,/none/b", "--sweep", "steps=2"]
     assert (

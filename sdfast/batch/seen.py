@@ -103,13 +103,14 @@ def _look_into_jpeg(file: BinaryIO, size: int) -> Seen:
         head = file.read(4)
         if len(head) < 4:
             return _CUT
-        if head[0] != 0xFF or head[1] not in _HAVE_LENGTHS:
+        length = int.from_bytes(head[2:])  # its own two bytes included
+        if head[0] != 0xFF or head[1] not in _HAVE_LENGTHS or length < 2:
             return _ANOTHERS
-        at += 2 + int.from_bytes(head[2:])
+        at += 2 + length
         if head[1] == _PIXELS:
             break
         if head[1] == _APP1 and not block:
-            content = file.read(at - file.tell())
+            content = file.read(length - 2)
             block = content if content.startswith(b"Exif\0") else b""
         if at > size:
             return _CUT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -203,11 +204,16 @@ def command_line(words: list[str]) -> str:
     for before, word in zip(["", *words], words, strict=False):
         if before in _FILES or word.split("=")[0] in _FILES:
             continue
-        kept.append(re.sub(r"[^,=]*/[^,=]*", lambda found: _file_name(found[0]), word))
+        name = _file_name(word)
+        if name == word:  # or paths among other words
+            name = re.sub(r"[^,=]*/[^,=]*", lambda found: _file_name(found[0]), word)
+        kept.append(name)
     return shlex.join(kept)
 
 
 def _file_name(path: str) -> str:
     """The last part of a path that is there; a scale or a token may stand behind it."""
-    there = Path(path).exists() or Path(path.rpartition(":")[0]).is_file()
-    return Path(path).name if there else path
+    with suppress(OSError):  # too long to be asked for
+        if "/" in path and (Path(path).exists() or Path(path.rpartition(":")[0]).is_file()):
+            return Path(path).name
+    return path
