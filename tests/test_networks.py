@@ -33,6 +33,7 @@ from sdfast.models.networks import (
     UNet,
     fill,
     layers,
+    winograd,
 )
 from sdfast.models.networks.blocks import Upsample
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer
@@ -242,6 +243,81 @@ def test_a_doubled_picture_is_convolved_as_if_it_had_been_built(width, size, mon
     assert not called
     assert got.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
+
+
+def conv_of(weight, bias):
+    conv = layers.Conv(*weight.shape[1::-1])
+    conv.weight = torch.nn.Parameter(weight, requires_grad=False)
+    conv.bias = torch.nn.Parameter(bias, requires_grad=False)
+    conv.lay_out()
+    return conv
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    n=st.integers(1, 3),
+    channels=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    down=st.integers(1, 6),
+    across=st.integers(1, 6),
+    floats=st.sampled_from([1, 20_000, 8 << 20]),
+    more=st.tuples(st.booleans(), st.booleans()),
+)
+@torch.inference_mode()
+def test_tiles_are_convolved_as_the_whole_is(n, channels, down, across, floats, more):
+    inside, outside = channels
+    x = torch.randn(n, inside, 4 * down, 4 * across).to(memory_format=torch.channels_last)
+    weight, bias = torch.randn(outside, inside, 3, 3), torch.randn(outside)
+    plus = torch.randn(n, outside, 4 * down, 4 * across)
+    bias, plus = bias if more[0] else None, plus if more[1] else None
+    exact = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), 1, 1)
+    exact = exact if plus is None else exact + plus
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(winograd, "_FLOATS", floats)  # a row of tiles at a time, some, or all
+        got = winograd.convolve(x, weight, bias, plus)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    error = (got - exact).norm() / exact.norm()
+    assert error < 1e-5
+
+
+@torch.inference_mode()
+def test_a_wide_convolution_is_made_in_tiles_and_a_picture_alone_is_as_beside_others(monkeypatch):
+    if layers._onednn() is None:
+        pytest.skip("torch has no oneDNN here")
+    torch.manual_seed(0)
+    weight, bias = torch.randn(160, 160, 3, 3), torch.randn(160)
+    conv, made = conv_of(weight, bias), []
+    true = winograd.convolve
+    monkeypatch.setattr(winograd, "convolve", lambda *a: made.append(1) or true(*a))
+    x = torch.randn(3, 160, 32, 36).to(memory_format=torch.channels_last)
+    plus = torch.randn(1, 160, 32, 36)
+    both, alone = conv(x, plus), conv(x[1:2], plus)
+    assert len(made) == 2
+    assert torch.equal(both[1:2], alone)
+    exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1) + plus
+    assert (both - exact).norm() / exact.norm() < 1e-5
+    for size in ((32, 33), (28, 32)):  # not whole tiles, and too few
+        x = torch.randn(1, 160, *size)
+        exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1).float()
+        torch.testing.assert_close(conv(x), exact, rtol=0, atol=1e-3)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("outside", [24, 256])
+@torch.inference_mode()
+def test_kernels_are_held_once_whatever_sizes_are_asked_for(alike, outside, monkeypatch):
+    if layers._onednn() is None:
+        pytest.skip("torch has no oneDNN here")
+    monkeypatch.setattr(layers, "_lies_alike", lambda: alike)
+    torch.manual_seed(0)
+    weight, bias = torch.randn(outside, 40, 3, 3), torch.randn(outside)
+    conv = conv_of(weight, bias)
+    for shape in ((1, 8, 8), (2, 16, 16), (1, 9, 31), (1, 8, 8)):
+        x = torch.randn(shape[0], 40, *shape[1:]).to(memory_format=torch.channels_last)
+        exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1).float()
+        torch.testing.assert_close(conv(x), exact, rtol=0, atol=1e-3)
+        assert [name for name, _ in conv.named_parameters()] == ["bias"]
+        assert torch.equal(conv.plain_weight(), weight)
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ def keep_memory() -> None:
 
 
 def give_back() -> None:
-    """Free memory goes back to the system, this once: somebody else has too little of it."""
+    """Free memory goes back to the system, this once."""
     if library := _glibc():
         library.malloc_trim(0)
 

@@ -14,6 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdfast.models.malloc import give_back
+from sdfast.models.networks import winograd
+
+_LARGE = 4 << 20
+"""Bytes of kernels that, laid out anew between two layers, leave a hole too large to keep."""
+
 
 def blank(*shape: int) -> nn.Parameter:
     """A weight that has its shape and, until a file fills it, nothing else."""
@@ -53,6 +59,12 @@ def _packs(weight: Tensor) -> bool:
     if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     return _onednn() is not None
+
+
+@cache
+def _lies_alike() -> bool:
+    """Whether layouts do not depend on the picture's size."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 _THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
@@ -127,32 +139,39 @@ class Conv(nn.Module):
         self.weight = blank(outside, inside, kernel, kernel)
         self.bias = blank(outside)
         self._how = _conv(kernel, stride, padding)
-        self._steady = outside >= 256 and outside % 64 == 0
-        self._packed: dict[torch.Size | None, Tensor] | None = None
+        usual = kernel == 3 and self._how[:2] == ([1, 1], [1, 1])
+        self._in_tiles = usual and winograd.is_wide(inside, outside)
+        self._any_size = outside >= 256 and outside % 64 == 0 and _lies_alike()
+        self._packed: Tensor | None = None
+        self._size: torch.Size | None = None
+        self.is_laid_out = False
 
     def lay_out(self) -> None:
-        """Lay the weights out for the processor.
+        """Lay the weights out for the processor; they are of no other use from then on.
 
-        Many filters, in whole blocks of 64, lie the same for pictures of any size, and the weights
-        are of no other use. Few are laid out again for each size: in the wrong layout oneDNN turns
-        them around in every call, at a hundred times the price of the call.
+        With AVX-512, many filters in whole blocks of 64 lie the same for pictures of any size.
+        Others are laid out for the size that is asked for, when it is: in the wrong layout oneDNN
+        turns them around in every call, at up to a hundred times the price of the call.
         """
-        if not _packs(self.weight):
-            return
-        self._packed = {}
-        if self._steady:
-            self._packed[None] = _onednn()._reorder_convolution_weight(self.weight, *self._how)
-            del self.weight
+        self.is_laid_out = _packs(self.weight)
+        if self.is_laid_out and self._any_size:
+            self._lie_for(None)
 
-    @property
-    def is_laid_out(self) -> bool:
-        return self._packed is not None
+    def _lie_for(self, size: torch.Size | None) -> Tensor:
+        if self._packed is not None and (self._any_size or self._size == size):
+            return self._packed
+        weight, shape = self.plain_weight(), () if size is None else (list(size),)
+        packed: Tensor = _onednn()._reorder_convolution_weight(weight, *self._how, *shape)
+        self._packed, self._size = packed, size
+        self._parameters.pop("weight", None)
+        if size is not None and weight.nbytes >= _LARGE:
+            del weight
+            give_back()
+        return packed
 
     def plain_weight(self) -> Tensor:
         """The weight as it was before it was laid out."""
-        if self._packed is not None and self._steady:
-            return self._packed[None].to_dense()
-        return self.weight
+        return self.weight if self._packed is None else self._packed.to_dense()
 
     def forward(
         self,
@@ -167,28 +186,22 @@ class Conv(nn.Module):
         A bare one has no bias: that is for what comes after it to add.
         """
         bias = None if bare else self.bias if bias is None else bias
-        if self._packed is None:
+        if not self.is_laid_out:
             fused = kernels(x)
             y = F.conv2d(x, self.weight, None if fused else bias, self._how[1], self._how[0])
             if fused:
                 return y if bare else fused.add_(y, bias, plus)
             return y if plus is None else y.add_(in_rows(plus, len(y)))
+        if self._in_tiles and winograd.fits(x):
+            plus = None if plus is None else in_rows(plus, len(x))
+            return winograd.convolve(x, self.plain_weight(), bias, plus)
         convolve: Any = _onednn()._convolution_pointwise
-        weight = self._laid_out_for(self._packed, x)
+        weight = self._lie_for(x.shape)
         if plus is not None:
             none: list[float] = []
             then = ("add", None, None, none, None)
             return convolve.binary(x, in_rows(plus, len(x)), weight, bias, *self._how, *then)
         return convolve(x, weight, bias, *self._how, "none", [], "")
-
-    def _laid_out_for(self, packed: dict[torch.Size | None, Tensor], x: Tensor) -> Tensor:
-        size = None if self._steady else x.shape
-        if size not in packed:
-            if len(packed) > 3:
-                packed.clear()
-            lay: Any = _onednn()._reorder_convolution_weight
-            packed[size] = lay(self.weight, *self._how, list(x.shape))
-        return packed[size]
 
 
 class GroupNorm(nn.Module):

@@ -6,6 +6,7 @@ Two networks that share nothing but their shape, so that each is loaded where it
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdfast.models.malloc import give_back
 from sdfast.models.networks.attention import attend
 from sdfast.models.networks.blocks import ResBlock, Upsample
 from sdfast.models.networks.config import Config
@@ -13,6 +14,9 @@ from sdfast.models.networks.layers import Conv, GroupNorm, Linear, as_pixels, as
 
 _EPS = 1e-6
 
+_LARGE = 16 << 20
+"""Bytes of a half-made picture from which on memory is tidied: what the smaller ones before it have
+left is in pieces that none of the larger fits into."""
 _COLOURS = 3
 _ONLY: dict[str, tuple[object, ...]] = {
     "in_channels": (_COLOURS,),
@@ -149,8 +153,16 @@ class _Decoding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.mid_block(self.conv_in(x))
         for block in self.up_blocks:
+            _tidy(x)
             x = block(x)
-        return self.conv_out(self.conv_norm_out(x, silu=True))
+        x = self.conv_norm_out(x, silu=True)
+        _tidy(x)
+        return self.conv_out(x)
+
+
+def _tidy(x: Tensor) -> None:
+    if x.device.type == "cpu" and x.nbytes >= _LARGE:
+        give_back()
 
 
 class Encoder(nn.Module):
