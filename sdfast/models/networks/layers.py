@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdfast.models.device import cpu_flags
 from sdfast.models.malloc import give_back
 from sdfast.models.networks import winograd
 
@@ -63,8 +64,9 @@ def _packs(weight: Tensor) -> bool:
 
 @cache
 def _lies_alike() -> bool:
-    """Whether layouts do not depend on the picture's size."""
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    """Whether layouts do not depend on the picture's size: with AVX-512; with AMX, nobody knows."""
+    has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return has_avx512 and "amx_tile" not in cpu_flags()
 
 
 _THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
