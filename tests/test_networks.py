@@ -245,8 +245,9 @@ def test_a_doubled_picture_is_convolved_as_if_it_had_been_built(width, size, mon
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
 
-def conv_of(weight, bias):
-    conv = layers.Conv(*weight.shape[1::-1])
+def conv_of(weight, bias, **how):
+    outside, inside, kernel, _ = weight.shape
+    conv = layers.Conv(inside, outside, kernel, **how)
     conv.weight = torch.nn.Parameter(weight, requires_grad=False)
     conv.bias = torch.nn.Parameter(bias, requires_grad=False)
     conv.lay_out()
@@ -279,45 +280,95 @@ def test_tiles_are_convolved_as_the_whole_is(n, channels, down, across, floats, 
     assert error < 1e-5
 
 
-@torch.inference_mode()
-def test_a_wide_convolution_is_made_in_tiles_and_a_picture_alone_is_as_beside_others(monkeypatch):
+@pytest.fixture
+def tiled(monkeypatch):
+    """The shapes that are convolved in tiles."""
     if layers._onednn() is None:
         pytest.skip("torch has no oneDNN here")
+    seen, true = [], winograd.convolve
+
+    def noted(x, *others):
+        seen.append(tuple(x.shape))
+        return true(x, *others)
+
+    monkeypatch.setattr(winograd, "convolve", noted)
+    return seen
+
+
+@torch.inference_mode()
+def test_a_picture_alone_is_convolved_as_beside_others(tiled):
     torch.manual_seed(0)
-    weight, bias = torch.randn(160, 160, 3, 3), torch.randn(160)
-    conv, made = conv_of(weight, bias), []
-    true = winograd.convolve
-    monkeypatch.setattr(winograd, "convolve", lambda *a: made.append(1) or true(*a))
+    conv = conv_of(torch.randn(160, 160, 3, 3), torch.randn(160))
     x = torch.randn(3, 160, 32, 36).to(memory_format=torch.channels_last)
     plus = torch.randn(1, 160, 32, 36)
-    both, alone = conv(x, plus), conv(x[1:2], plus)
-    assert len(made) == 2
-    assert torch.equal(both[1:2], alone)
-    exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1) + plus
-    assert (both - exact).norm() / exact.norm() < 1e-5
-    for size in ((32, 33), (28, 32)):  # not whole tiles, and too few
-        x = torch.randn(1, 160, *size)
-        exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1).float()
-        torch.testing.assert_close(conv(x), exact, rtol=0, atol=1e-3)
-    assert len(made) == 2
+    assert torch.equal(conv(x, plus)[1:2], conv(x[1:2], plus))
+    assert tiled == [(3, 160, 32, 36), (1, 160, 32, 36)]
 
 
-@pytest.mark.parametrize("alike", [False, True])
-@pytest.mark.parametrize("outside", [24, 256])
+@pytest.mark.parametrize(
+    ("size", "how", "in_tiles"),
+    [
+        ((32, 36), {}, True),
+        ((32, 33), {}, False),  # not whole tiles
+        ((34, 32), {}, False),
+        ((28, 32), {}, False),  # too few
+        ((33, 33), {"stride": 2, "padding": 0}, False),
+        ((32, 32), {"stride": 2}, False),
+        ((36, 36), {"padding": 0}, False),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
-def test_kernels_are_held_once_whatever_sizes_are_asked_for(alike, outside, monkeypatch):
+def test_wide_convolutions_are_what_they_are_whether_in_tiles_or_not(
+    size, how, in_tiles, dtype, tiled
+):
+    torch.manual_seed(0)
+    weight, bias = torch.randn(160, 160, 3, 3).to(dtype), torch.randn(160).to(dtype)
+    x = torch.randn(2, 160, *size).to(dtype).to(memory_format=torch.channels_last)
+    told = {"padding": 1, **how}
+    exact = F.conv2d(x.double(), weight.double(), bias.double(), **told)
+    got = conv_of(weight, bias, **how)(x)
+    assert bool(tiled) == (in_tiles and dtype == torch.float32)
+    assert (got - exact).norm() / exact.norm() < (1e-5 if dtype == torch.float32 else 5e-3)
+
+
+def test_few_channels_and_too_many_are_not_convolved_in_tiles():
+    assert winograd.pays(320, 320)
+    assert winograd.pays(1920, 640)
+    assert not winograd.pays(128, 128)
+    assert not winograd.pays(4, 320)
+    assert not winograd.pays(1280, 1280)
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "matters", "laid"),
+    [
+        (40, 24, False, 4),  # for each size, and the first is kept
+        (40, 256, False, 1),
+        (40, 256, True, 4),
+        (512, 256, True, 5),  # large: for one size alone
+    ],
+)
+@torch.inference_mode()
+def test_kernels_are_laid_out_for_the_size_where_it_matters(
+    inside, outside, matters, laid, monkeypatch
+):
     if layers._onednn() is None:
         pytest.skip("torch has no oneDNN here")
-    monkeypatch.setattr(layers, "_lies_alike", lambda: alike)
+    monkeypatch.setattr(layers, "_size_matters", lambda: matters)
     torch.manual_seed(0)
-    weight, bias = torch.randn(outside, 40, 3, 3), torch.randn(outside)
-    conv = conv_of(weight, bias)
-    for shape in ((1, 8, 8), (2, 16, 16), (1, 9, 31), (1, 8, 8)):
-        x = torch.randn(shape[0], 40, *shape[1:]).to(memory_format=torch.channels_last)
+    weight, bias = torch.randn(outside, inside, 3, 3), torch.randn(outside)
+    conv, layouts = conv_of(weight, bias), set()
+    count = 0
+    for shape in ((1, 8, 8), (2, 16, 16), (1, 9, 31), (1, 12, 12), (1, 8, 8)):
+        x = torch.randn(shape[0], inside, *shape[1:]).to(memory_format=torch.channels_last)
         exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1).float()
         torch.testing.assert_close(conv(x), exact, rtol=0, atol=1e-3)
+        count += conv._laid_out_for(None if conv._for_any_size else x.shape) not in layouts
+        layouts = set(conv._packed.values())
         assert [name for name, _ in conv.named_parameters()] == ["bias"]
         assert torch.equal(conv.plain_weight(), weight)
+    assert count == laid
 
 
 @torch.inference_mode()

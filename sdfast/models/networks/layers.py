@@ -1,8 +1,9 @@
 """Linear maps, convolutions and norms: the few things all networks are made of.
 
-On a CPU the weights are laid out once, when they are loaded, as oneDNN multiplies fastest; called
-from plain torch it would lay them out anew in each call. The same calls take what follows the
-product along: an activation, a sum or a product then costs no trip through memory of its own.
+On a CPU the weights are laid out once, when they are loaded or the size of the picture is known, as
+oneDNN multiplies fastest; called from plain torch it would lay them out anew in each call. The same
+calls take what follows the product along: an activation, a sum or a product then costs no trip
+through memory of its own.
 """
 
 import warnings
@@ -18,8 +19,9 @@ from sdfast.models.device import cpu_flags
 from sdfast.models.malloc import give_back
 from sdfast.models.networks import winograd
 
-_LARGE = 4 << 20
-"""Bytes of kernels that, laid out anew between two layers, leave a hole too large to keep."""
+_LARGE_KERNELS = 4 << 20
+"""Bytes from which on kernels are held for one size alone, and what they leave when they are laid
+out for another goes back to the system."""
 
 
 def blank(*shape: int) -> nn.Parameter:
@@ -63,10 +65,10 @@ def _packs(weight: Tensor) -> bool:
 
 
 @cache
-def _lies_alike() -> bool:
-    """Whether layouts do not depend on the picture's size: with AVX-512; with AMX, nobody knows."""
+def _size_matters() -> bool:
+    """Whether layouts depend on the picture's size: with AVX-512 they do not; AMX was not tried."""
     has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return has_avx512 and "amx_tile" not in cpu_flags()
+    return not has_avx512 or "amx_tile" in cpu_flags()
 
 
 _THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
@@ -141,39 +143,42 @@ class Conv(nn.Module):
         self.weight = blank(outside, inside, kernel, kernel)
         self.bias = blank(outside)
         self._how = _conv(kernel, stride, padding)
-        usual = kernel == 3 and self._how[:2] == ([1, 1], [1, 1])
-        self._in_tiles = usual and winograd.is_wide(inside, outside)
-        self._any_size = outside >= 256 and outside % 64 == 0 and _lies_alike()
-        self._packed: Tensor | None = None
-        self._size: torch.Size | None = None
+        keeps_size = kernel == 3 and self._how[:2] == ([1, 1], [1, 1])
+        self._takes_tiles = keeps_size and winograd.pays(inside, outside)
+        self._for_any_size = outside >= 256 and outside % 64 == 0 and not _size_matters()
+        self._packed: dict[torch.Size | None, Tensor] = {}
         self.is_laid_out = False
 
     def lay_out(self) -> None:
-        """Lay the weights out for the processor; they are of no other use from then on.
+        """Lay the weights out for the processor, or have that done in the first call.
 
         With AVX-512, many filters in whole blocks of 64 lie the same for pictures of any size.
-        Others are laid out for the size that is asked for, when it is: in the wrong layout oneDNN
-        turns them around in every call, at up to a hundred times the price of the call.
+        Others are laid out for the size that is asked for: in the wrong layout oneDNN turns them
+        around in every call, at up to a hundred times the price of the call.
         """
         self.is_laid_out = _packs(self.weight)
-        if self.is_laid_out and self._any_size:
-            self._lie_for(None)
+        if self.is_laid_out and self._for_any_size:
+            self._laid_out_for(None)
 
-    def _lie_for(self, size: torch.Size | None) -> Tensor:
-        if self._packed is not None and (self._any_size or self._size == size):
-            return self._packed
+    def _laid_out_for(self, size: torch.Size | None) -> Tensor:
+        """The weight as it lies for pictures of a size, [n, c, h, w], or of any."""
+        if size in self._packed:
+            return self._packed[size]
         weight, shape = self.plain_weight(), () if size is None else (list(size),)
         packed: Tensor = _onednn()._reorder_convolution_weight(weight, *self._how, *shape)
-        self._packed, self._size = packed, size
+        is_large = weight.nbytes >= _LARGE_KERNELS
+        others = {} if is_large or len(self._packed) > 3 else self._packed
+        self._packed = {**others, size: packed}
         self._parameters.pop("weight", None)
-        if size is not None and weight.nbytes >= _LARGE:
+        if size is not None and is_large:
             del weight
             give_back()
         return packed
 
     def plain_weight(self) -> Tensor:
         """The weight as it was before it was laid out."""
-        return self.weight if self._packed is None else self._packed.to_dense()
+        weight = self._parameters.get("weight")
+        return next(iter(self._packed.values())).to_dense() if weight is None else weight
 
     def forward(
         self,
@@ -194,11 +199,10 @@ class Conv(nn.Module):
             if fused:
                 return y if bare else fused.add_(y, bias, plus)
             return y if plus is None else y.add_(in_rows(plus, len(y)))
-        if self._in_tiles and winograd.fits(x):
-            plus = None if plus is None else in_rows(plus, len(x))
+        if self._takes_tiles and winograd.fits(x):
             return winograd.convolve(x, self.plain_weight(), bias, plus)
         convolve: Any = _onednn()._convolution_pointwise
-        weight = self._lie_for(x.shape)
+        weight = self._laid_out_for(None if self._for_any_size else x.shape)
         if plus is not None:
             none: list[float] = []
             then = ("add", None, None, none, None)

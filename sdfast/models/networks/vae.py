@@ -14,9 +14,10 @@ from sdfast.models.networks.layers import Conv, GroupNorm, Linear, as_pixels, as
 
 _EPS = 1e-6
 
-_LARGE = 16 << 20
-"""Bytes of a half-made picture from which on memory is tidied: what the smaller ones before it have
-left is in pieces that none of the larger fits into."""
+_HUGE = 128 << 20
+"""Bytes of a half-made picture, as of 512 x 512 pixels, from which on free memory goes back to the
+system: what the smaller ones before it have left is in pieces that it does not fit into."""
+
 _COLOURS = 3
 _ONLY: dict[str, tuple[object, ...]] = {
     "in_channels": (_COLOURS,),
@@ -153,16 +154,10 @@ class _Decoding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.mid_block(self.conv_in(x))
         for block in self.up_blocks:
-            _tidy(x)
+            if x.device.type == "cpu" and x.nbytes >= _HUGE:
+                give_back()
             x = block(x)
-        x = self.conv_norm_out(x, silu=True)
-        _tidy(x)
-        return self.conv_out(x)
-
-
-def _tidy(x: Tensor) -> None:
-    if x.device.type == "cpu" and x.nbytes >= _LARGE:
-        give_back()
+        return self.conv_out(self.conv_norm_out(x, silu=True))
 
 
 class Encoder(nn.Module):

@@ -2,11 +2,12 @@
 
 F(4 x 4, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015),
 section 4.3: each 4 x 4 pixels are made of tiles of 6 x 6, transformed to where a convolution is a
-product number by number, and back: 36 products in place of 144. With many channels, that is 36
-products of matrices. A few rows of tiles at a time stay in the cache.
+product number by number, and back: 36 products in place of 144, besides the transforms. With many
+channels, that is 36 products of matrices. A few rows of tiles at a time stay in the cache.
 
 The kernels are transformed in each call: kept, they would be four times as large. The sums are
-exact but for rounding, whose error is about three times that of the plain sum: 2e-6 of a result.
+exact but for rounding, whose error is about three times that of the plain sum: 2e-6 of a tile's
+greatest.
 """
 
 from functools import cache
@@ -21,13 +22,15 @@ many pictures there are does not count, or one would come out otherwise beside o
 _WIDE = 80
 """inside * outside / (inside + outside) from which on it pays: transforms are work for each
 channel, what is saved is work for each pair of them."""
+_PAIRS = 1_500_000
+"""inside * outside up to which transformed kernels, 144 bytes a pair, are not too large."""
 _FLOATS = 8 << 20
-"""Of transformed tiles at a time."""
+"""Numbers of transformed tiles, before and after the products, at a time."""
 
 
-def is_wide(inside: int, outside: int) -> bool:
-    """Whether a convolution has channels enough for it to pay."""
-    return inside * outside >= _WIDE * (inside + outside)
+def pays(inside: int, outside: int) -> bool:
+    """Whether a convolution has channels enough for it, and not too many."""
+    return _WIDE * (inside + outside) <= inside * outside <= _PAIRS
 
 
 def fits(x: Tensor) -> bool:
@@ -43,7 +46,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None
     x       [n, c, h, w] of float32, h and w multiples of 4
     weight  [o, c, 3, 3]
     bias    [o]
-    plus    [n, o, h, w]
+    plus    [n, o, h, w] or [1, o, h, w]
     """
     of_data, of_kernels, inverse = _transforms()
     outside, inside = weight.shape[:2]
