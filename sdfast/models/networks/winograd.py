@@ -46,7 +46,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None
     x       [n, c, h, w] of float32, h and w multiples of 4
     weight  [o, c, 3, 3]
     bias    [o]
-    plus    [n, o, h, w] or [1, o, h, w]
+    plus    [m, o, h, w], repeated below itself to n rows
     """
     of_data, of_kernels, inverse = _transforms()
     outside, inside = weight.shape[:2]
@@ -68,7 +68,9 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None
             else:
                 torch.add(pixels, bias, out=y[row : row + rows])
     convolved = made.view(n, height, width, outside).permute(0, 3, 1, 2)
-    return convolved if plus is None else convolved.add_(plus)
+    if plus is not None:
+        convolved.view(-1, len(plus), outside, height, width).add_(plus)
+    return convolved
 
 
 @cache
