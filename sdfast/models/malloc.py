@@ -3,7 +3,8 @@
 A block as large as a picture's is given back to the system when it is freed, and asked for again,
 page by page, for the next layer: 83,000 page faults a step at 256 pixels. Thresholds for that stop
 at 32 MB; never asking for single blocks and never giving back has no such limit. Whoever has set
-`MALLOC_` variables is not overruled, and other allocators and systems are left alone.
+`MALLOC_` variables is not overruled, and other allocators and systems are left alone. A picture
+that outgrows all that is kept has it given back first.
 """
 
 import ctypes
