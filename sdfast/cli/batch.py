@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,12 +10,13 @@ import typer
 
 from sdfast.cli import flags, remarks
 from sdfast.cli.batching import check_devices, hired, list_missing, paint_missing
+from sdfast.cli.how import How, with_how
 from sdfast.cli.job_flags import of_a_job
-from sdfast.cli.model import find_model
 from sdfast.cli.output import policy
 from sdfast.cli.telling import Telling
 
 
+@with_how(How)
 @of_a_job
 def batch(
     file: Annotated[
@@ -86,17 +85,7 @@ def batch(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON line on stdout for each job done.")
     ] = False,
-    quiet: flags.Quiet = False,
-    no_color: flags.NoColor = False,
-    debug: flags.Debug = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the jobs that are missing; load nothing.")
-    ] = False,
-    offline: flags.Offline = False,
-    no_safety: flags.NoSafety = False,
-    device: flags.Device = "auto",
-    dtype: flags.Dtype = "auto",
-    vram: flags.Vram = "auto",
+    how: How,
 ) -> int:
     from sdfast.batch import blocks, lines
     from sdfast.batch.manifest import manifest_folder, mark_of, read_shard
@@ -112,31 +101,20 @@ def batch(
 
     if gpus is not None and ray is not None:
         raise UsageError("`--gpus` is for one machine and `--ray` for many", "give one of them")
-    if device != "auto" and gpus is not None:
+    if how.device != "auto" and gpus is not None:
         raise UsageError("`--gpus` names the devices, and so does `--device`", "give one of them")
-    note: Callable[[str], None] = (lambda text: None) if quiet else _note
-    say: Callable[[str], None] = (lambda text: None) if dry_run else note
     config = load_config()
     asked = resolve(given, preset, None, config)
     for remark in asked.remarks:
-        note(f"note: {remark}")
+        how.note(f"note: {remark}")
     record = asked.record
     record |= {key: given[key] for key in FILES if given[key] is not None}
     _check(given, record)
     seed_ranges(seed, count, 0)  # is refused here if it is wrong for every line
-    if ray is None and not dry_run:  # Ray's workers have devices of their own
-        check_devices(device, gpus)
+    if ray is None and not how.dry_run:  # Ray's workers have devices of their own
+        check_devices(how.device, gpus)
     rules = Rules(read_shard(shard), limit, fail_fast=fail_fast, retry_failed=retry_failed)
-    found = find_model(
-        record.get("model"),
-        config,
-        say,
-        offline=offline,
-        fetch=not dry_run,
-        safety=not no_safety,
-        draw=not quiet,
-        colour=not no_color,
-    )
+    found = how.find(record.get("model"), config)
     store, template = open_store(out or config.out)
     home = manifest_folder(manifest, store)
     stop = threading.Event()
@@ -155,30 +133,32 @@ def batch(
         exists=policy(exists),
         preset=preset or config.preset or "default",
         count=pictures,
-        black=not no_safety,
+        black=not how.no_safety,
     )
     ending = naming.ending()
     with blocks.opened(file, stop) as arriving:
         records = lines.read(arriving, form_said)
         tasks = read_tasks(records, beneath)
-        sources = Sources(config.aliases, offline, fetch=not dry_run, safety=not no_safety)
-        if dry_run:
+        sources = Sources(
+            config.aliases, how.offline, fetch=not how.dry_run, safety=not how.no_safety
+        )
+        if how.dry_run:
             return list_missing(tasks, home, naming, sources, rules, file)
-        if found and not no_safety and (remark := remarks.lacks_checker(found)):
-            say(f"note: {remark}")
+        if found and not how.no_safety and (remark := remarks.lacks_checker(found)):
+            how.say(f"note: {remark}")
         setting = Setting(
-            device=device,
-            dtype=dtype,
-            offline=offline,
+            device=how.device,
+            dtype=how.dtype,
+            offline=how.offline,
             aliases=config.aliases,
             together=batch_size,
             metadata=not no_metadata,
-            vram=vram,
+            vram=how.vram,
             ending=ending,
-            safety=not no_safety,
+            safety=not how.no_safety,
         )
         hire = partial(hired, setting, gpus, ray, cpus_per_worker)
-        telling = Telling(file, as_json, quiet, no_color, retried=retry_failed)
+        telling = Telling(file, as_json, how.quiet, how.no_color, retried=retry_failed)
         return paint_missing(tasks, home, naming, sources, rules, stop, hire, telling)
 
 
@@ -199,7 +179,3 @@ def _check(given: dict[str, Any], record: dict[str, Any]) -> None:
         if given[key] is not None:
             file_size(given[key])
     check_there(Weights(None, given["lora"] or (), given["embedding"] or (), given["vae"]))
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

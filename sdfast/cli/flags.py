@@ -223,6 +223,10 @@ Show = Annotated[
     bool, typer.Option("--show", help="Draw it in the terminal, too, when it is done.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the jobs to be painted, as JSON lines; load nothing."),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
 
 Settings = Annotated[

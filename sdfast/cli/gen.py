@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sdfast.cli import flags, remarks
+from sdfast.cli.how import HowHere, with_how
 from sdfast.cli.job_flags import of_a_job
-from sdfast.cli.model import find_as_painted, find_model
+from sdfast.cli.model import find_as_painted
 from sdfast.cli.output import Drawing, Output, policy
-from sdfast.cli.painter import Wanted, means_another_to_each
-from sdfast.cli.painting import Audience, paint
+from sdfast.cli.painter import wanted_of
+from sdfast.cli.painting import paint
 
 if TYPE_CHECKING:
     from sdfast.job import Job, Sampler
     from sdfast.recipes import Recipe
 
 
+@with_how(HowHere)
 @of_a_job
 def gen(
     prompts: flags.Prompts = None,
@@ -41,7 +42,6 @@ def gen(
     preset: flags.PresetName = None,
     *,
     given: dict[str, Any],
-    no_safety: flags.NoSafety = False,
     source: Annotated[
         str | None,
         typer.Option(
@@ -67,21 +67,10 @@ def gen(
         bool, typer.Option("--json", help="One JSON line per picture on stdout.")
     ] = False,
     show: flags.Show = False,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
-    no_color: flags.NoColor = False,
-    debug: flags.Debug = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the jobs as JSON lines; load nothing.")
-    ] = False,
-    offline: flags.Offline = False,
-    device: flags.Device = "auto",
-    dtype: flags.Dtype = "auto",
-    vram: flags.Vram = "auto",
     batch_size: Annotated[
         int, flags.together("Pictures a network call; more of them a second than one by one.")
     ] = 1,
-    compiled: flags.Compile = False,
+    how: HowHere,
 ) -> None:
     from sdfast.config import load_config
     from sdfast.jobs import make_jobs, read_prompts, read_source, resolve
@@ -95,55 +84,41 @@ def gen(
     notes = list(asked.remarks)
     if asked.not_followed:
         notes.insert(0, f"of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
-    for note in () if quiet else notes:
-        _note(f"note: {note}")
+    for note in notes:
+        how.note(f"note: {note}")
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
-    say: Callable[[str], None] = (lambda text: None) if quiet else _note
-    jobs = _with_loras(jobs, recipe, config.loras, say, typed=bool(prompts))
+    jobs = _with_loras(jobs, recipe, config.loras, how.note, typed=bool(prompts))
     output = Output(
         out=out or (config.out and as_folder(config.out)),
         presets=[preset or config.preset or "default"],
         exists=policy(exists),
         metadata=not no_metadata,
         as_json=as_json,
-        say=(lambda text: None) if dry_run else say,
+        say=how.say,
         count=len(jobs),
         aliases=config.aliases,
-        drawing=(Drawing(colour=not no_color) if show and not dry_run else None),
+        drawing=Drawing(how.colour) if show and not how.dry_run else None,
     )
     output.check(jobs[0])
     if save is not None:
         check_free(save)
-    _remark_on_steps(jobs[0].sampler, given["steps"], output.say)
+    _remark_on_steps(jobs[0].sampler, given["steps"], how.say)
     name = jobs[0].model
     if asked.model_from_picture and name is not None:
         found = find_as_painted(name, config)
     else:
-        found = find_model(
-            name,
-            config,
-            output.say,
-            offline=offline,
-            fetch=not dry_run,
-            safety=not no_safety,
-            draw=not quiet,
-            colour=not no_color,
-        )
+        found = how.find(name, config)
     if found is not None:
         found = dressed(found, jobs[0].weights)
-    if dry_run:
+    if how.dry_run:
         for job in jobs:
             print(json.dumps((found.complete(job) if found else job).record, ensure_ascii=False))
         return
     assert found is not None
-    unchecked = no_safety and found.checker is not None
-    together = min(batch_size, len(jobs))
-    files = any(means_another_to_each(job) for job in jobs)
-    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, together, files)
-    if not no_safety and (remark := remarks.lacks_checker(found)):
-        output.say(f"note: {remark}")
-    audience = Audience(output.say, draw=not quiet, colour=not no_color, explain=verbose)
-    paint(jobs, found, output, wanted, audience)
+    wanted = wanted_of(how, config, jobs, [found], min(batch_size, len(jobs)))
+    if not how.no_safety and (remark := remarks.lacks_checker(found)):
+        how.say(f"note: {remark}")
+    paint(jobs, found, output, wanted, how)
     if save is not None:
         from sdfast.models.find import from_anywhere
 
@@ -174,10 +149,6 @@ def _with_loras(
     if len({job.lora for job, _ in both}) > 1:
         raise UsageError("these prompts name different LoRAs", "`sdfast batch` paints them")
     return [job for job, _ in both]
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _remark_on_steps(sampler: Sampler, given: int | None, say: Callable[[str], None]) -> None:

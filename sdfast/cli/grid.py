@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from sdfast.cli import flags
+from sdfast.cli.how import HowHere, with_how
 from sdfast.cli.job_flags import of_a_job
-from sdfast.cli.model import find_as_painted, find_model
+from sdfast.cli.model import find_as_painted
 from sdfast.cli.output import Drawing, Output, policy
 from sdfast.cli.paging import new_page, paint_sheet
-from sdfast.cli.painter import Wanted, means_another_to_each
-from sdfast.cli.painting import Audience
+from sdfast.cli.painter import wanted_of
 from sdfast.wording import quoted
 
 
+@with_how(HowHere)
 @of_a_job
 def grid(
     prompts: flags.Prompts = None,
@@ -92,22 +91,10 @@ def grid(
         typer.Option("--json", help="A JSON line per picture on stdout, and one of the sheet."),
     ] = False,
     show: flags.Show = False,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
-    no_color: flags.NoColor = False,
-    debug: flags.Debug = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the jobs as JSON lines; load nothing.")
-    ] = False,
-    offline: flags.Offline = False,
-    no_safety: flags.NoSafety = False,
-    device: flags.Device = "auto",
-    dtype: flags.Dtype = "auto",
-    vram: flags.Vram = "auto",
     batch_size: Annotated[
         int, flags.together("Pictures a network call, of those whose walks agree.")
     ] = 1,
-    compiled: flags.Compile = False,
+    how: HowHere,
 ) -> None:
     from sdfast.config import load_config
     from sdfast.errors import UsageError
@@ -116,8 +103,6 @@ def grid(
     from sdfast.models.dressed import dressed
     from sdfast.naming import as_folder
 
-    note: Callable[[str], None] = (lambda text: None) if quiet else _note
-    say: Callable[[str], None] = (lambda text: None) if dry_run else note
     config = load_config()
     recipe = read_source(source, prompts or [])
     said = tuple(read_prompts(prompts or []))
@@ -132,10 +117,10 @@ def grid(
         exists=policy(exists),
         metadata=not no_metadata,
         as_json=as_json,
-        say=say,
+        say=how.say,
         count=1,
         aliases=config.aliases,
-        drawing=(Drawing(colour=not no_color) if show and not dry_run else None),
+        drawing=Drawing(how.colour) if show and not how.dry_run else None,
         template="{slug}-grid.png",
     )
     several = replace(
@@ -147,27 +132,18 @@ def grid(
             raise UsageError("`--cells` is a folder or a template, not `-`")
         several.check(jobs[0])
     for remark in plan.remarks:
-        note(f"note: {remark}")
+        how.note(f"note: {remark}")
     bare = {
         name: find_as_painted(name, config)
         if name is not None and name in plan.painted_with
-        else find_model(
-            name,
-            config,
-            say,
-            offline=offline,
-            fetch=not dry_run,
-            safety=not no_safety,
-            draw=not quiet,
-            colour=not no_color,
-        )
+        else how.find(name, config)
         for name in dict.fromkeys(job.model for job in jobs)
     }
     found = {
         wanted: (known := bare[wanted.model]) and dressed(known, wanted)
         for wanted in dict.fromkeys(job.weights for job in jobs)
     }
-    if dry_run:
+    if how.dry_run:
         for place, job in enumerate(jobs):
             model = found[job.weights]
             told = (model.complete(job) if model else job).record
@@ -175,13 +151,10 @@ def grid(
         return
     sources = {weights: model for weights, model in found.items() if model is not None}
     sheet = replace(plan.sheet, jobs=tuple(sources[job.weights].complete(job) for job in jobs))
-    page = new_page(sheet, font, say, labelled=not no_labels)
-    unchecked = no_safety and any(model.checker is not None for model in sources.values())
-    files = any(means_another_to_each(job) for job in jobs)
-    wanted = Wanted(device, dtype, config.keep_warm, vram, compiled, unchecked, batch_size, files)
-    audience = Audience(say, draw=not quiet, colour=not no_color, explain=verbose)
+    page = new_page(sheet, font, how.say, labelled=not no_labels)
+    wanted = wanted_of(how, config, jobs, sources.values(), batch_size)
     models = [sources[job.weights] for job in jobs]
-    paint_sheet(sheet, models, page, output, several if cells else None, wanted, audience)
+    paint_sheet(sheet, models, page, output, several if cells else None, wanted, how)
 
 
 def _once(words: list[str] | None, flag: str) -> str | None:
@@ -200,7 +173,3 @@ def _check_negative(text: str | None) -> None:
 
     if text is not None and "=" in text and text.partition("=")[0] in AXES:
         raise UsageError(f"-x is the negative prompt, not {quoted(text)}", "--x is what varies")
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -1,10 +1,10 @@
 """The flags that name a job's keys, as one record."""
 
-from collections.abc import Callable
-from inspect import Parameter, signature
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sdfast.cli import flags
+from sdfast.cli.spreading import keyword, spread
 
 _OF_A_JOB: dict[str, Any] = {
     "negative": flags.Negative,
@@ -44,26 +44,15 @@ def of_a_preset(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with(keys: dict[str, Any], command: Callable[..., Any]) -> Callable[..., Any]:
-    own = signature(command, eval_str=True)
-    spread = [
-        Parameter(key, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for key, kind in {**keys, "settings": flags.Settings}.items()
-    ]
-    parameters = [
-        each
-        for parameter in own.parameters.values()
-        for each in (spread if parameter.name == "given" else [parameter])
-    ]
+    parameters = [keyword(key, kind) for key, kind in keys.items()]
+    return spread(command, "given", [*parameters, keyword("settings", flags.Settings)], _gathered)
 
-    def gathering(**said: Any) -> Any:
-        given = {key: said.pop(key) for key in keys}
-        for key in ("lora", "embedding"):
-            given[key] = tuple(given[key]) if given[key] else None
-        given |= settings(said.pop("settings"))
-        return command(given=given, **said)
 
-    vars(gathering)["__signature__"] = own.replace(parameters=parameters)
-    return gathering
+def _gathered(said: Mapping[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in said.items() if key != "settings"}
+    for key in ("lora", "embedding"):
+        given[key] = tuple(given[key]) if given[key] else None
+    return given | settings(said["settings"])
 
 
 def settings(words: list[str] | None) -> dict[str, Any]:

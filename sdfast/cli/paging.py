@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import remarks
 from sdfast.cli.output import Output, line_of, tell_times
-from sdfast.cli.painting import Audience, Walk, hire, keep_warm, numbered, tell, walks
+from sdfast.cli.painting import Walk, hire, keep_warm, numbered, tell, walks
 
 if TYPE_CHECKING:
+    from sdfast.cli.how import HowHere
     from sdfast.cli.painter import Wanted
     from sdfast.grid.page import Page
     from sdfast.job import Job
@@ -46,7 +47,7 @@ def paint_sheet(
     output: Output,
     cells: Output | None,
     wanted: Wanted,
-    audience: Audience,
+    how: HowHere,
 ) -> None:
     """Paint a sheet of complete jobs and write it; every picture, too, if there are `cells`.
 
@@ -76,7 +77,7 @@ def paint_sheet(
     try:
         for some in of_models:
             last = some is of_models[-1]
-            easel.paint(some, models[some[0]], wanted, audience, last=last)
+            easel.paint(some, models[some[0]], wanted, how, last=last)
             if not last:
                 tidy()
     except (SdfastError, KeyboardInterrupt):
@@ -108,22 +109,22 @@ class _Easel:
     """Which of these are there already and stay as they are."""
 
     def paint(
-        self, some: list[int], found: Source, wanted: Wanted, audience: Audience, *, last: bool
+        self, some: list[int], found: Source, wanted: Wanted, how: HowHere, *, last: bool
     ) -> None:
         """Paint what is of one model's weights; when this returns, they can be forgotten."""
         jobs = [self.sheet.jobs[place] for place in some]
-        painter = hire(found, wanted, audience)
-        audience.say(f"{found.name} {painter.dtype} on {painter.device}, {_pictures(len(jobs))}")
-        tell(painter, found, jobs, audience)
+        painter = hire(found, wanted, how)
+        how.say(f"{found.name} {painter.dtype} on {painter.device}, {_pictures(len(jobs))}")
+        tell(painter, found, jobs, how)
         if not wanted.unchecked and (remark := remarks.lacks_checker(found)):
-            audience.say(f"note: {remark}")
+            how.say(f"note: {remark}")
         named = numbered(self.sheet.jobs, self.sheet.short_name)
         groups = _groups(self.sheet.jobs, some, wanted.together)
-        for walk in walks(groups, painter, found, wanted, audience, named):
+        for walk in walks(groups, painter, found, wanted, how, named):
             self._lay(walk)
             painter = walk.painter
         if last:
-            keep_warm(painter, found, wanted, audience)
+            keep_warm(painter, found, wanted, how)
 
     def _lay(self, walk: Walk[int]) -> None:
         """Paste pictures, write them where they are wanted, too, and tell of them."""

@@ -7,7 +7,7 @@ differs: a worker needs no torch here and no loading.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,8 @@ from sdfast.cli import remarks
 from sdfast.warm.handover import ONES_OWN
 
 if TYPE_CHECKING:
+    from sdfast.cli.how import HowHere
+    from sdfast.config import Config
     from sdfast.job import Job
     from sdfast.models.source import Source
     from sdfast.warm.client import Queued
@@ -51,7 +53,23 @@ class Wanted(NamedTuple):
         return next((what for what, is_wanted in own.items() if is_wanted), "")
 
 
-def means_another_to_each(job: Job) -> bool:
+def wanted_of(
+    how: HowHere, config: Config, jobs: Sequence[Job], models: Iterable[Source], together: int
+) -> Wanted:
+    """What is wanted for these jobs, of these models."""
+    return Wanted(
+        how.device,
+        how.dtype,
+        config.keep_warm,
+        how.vram,
+        how.compiled,
+        unchecked=how.no_safety and any(model.checker is not None for model in models),
+        together=together,
+        ones_own_file=any(_means_another_to_each(job) for job in jobs),
+    )
+
+
+def _means_another_to_each(job: Job) -> bool:
     """Whether a file that the job begins from is another one to each process, as /dev/stdin is."""
     return any(file.startswith(ONES_OWN) for file in (job.init, job.mask) if file)
 

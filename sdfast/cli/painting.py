@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
@@ -19,43 +18,27 @@ from sdfast.cli.painter import Compiler, Painter, Wanted, by_ourselves, by_worke
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sdfast.cli.how import HowHere
     from sdfast.events import Event, Finished
     from sdfast.job import Job
     from sdfast.models.source import Source
     from sdfast.warm.client import Queued
 
 
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """Who looks on, and how much of it they want to see."""
-
-    say: Callable[[str], None]
-    draw: bool
-    """A progress bar, on a terminal."""
-    colour: bool
-    explain: bool
-
-    @property
-    def explained(self) -> Callable[[str], None]:
-        return self.say if self.explain else lambda text: None
-
-
-def paint(
-    jobs: list[Job], found: Source, output: Output, wanted: Wanted, audience: Audience
-) -> None:
+def paint(jobs: list[Job], found: Source, output: Output, wanted: Wanted, how: HowHere) -> None:
     """Paint the jobs of one model and write their pictures."""
     jobs = [found.complete(job) for job in jobs]
     places = output.places(jobs)
     output.check_room(jobs, places)
-    painter = hire(found, wanted, audience)
-    audience.say(headline(found.name, painter.dtype, painter.device, jobs[0]))
-    tell(painter, found, jobs, audience)
+    painter = hire(found, wanted, how)
+    how.say(headline(found.name, painter.dtype, painter.device, jobs[0]))
+    tell(painter, found, jobs, how)
     together = 1 if jobs[0].sampler.calls is None else wanted.together
     groups = _groups(output, zip(jobs, places, strict=True), together)
-    for walk in walks(groups, painter, found, wanted, audience, numbered(jobs)):
+    for walk in walks(groups, painter, found, wanted, how, numbered(jobs)):
         output.write(walk.painted, walk.places, walk.painter)
         painter = walk.painter
-    keep_warm(painter, found, wanted, audience)
+    keep_warm(painter, found, wanted, how)
 
 
 def numbered(
@@ -70,24 +53,24 @@ def numbered(
     return names.__getitem__
 
 
-def keep_warm(painter: Painter, found: Source, wanted: Wanted, audience: Audience) -> None:
+def keep_warm(painter: Painter, found: Source, wanted: Wanted, how: HowHere) -> None:
     """Leave a worker behind for the next picture, if that is wanted and none has painted these."""
     if wanted.keep_warm is not None and not painter.is_worker and found.is_bare:
-        leave_worker(found, wanted, audience.explained)
+        leave_worker(found, wanted, how.explain)
 
 
-def hire(found: Source, wanted: Wanted, audience: Audience) -> Painter:
+def hire(found: Source, wanted: Wanted, how: HowHere) -> Painter:
     """A worker that holds the model, or this process with the model loaded."""
-    return by_worker(found, wanted, audience.explained) or by_ourselves(found, wanted)
+    return by_worker(found, wanted, how.explain) or by_ourselves(found, wanted)
 
 
-def tell(painter: Painter, found: Source, jobs: list[Job], audience: Audience) -> None:
+def tell(painter: Painter, found: Source, jobs: list[Job], how: HowHere) -> None:
     """What is worth knowing of complete jobs before they are painted."""
-    audience.explained(painter.about)
-    audience.explained("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
+    how.explain(painter.about)
+    how.explain("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
     of_painter = painter.remark if jobs[0].size == found.size else ""
     for remark in filter(None, (of_painter, *remarks.of_jobs(found, jobs).values())):
-        audience.say(f"note: {remark}")
+        how.say(f"note: {remark}")
 
 
 _Place = TypeVar("_Place")
@@ -107,7 +90,7 @@ def walks(
     painter: Painter,
     found: Source,
     wanted: Wanted,
-    audience: Audience,
+    how: HowHere,
     named: Callable[[Job], str],
 ) -> Iterator[Walk[_Place]]:
     """Paint groups of complete jobs, each in one walk.
@@ -117,19 +100,19 @@ def walks(
     """
     from sdfast.warm.client import GoneError
 
-    drawn = audience.draw and sys.stderr.isatty()
-    show = _watcher(audience.colour, named) if drawn else _unseen
+    drawn = how.draw and sys.stderr.isatty()
+    show = _watcher(how.colour, named) if drawn else _unseen
     prepared: set[object] = set()
     for some in groups:
         asked = [job for job, _ in some]
         with _hinting_at_batch_size(asked):
             if painter.compiler is not None:
-                saying = partial(_compiling, audience=audience)
+                saying = partial(_compiling, how=how)
                 _prepare(painter.compiler, asked, prepared, saying)
             try:
                 painted = _painted(painter, asked, show)
             except GoneError as gone:
-                audience.say(f"note: the worker is lost ({gone}); painting without it")
+                how.say(f"note: the worker is lost ({gone}); painting without it")
                 painter = by_ourselves(found, wanted)
                 painted = _painted(painter, asked, show)
         yield Walk(painted, [place for _, place in some], painter)
@@ -184,18 +167,18 @@ def _prepare(
 
 
 @contextmanager
-def _compiling(job: Job, audience: Audience) -> Generator[None]:
+def _compiling(job: Job, how: HowHere) -> Generator[None]:
     """Say that this takes a while, and on a terminal for how long it has been."""
     width, height = job.size or (0, 0)
     text = f"compiling for {width}x{height}: minutes the first time, seconds in later runs"
-    if not (audience.draw and sys.stderr.isatty()):
-        audience.say(text)
+    if not (how.draw and sys.stderr.isatty()):
+        how.say(text)
         yield
         return
     from sdfast.bars import on_stderr
     from sdfast.screen import waiting
 
-    with waiting(text, on_stderr(colour=audience.colour)):
+    with waiting(text, on_stderr(colour=how.colour)):
         yield
 
 

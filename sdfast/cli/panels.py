@@ -20,23 +20,30 @@ _PANELS = {
     "--plot --about --force",
     "What is said": "--json --show --quiet --verbose --no-color --debug --dry-run --help",
 }
-"""The groups in their order, and the flags of each, of all commands."""
+"""The groups and, of all commands, the flags of each, in the order in which they are listed."""
 
 
 class Panelled(TyperCommand):
     """A command that lists its options under the names of their groups."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        groups = {name: flags.split() for name, flags in _PANELS.items()}
-        listed: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{n: [] for n in groups}}
-        listed["Options"] = []
-        for param in self.get_params(ctx):
-            said = param.get_help_record(ctx)
-            if said is not None:
-                places = (n for n, flags in groups.items() if {*param.opts} & {*flags})
-                plain = "Arguments" if param.param_type_name == "argument" else "Options"
-                listed[next(places, plain)].append(said)
-        for name, rows in listed.items():
+        left = {
+            name: (param, said)
+            for param in self.get_params(ctx)
+            if (said := param.get_help_record(ctx)) is not None
+            for name in [max(param.opts, key=len)]
+        }
+        arguments = [
+            left.pop(name)[1]
+            for name, (param, _) in [*left.items()]
+            if param.param_type_name == "argument"
+        ]
+        panels = {
+            panel: [left.pop(flag)[1] for flag in flags.split() if flag in left]
+            for panel, flags in _PANELS.items()
+        }
+        options = [said for _, said in left.values()]
+        for panel, rows in {"Arguments": arguments, **panels, "Options": options}.items():
             if rows:
-                with formatter.section(name):
+                with formatter.section(panel):
                     formatter.write_dl(rows)

@@ -143,12 +143,7 @@ def _entries(rows: Sequence[Row], folders: dict[str, Path], *, compiled: bool) -
     config = load_config()
     models = {
         model: find_model(
-            str(folders.get(model or "", model or "")) or None,
-            config,
-            say,
-            offline=False,
-            fetch=True,
-            safety=False,
+            str(folders.get(model or "", model or "")) or None, config, say, safety=False
         )
         for model in dict.fromkeys(row.job.model for row in rows)
     }

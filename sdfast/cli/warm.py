@@ -53,7 +53,7 @@ def start(
         raise UsageError(f"--idle must be {TIME}, not {quoted(idle)}")
     config = load_config()
     place = find_place()
-    found = find_model(model or config.model, config, _say, offline=False, fetch=True)
+    found = find_model(model or config.model, config, _say)
     assert found is not None
     stay = seconds_of(idle) if idle is not None else config.keep_warm
     started = control.start(place, control.Order(found, device, dtype, stay))

@@ -1,0 +1,85 @@
+"""How a command paints: the flags of the machine, of the network and of what is said meanwhile."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from sdfast.cli import flags
+from sdfast.cli.spreading import keyword, spread
+
+if TYPE_CHECKING:
+    from sdfast.config import Config
+    from sdfast.models.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What was said about it, wherever it is painted."""
+
+    no_safety: flags.NoSafety = False
+    offline: flags.Offline = False
+    device: flags.Device = "auto"
+    dtype: flags.Dtype = "auto"
+    vram: flags.Vram = "auto"
+    quiet: flags.Quiet = False
+    no_color: flags.NoColor = False
+    debug: flags.Debug = False
+    dry_run: flags.DryRun = False
+
+    @property
+    def draw(self) -> bool:
+        """Whether a terminal gets a progress bar."""
+        return not self.quiet
+
+    @property
+    def colour(self) -> bool:
+        return not self.no_color
+
+    def note(self, text: str) -> None:
+        """Say on stderr what is worth knowing of the jobs, painted or not."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """Say on stderr what is worth knowing while they are painted."""
+        if not self.dry_run:
+            self.note(text)
+
+    def find(self, name: str | None, config: "Config") -> "Source | None":
+        """The model asked for, as `find_model` has it; a dry run downloads none."""
+        from sdfast.cli.model import find_model
+
+        return find_model(
+            name,
+            config,
+            self.say,
+            offline=self.offline,
+            fetch=not self.dry_run,
+            safety=not self.no_safety,
+            draw=self.draw,
+            colour=self.colour,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HowHere(How):
+    """And what is said of this process, or of a worker in its place."""
+
+    compiled: flags.Compile = False
+    verbose: flags.Verbose = False
+
+    def explain(self, text: str) -> None:
+        """Say what only those want to know who ask why."""
+        if self.verbose:
+            self.say(text)
+
+
+def with_how(kind: type[How]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The flags of a kind in the place of a command's parameter `how`."""
+    parameters = [keyword(field.name, field.type, field.default) for field in fields(kind)]
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        return spread(command, "how", parameters, lambda said: kind(**said))
+
+    return decorated
