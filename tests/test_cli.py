@@ -167,6 +167,21 @@ def test_pictures_painted_together_are_those_painted_one_by_one(sdfast, here):
             assert ImageChops.difference(*pair).getextrema() <= ((0, 3),) * 3
 
 
+def test_as_many_pictures_are_painted_together_as_there_is_room_for(sdfast):
+    words = ("gen", "a cat", "-n", "5", "-s", "1", "-m", "tiny", "--size", "256x256", "--json")
+    for size, shares in (("auto", [4, 4, 4, 4, 1]), ("9", [5] * 5), ("1", [1] * 5)):
+        _, out, _ = sdfast(*words, "--batch-size", size)
+        assert [json.loads(line)["together"] for line in out.splitlines()] == shares
+
+
+@pytest.mark.parametrize("said", ["0", "257", "-1", "1.5", "Auto", ""])
+@pytest.mark.parametrize("command", ["gen", "grid", "batch"])
+def test_what_is_no_number_of_pictures_is_refused(sdfast, command, said):
+    code, _, err = sdfast(command, "a cat", "--batch-size", said)
+    assert code == 2
+    assert f"`{said}` is neither `auto` nor a number from 1 to 256" in err
+
+
 def test_a_walk_of_too_many_for_the_memory_says_what_helps(sdfast, monkeypatch):
     def full(*_):
         raise OutOfMemoryError(

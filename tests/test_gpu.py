@@ -11,6 +11,7 @@ from sdfast.bench.timing.ours import paint
 from sdfast.engine import _read, _walk, prepare
 from sdfast.job import read_job
 from sdfast.models import load_model
+from sdfast.models.room import MOST, Room
 
 pytestmark = pytest.mark.gpu
 
@@ -75,6 +76,16 @@ def test_pictures_painted_together_match_those_alone():
     together = paint(model, jobs(4)).latents
     alone = torch.cat([paint(model, [job]).latents for job in jobs(4)])
     assert cosine(together, alone) > 0.999
+
+
+def test_what_one_picture_takes_tells_how_many_there_is_room_for():
+    model = load_model("tiny", device="cuda", dtype="fp16")
+    (job,) = map(model.complete, jobs())
+    room = Room(model)
+    assert room.holds(job) == 1
+    with room.watched(job, 1):
+        list(generate(model, job))
+    assert room.holds(job) == MOST
 
 
 def test_the_walk_never_waits_for_the_gpu():

@@ -591,6 +591,8 @@ def test_pictures_that_agree_in_their_walk_are_painted_together_wherever_they_st
         *(("steps 2, a cat", 2), ("steps 2, a dog", 2)),
         (None, None),
     ]
+    lines = [json.loads(line) for line in sdfast("grid", *words[:-1], "auto")[1].splitlines()]
+    assert [line.get("together") for line in lines] == [2, 2, 2, 2, None]
 
 
 def test_cells_that_are_there_are_treated_as_told(sdfast, here):

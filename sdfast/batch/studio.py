@@ -5,8 +5,7 @@ for the jobs it was given, it paints half of them at a time from then on.
 """
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -20,6 +19,7 @@ from sdfast.image_files import check_room, encode_all, is_photo
 from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.malloc import tidy
+from sdfast.models.room import MOST, Room
 
 if TYPE_CHECKING:
     from sdfast.models.stable_diffusion import StableDiffusion
@@ -81,14 +81,7 @@ class Answer(NamedTuple):
 class _Held(NamedTuple):
     weights: tuple[object, ...]
     model: "StableDiffusion"
-
-
-MOST = 16
-"""Pictures in one network call where nobody has said otherwise; more gain next to nothing."""
-_PIXELS = 512 * 512
-"""In one network call of a processor; it is busy with as many."""
-_SHARE = 0.6
-"""Of a GPU's free memory."""
+    room: Room
 
 
 class Studio:
@@ -99,8 +92,6 @@ class Studio:
         self._most = setting.most
         self._held: _Held | None = None
         self._refused: dict[tuple[object, ...], SdfastError] = {}
-        self._bytes = 0.0
-        """A pixel's share of a GPU's memory while it is painted, as far as was seen."""
 
     def paint(self, orders: Sequence[Order]) -> Answer:
         """Paint pictures of one model and one walk. What goes wrong is the answer, for each job.
@@ -116,7 +107,7 @@ class Studio:
             except (ModelError, OutOfMemoryError) as error:
                 return Answer([_bare(error) for _ in orders], self._most)
         assert self._held is not None
-        outcomes = self._painted(self._held.model, orders)
+        outcomes = self._painted(self._held, orders)
         first = next((k for k, out in enumerate(outcomes) if isinstance(out, Picture)), None)
         if first is not None:
             outcomes[first] = cast("Picture", outcomes[first])._replace(load=load)
@@ -147,61 +138,33 @@ class Studio:
         except ModelError as error:
             self._refused[job.weights] = _bare(error)
             raise
-        self._held = _Held(job.weights, model)
-        self._bytes = 0.0
+        self._held = _Held(job.weights, model, Room(model))
         self._most = setting.most
         return time.perf_counter() - begun
 
-    def _painted(
-        self, model: "StableDiffusion", orders: Sequence[Order]
-    ) -> list[Picture | SdfastError]:
-        room = self._room(model, orders[0].job)
-        if len(orders) > room:
-            parts = (orders[k : k + room] for k in range(0, len(orders), room))
-            return [outcome for part in parts for outcome in self._painted(model, part)]
+    def _painted(self, held: _Held, orders: Sequence[Order]) -> list[Picture | SdfastError]:
+        job = orders[0].job
+        most = self._most
+        if self._setting.together is None:
+            most = min(most, held.room.holds(job))
+        if len(orders) > most:
+            parts = (orders[k : k + most] for k in range(0, len(orders), most))
+            return [outcome for part in parts for outcome in self._painted(held, part)]
         try:
-            with self._watched(model, orders):
-                return list(_attempt(model, orders, self._setting))
+            with held.room.watched(job, len(orders)):
+                return list(_attempt(held.model, orders, self._setting))
         except SdfastError as error:
             problem = error
         except Exception as error:  # a bug of ours ends one job, not the night
             problem = SdfastError(f"{type(error).__name__}: {error}", "this is a bug")
-        model.forget()
+        held.model.forget()
         tidy()
         if len(orders) == 1:  # which says nothing of others, that may be smaller
             return [problem]
         half = len(orders) // 2
         if isinstance(problem, OutOfMemoryError):
             self._most = half
-        return self._painted(model, orders[:half]) + self._painted(model, orders[half:])
-
-    def _room(self, model: "StableDiffusion", job: Job) -> int:
-        """How many such pictures are painted together."""
-        if self._setting.together is not None:
-            return self._most
-        width, height = job.size or (1, 1)
-        room = _PIXELS // (width * height)
-        if model.device.type == "cuda":
-            from sdfast.models.device import free_memory
-
-            wanted = self._bytes * width * height
-            room = int(_SHARE * (free_memory(model.device) or 0) / wanted) if wanted else 1
-        return max(min(room, self._most), 1)
-
-    @contextmanager
-    def _watched(self, model: "StableDiffusion", orders: Sequence[Order]) -> Generator[None]:
-        """See how much of a GPU's memory the pictures take."""
-        if model.device.type != "cuda":
-            yield
-            return
-        import torch
-
-        before = torch.cuda.memory_allocated(model.device)
-        torch.cuda.reset_peak_memory_stats(model.device)
-        yield
-        taken = torch.cuda.max_memory_allocated(model.device) - before
-        width, height = orders[0].job.size or (1, 1)
-        self._bytes = max(self._bytes, taken / (len(orders) * width * height))
+        return self._painted(held, orders[:half]) + self._painted(held, orders[half:])
 
 
 def _attempt(

@@ -66,7 +66,7 @@ def batch(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Every N-th job from the I-th on."),
     ] = None,
-    batch_size: Annotated[int | None, flags.together("Pictures a network call. [auto]")] = None,
+    batch_size: Annotated[Any, flags.together("Pictures a network call.")] = "auto",
     gpus: Annotated[
         str | None,
         typer.Option("--gpus", metavar="all|0,1", help="A process for each of these devices."),

@@ -239,6 +239,15 @@ Settings = Annotated[
 ]
 
 
+def _together(said: object) -> int | None:
+    text = f"{said}"
+    if text == "auto":
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise typer.BadParameter(f"`{text}` is neither `auto` nor a number from 1 to 256")
+    return int(text)
+
+
 def together(text: str) -> Any:
-    """How many pictures are painted at once."""
-    return typer.Option("--batch-size", min=1, max=256, metavar="N", help=text)
+    """How many pictures are painted in one walk; None is as many as there is room for."""
+    return typer.Option("--batch-size", parser=_together, metavar="N|auto", help=text)

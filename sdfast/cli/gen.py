@@ -68,8 +68,8 @@ def gen(
     ] = False,
     show: flags.Show = False,
     batch_size: Annotated[
-        int, flags.together("Pictures a network call; more of them a second than one by one.")
-    ] = 1,
+        Any, flags.together("Pictures a network call; more of them a second than one by one.")
+    ] = "1",
     how: HowHere,
 ) -> None:
     from sdfast.config import load_config
@@ -115,7 +115,7 @@ def gen(
             print(json.dumps((found.complete(job) if found else job).record, ensure_ascii=False))
         return
     assert found is not None
-    wanted = wanted_of(how, config, jobs, [found], min(batch_size, len(jobs)))
+    wanted = wanted_of(how, config, jobs, [found], batch_size)
     if not how.no_safety and (remark := remarks.lacks_checker(found)):
         how.say(f"note: {remark}")
     paint(jobs, found, output, wanted, how)

@@ -92,8 +92,8 @@ def grid(
     ] = False,
     show: flags.Show = False,
     batch_size: Annotated[
-        int, flags.together("Pictures a network call, of those whose walks agree.")
-    ] = 1,
+        Any, flags.together("Pictures a network call, of those whose walks agree.")
+    ] = "1",
     how: HowHere,
 ) -> None:
     from sdfast.config import load_config

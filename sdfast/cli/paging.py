@@ -119,7 +119,8 @@ class _Easel:
         if not wanted.unchecked and (remark := remarks.lacks_checker(found)):
             how.say(f"note: {remark}")
         named = numbered(self.sheet.jobs, self.sheet.short_name)
-        groups = _groups(self.sheet.jobs, some, wanted.together)
+        in_order = painter.is_worker or wanted.together == 1
+        groups = _groups(self.sheet.jobs, some, None if in_order else painter.together)
         for walk in walks(groups, painter, found, wanted, how, named):
             self._lay(walk)
             painter = walk.painter
@@ -151,19 +152,23 @@ class _Easel:
 
 
 def _groups(
-    jobs: Sequence[Job], places: Sequence[int], most: int
+    jobs: Sequence[Job], places: Sequence[int], most: Callable[[Job], int] | None
 ) -> Iterator[list[tuple[Job, int]]]:
-    """Pictures that are painted together: those whose walks agree, wherever they stand."""
-    if most == 1:  # in their order, then
+    """Pictures that are painted together: those whose walks agree, wherever they stand.
+
+    At most so many; None is one by one, in their order.
+    """
+    if most is None:
         yield from ([(jobs[place], place)] for place in places)
         return
     alike: dict[object, list[int]] = {}
     for place in places:
-        adaptive = jobs[place].sampler.calls is None
-        alike.setdefault(place if adaptive else jobs[place].way, []).append(place)
+        alike.setdefault(jobs[place].way, []).append(place)
     for some in alike.values():
-        for k in range(0, len(some), most):
-            yield [(jobs[place], place) for place in some[k : k + most]]
+        while some:
+            few = some[: most(jobs[some[0]])]
+            yield [(jobs[place], place) for place in few]
+            some = some[len(few) :]
 
 
 def _tell(sheet: Sheet, path: Path, output: Output, begun: float) -> None:

@@ -7,8 +7,8 @@ differs: a worker needs no torch here and no loading.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,8 +35,8 @@ class Wanted(NamedTuple):
     compiled: bool = False
     unchecked: bool = False
     """The model's safety checker is not to be asked."""
-    together: int = 1
-    """Pictures in one walk."""
+    together: int | None = 1
+    """Pictures in one walk; None is as many as there is room for, in a worker one."""
     ones_own_file: bool = False
     """A picture to begin from is named by what means another file to each process."""
 
@@ -47,14 +47,18 @@ class Wanted(NamedTuple):
             "--compile": self.compiled,
             "--vram": self.vram != "auto",
             "--no-safety": self.unchecked,
-            "--batch-size": self.together > 1,
+            "--batch-size": self.together is not None and self.together > 1,
             "a file in /dev or /proc": self.ones_own_file,
         }
         return next((what for what, is_wanted in own.items() if is_wanted), "")
 
 
 def wanted_of(
-    how: HowHere, config: Config, jobs: Sequence[Job], models: Iterable[Source], together: int
+    how: HowHere,
+    config: Config,
+    jobs: Sequence[Job],
+    models: Iterable[Source],
+    together: int | None,
 ) -> Wanted:
     """What is wanted for these jobs, of these models."""
     return Wanted(
@@ -64,7 +68,7 @@ def wanted_of(
         how.vram,
         how.compiled,
         unchecked=how.no_safety and any(model.checker is not None for model in models),
-        together=together,
+        together=together and min(together, len(jobs)),
         ones_own_file=any(_means_another_to_each(job) for job in jobs),
     )
 
@@ -96,6 +100,8 @@ class Painter:
     """The events of complete jobs, painted together; a worker paints one at a time.
 
     A worker that is lost on the way is a GoneError."""
+    together: Callable[[Job], int] = lambda job: 1
+    """How many pictures like a complete job's it paints in one walk."""
     remark: str = ""
     """What is worth knowing of the model, and only seen once it is loaded."""
     compiler: Compiler | None = None
@@ -149,7 +155,19 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         safety=not wanted.unchecked,
     )
     load = time.perf_counter() - begun
+    from sdfast.models.room import Room
     from sdfast.warm.client import Queued
+
+    room = Room(model)
+
+    def together(job: Job) -> int:
+        adaptive = job.sampler.calls is None
+        return 1 if adaptive else wanted.together or room.holds(job)
+
+    @contextmanager
+    def ask(jobs: Sequence[Job]) -> Generator[Queued]:
+        with room.watched(jobs[0], len(jobs)):
+            yield Queued(0, generate_together(model, jobs))
 
     compiler = Compiler(partial(calls_of, model), partial(prepare, model))
     return Painter(
@@ -157,7 +175,8 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         dtype=model.dtype_name,
         load=load,
         about=f"loaded from {found.path} in {load:.2f} s",
-        ask=lambda jobs: nullcontext(Queued(0, generate_together(model, jobs))),
+        ask=ask,
+        together=together,
         remark=remarks.trained_smaller(found, model.prediction),
         compiler=compiler if wanted.compiled else None,
     )

@@ -33,8 +33,7 @@ def paint(jobs: list[Job], found: Source, output: Output, wanted: Wanted, how: H
     painter = hire(found, wanted, how)
     how.say(headline(found.name, painter.dtype, painter.device, jobs[0]))
     tell(painter, found, jobs, how)
-    together = 1 if jobs[0].sampler.calls is None else wanted.together
-    groups = _groups(output, zip(jobs, places, strict=True), together)
+    groups = _groups(output, zip(jobs, places, strict=True), painter.together)
     for walk in walks(groups, painter, found, wanted, how, numbered(jobs)):
         output.write(walk.painted, walk.places, walk.painter)
         painter = walk.painter
@@ -121,14 +120,16 @@ def walks(
 _OnDisk = tuple["Job", "Path"]
 
 
-def _groups(output: Output, jobs: Iterable[_OnDisk], most: int) -> Iterator[list[_OnDisk]]:
+def _groups(
+    output: Output, jobs: Iterable[_OnDisk], most: Callable[[Job], int]
+) -> Iterator[list[_OnDisk]]:
     """Jobs that are painted together; one whose picture is there already is told in its turn."""
     some: list[_OnDisk] = []
     for each in jobs:
-        if some and (len(some) == most or output.keeps(each[1])):
+        job, place = each
+        if some and (len(some) >= most(job) or output.keeps(place)):
             yield some
             some = []
-        job, place = each
         if output.ready(place, job.record):
             some.append(each)
     if some:

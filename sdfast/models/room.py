@@ -1,0 +1,56 @@
+"""How many pictures are best painted in one walk."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from sdfast.job import Job
+from sdfast.models.device import free_memory
+
+if TYPE_CHECKING:
+    from sdfast.models.stable_diffusion import StableDiffusion
+
+MOST = 16
+"""Pictures in one network call where nobody has said otherwise; more gain next to nothing."""
+_PIXELS = 512 * 512
+"""In one network call of a processor; it is busy with as many."""
+_SHARE = 0.6
+"""Of a GPU's free memory."""
+
+
+class Room:
+    """What a model has room for: on a processor so many pixels, on a GPU what memory holds.
+
+    What a pixel takes there is seen while the first picture is painted, which is alone therefore.
+    """
+
+    def __init__(self, model: "StableDiffusion") -> None:
+        self._model = model
+        self._bytes = 0.0
+        """A pixel's share of a GPU's memory while it is painted, as far as was seen."""
+
+    def holds(self, job: Job) -> int:
+        """How many pictures like that of a complete job, from 1 to MOST."""
+        width, height = job.size or (1, 1)
+        room = _PIXELS // (width * height)
+        if self._model.device.type == "cuda":
+            wanted = self._bytes * width * height
+            free = free_memory(self._model.device) or 0
+            room = int(_SHARE * free / wanted) if wanted else 1
+        return max(min(room, MOST), 1)
+
+    @contextmanager
+    def watched(self, job: Job, count: int) -> Generator[None]:
+        """See in here how much of a GPU's memory so many pictures like a job's take."""
+        device = self._model.device
+        if device.type != "cuda":
+            yield
+            return
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        yield
+        taken = torch.cuda.max_memory_allocated(device) - before
+        width, height = job.size or (1, 1)
+        self._bytes = max(self._bytes, taken / (count * width * height))
