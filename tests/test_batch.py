@@ -17,8 +17,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-from sdfast.batch.manifest import WHOLE, open_manifest
+from sdfast.batch.manifest import open_manifest
 from sdfast.batch.seen import look, look_into
+from sdfast.batch.shards import WHOLE
 from sdfast.errors import UsageError
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")

@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from test_batch_streams import Costless
 
-from sdfast.batch import crew, manifest
+from sdfast.batch import crew, manifest, shards
 from sdfast.batch.crew import Alone
 from sdfast.batch.seen import look
 from sdfast.batch.store import Folder
@@ -417,10 +417,10 @@ def test_half_a_line_is_no_broken_line_when_an_interrupt_ends_it(begin):
 
 
 def test_those_who_look_whether_a_manifest_is_held_do_not_see_each_other(here):
-    manifest.open_manifest(here, manifest.read_shard("1/3")).close()
+    manifest.open_manifest(here, shards.read_shard("1/3")).close()
     looking = os.open(here / "sdfast-1-of-3.jsonl", os.O_RDWR)  # as another shard does just now
     assert manifest._lock(looking, shared=True)
-    manifest.open_manifest(here, manifest.read_shard("1/2")).close()
+    manifest.open_manifest(here, shards.read_shard("1/2")).close()
     os.close(looking)
 
 
@@ -671,23 +671,23 @@ def test_what_another_manifest_has_painted_since_has_not_failed():
 
 def test_other_shards_go_on_under_the_date_of_a_batch_that_was_broken_off(here):
     told("sdfast-1-of-2.jsonl")
-    with contextlib.closing(manifest.open_manifest(here / "out", manifest.WHOLE)) as whole:
+    with contextlib.closing(manifest.open_manifest(here / "out", shards.WHOLE)) as whole:
         assert whole.begun == datetime(2026, 1, 2, 3, 4, 5)
 
 
 def test_of_two_that_begin_at_once_one_sees_the_other(here, monkeypatch):
-    listed = manifest._manifests
+    listed = manifest.manifests
 
     def meanwhile(folder):
         found = listed(folder)
         with monkeypatch.context() as patch:
-            patch.setattr(manifest, "_manifests", listed)
+            patch.setattr(manifest, "manifests", listed)
             with pytest.raises(UsageError, match="another batch is painting"):
-                manifest.open_manifest(folder, manifest.read_shard("1/2"))
+                manifest.open_manifest(folder, shards.read_shard("1/2"))
         return found
 
-    monkeypatch.setattr(manifest, "_manifests", meanwhile)
-    manifest.open_manifest(here, manifest.WHOLE).close()
+    monkeypatch.setattr(manifest, "manifests", meanwhile)
+    manifest.open_manifest(here, shards.WHOLE).close()
 
 
 @pytest.mark.parametrize("policy", ["skip", "rename", "error", "overwrite"])

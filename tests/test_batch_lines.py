@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sdfast import Job
 from sdfast.batch.blocks import opened
 from sdfast.batch.lines import Broken, Form, Line, form_of, read
-from sdfast.batch.manifest import read_shard
+from sdfast.batch.shards import read_shard
 from sdfast.batch.tasks import Beneath, Task, count_pictures, read_tasks
 from sdfast.batch.window import Ready, Window
 from sdfast.errors import UsageError

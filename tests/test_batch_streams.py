@@ -16,9 +16,10 @@ from sdfast import image_files
 from sdfast.batch.blocks import opened
 from sdfast.batch.events import Painted
 from sdfast.batch.lines import Form, read
-from sdfast.batch.manifest import WHOLE, known, open_manifest
+from sdfast.batch.manifest import known, open_manifest
 from sdfast.batch.pictures import Naming, texts
 from sdfast.batch.run import Books, Rules, run
+from sdfast.batch.shards import WHOLE
 from sdfast.batch.sources import Sources
 from sdfast.batch.store import Folder
 from sdfast.batch.studio import Answer, Picture

@@ -3,7 +3,7 @@
     blocks     a file's bytes, or a pipe's as they arrive
     lines      bytes to records, one a line
     tasks      records to jobs, each with the key that names it for good
-    manifest   what is done already, as lines in the output folder
+    manifest   what is done already, as lines in the output folder; `shards` which part's it is
     store      where finished pictures are kept; `pictures` what they are called
     window     which of the jobs that wait are painted next, and together
     studio     a model and its brush: jobs to files of pictures

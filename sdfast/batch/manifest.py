@@ -25,57 +25,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sdfast import __version__
+from sdfast.batch.shards import Shard, manifests
 from sdfast.batch.store import Folder, Store
 from sdfast.errors import UsageError
 from sdfast.writing import unwritable
-
-
-class Shard(NamedTuple):
-    """Every n-th picture of a file, from the i-th on."""
-
-    i: int = 1
-    n: int = 1
-
-    @property
-    def tag(self) -> str:
-        return "sdfast" if self.n == 1 else f"sdfast-{self.i}-of-{self.n}"
-
-    def has(self, index: int) -> bool:
-        return (index - self.i) % self.n == 0
-
-    def share(self, count: int) -> int:
-        """How many of so many pictures it has."""
-        return len(range(self.i - 1, count, self.n))
-
-    def apart(self, other: "Shard") -> bool:
-        """Whether no picture belongs to both."""
-        return self.n == other.n and self.i != other.i
-
-
-WHOLE = Shard()
-
-
-def read_shard(text: str | None) -> Shard:
-    """What `--shard` says."""
-    if text is None:
-        return WHOLE
-    said = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip(), re.ASCII)
-    if said and 1 <= int(said[1]) <= int(said[2]):
-        return Shard(int(said[1]), int(said[2]))
-    raise UsageError(f"`--shard` must be such as 2/4, not `{text[:60]}`")
-
-
-_NAME = re.compile(r"sdfast(?:-(\d+)-of-(\d+))?\.jsonl")
-
-
-def _manifests(folder: Path) -> dict[Path, Shard]:
-    """Every manifest in a folder."""
-    found: dict[Path, Shard] = {}
-    with contextlib.suppress(OSError):
-        for path in sorted(folder.iterdir()):
-            if said := _NAME.fullmatch(path.name):
-                found[path] = Shard(int(said[1] or 1), int(said[2] or 1))
-    return found
 
 
 def manifest_folder(said: str | None, store: Store) -> Path:
@@ -121,7 +74,7 @@ def known(folder: Path, store: Store, *, black: bool = True, others: bool = True
     """
     done, cut = set[bytes](), dict[bytes, str]()
     failed, made = set[bytes](), set[bytes]()
-    for manifest in _manifests(folder):
+    for manifest in manifests(folder):
         failed_here, made_here = set[bytes](), set[bytes]()
         for record in _records(manifest):
             match record:
@@ -232,7 +185,7 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
         ours = _lock(file)  # first: of two that begin at once, one sees the other
         others = {
             other: theirs.tag
-            for other, theirs in _manifests(folder).items()
+            for other, theirs in manifests(folder).items()
             if other != path and not shard.apart(theirs)
         }
         if not ours or any(map(_is_held, others)):

@@ -10,8 +10,9 @@ from typing import assert_never
 from sdfast.batch.crew import Crew, Lost
 from sdfast.batch.events import BatchEvent, BrokeOff, Failed, Kept, Noted, Painted
 from sdfast.batch.lines import Broken
-from sdfast.batch.manifest import WHOLE, Known, Manifest, Shard
+from sdfast.batch.manifest import Known, Manifest
 from sdfast.batch.pictures import Pictures
+from sdfast.batch.shards import WHOLE, Shard
 from sdfast.batch.sources import Sources
 from sdfast.batch.studio import Answer, Order, Picture
 from sdfast.batch.tasks import Task

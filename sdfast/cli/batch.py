@@ -88,9 +88,10 @@ def batch(
     how: How,
 ) -> int:
     from sdfast.batch import blocks, lines
-    from sdfast.batch.manifest import manifest_folder, mark_of, read_shard
+    from sdfast.batch.manifest import manifest_folder, mark_of
     from sdfast.batch.pictures import Naming
     from sdfast.batch.run import Rules
+    from sdfast.batch.shards import read_shard
     from sdfast.batch.sources import Sources
     from sdfast.batch.store import open_store
     from sdfast.batch.studio import Setting

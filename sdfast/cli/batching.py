@@ -20,6 +20,7 @@ from sdfast.cli.telling import named
 if TYPE_CHECKING:
     from sdfast.batch.crew import Crew
     from sdfast.batch.lines import Broken
+    from sdfast.batch.manifest import Known
     from sdfast.batch.pictures import Naming
     from sdfast.batch.run import Rules
     from sdfast.batch.sources import Sources
@@ -41,12 +42,11 @@ def list_missing(
 ) -> int:
     """Print the jobs that are missing, and say what is wrong with others."""
     from sdfast.batch.events import Failed
-    from sdfast.batch.manifest import known
     from sdfast.batch.run import missing
     from sdfast.batch.window import Ready
 
     failed = False
-    knows = known(home, naming.store, black=naming.black, others=naming.exists == "skip")
+    knows = _known(home, naming)
     pictures = naming.pictures(datetime.now(), knows.cut)
     events = missing(tasks, knows, pictures, sources, rules)
     left = rules.limit
@@ -74,7 +74,7 @@ def paint_missing(
     telling: Telling,
 ) -> int:
     """Paint the jobs that are missing, until they are done or a signal comes."""
-    from sdfast.batch.manifest import known, mark_of, open_manifest
+    from sdfast.batch.manifest import mark_of, open_manifest
     from sdfast.batch.run import Books, run
 
     tasks = _begun(tasks)
@@ -82,7 +82,7 @@ def paint_missing(
         manifest = stack.enter_context(closing(open_manifest(home, rules.shard)))
         for tag in manifest.tags:
             naming.store.clear(f".{tag}{mark_of(home, naming.store)}+*.tmp")
-        knows = known(home, naming.store, black=naming.black, others=naming.exists == "skip")
+        knows = _known(home, naming)
         books = Books(manifest, knows, naming.pictures(manifest.begun, knows.cut), sources)
         stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
         telling.begin(manifest.path, books.known, sources, rules.shard.share(naming.count))
@@ -97,6 +97,12 @@ def paint_missing(
     if stop.is_set():
         return _INTERRUPTED
     return _SOME_FAILED if telling.failed or telling.broke_off else 0
+
+
+def _known(home: Path, naming: Naming) -> Known:
+    from sdfast.batch.manifest import known
+
+    return known(home, naming.store, black=naming.black, others=naming.exists == "skip")
 
 
 def _begun(tasks: Iterator[Task | Broken | None]) -> Iterator[Task | Broken | None]:
