@@ -5,6 +5,8 @@ from typing import Annotated, Any, NamedTuple, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
+from sdfast.wording import last_part
+
 
 def _size(value: Any) -> Any:
     match value:
@@ -112,7 +114,7 @@ def named(text: str) -> Named:
     path, colon, token = text.rpartition(":")
     if colon and path and token.strip() and not re.search(r"[/\\]|\.safetensors$", token):
         return Named(path, token.strip())
-    return Named(text, re.split(r"[/\\]", text)[-1].removesuffix(".safetensors").strip() or text)
+    return Named(text, last_part(text).removesuffix(".safetensors").strip() or text)
 
 
 def _of_own_token(files: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from sdfast.errors import JobError
 from sdfast.fields import named
 from sdfast.job import Job, Record, read_job, schedule_name
 from sdfast.sampler_names import A1111, NOISY, a1111_name, nearest_walk
+from sdfast.wording import last_part
 
 
 class Infotext(NamedTuple):
@@ -46,20 +47,15 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
         "Denoising strength": None if job.init is None else f"{job.how_strong:g}",
         "Model": model,
         "Clip skip": job.clip_skip if job.clip_skip != 1 else None,
-        "LoRA": " ".join(map(_file_name, job.lora)) or None,
+        "LoRA": " ".join(map(last_part, job.lora)) or None,
         "Embeddings": ", ".join(named(text).token for text in job.embedding) or None,
-        "VAE": None if job.vae is None else _file_name(job.vae),
+        "VAE": None if job.vae is None else last_part(job.vae),
         "RNG": "CPU",
         "Version": f"sdfast {version}",
     }
     last = ", ".join(f"{k}: {_quoted(str(v))}" for k, v in pairs.items() if v is not None)
     negative = [f"Negative prompt: {job.negative}"] if job.negative else []
     return "\n".join([job.prompt, *negative, last])
-
-
-def _file_name(path: str) -> str:
-    """A path without the folders that lead to it."""
-    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def _quoted(value: str) -> str:

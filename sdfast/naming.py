@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sdfast.errors import UsageError
 from sdfast.job import Job, schedule_name
-from sdfast.wording import nearest
+from sdfast.wording import last_part, nearest
 from sdfast.writing import unwritable
 
 TEMPLATE = "{slug}-{seed}.png"
@@ -85,7 +85,7 @@ def fields(
         "guidance": "" if job.guidance is None else f"{job.guidance:g}",
         "sampler": sampler.lower(),
         "spacing": spacing.lower(),
-        "model": re.split(r"[/\\]", model or job.model or "")[-1],
+        "model": last_part(model or job.model or ""),
         "preset": preset,
         "w": str(width),
         "h": str(height),

@@ -23,6 +23,7 @@ from sdfast.exif import is_photo, read_comments
 from sdfast.job import Job, Record, read_job
 from sdfast.png_texts import MOST_TEXT, is_png, read_texts
 from sdfast.sheet import Sheet, in_common, read_sheet, sheet_record
+from sdfast.wording import last_part
 
 SCHEMA = 1
 """The version of the `sdfast` chunk."""
@@ -39,7 +40,7 @@ def texts_of(job: Job, *, version: str, model: str | None, size: tuple[int, int]
     """
     public = None if model is None else _public(model)
     files = {"init": job.init, "mask": job.mask}
-    named = {key: file and re.split(r"[/\\]", file)[-1] for key, file in files.items()}
+    named = {key: file and last_part(file) for key, file in files.items()}
     weights = {
         "lora": tuple(map(_from_home, job.lora)),
         "embedding": tuple(map(_from_home, job.embedding)),
@@ -72,7 +73,7 @@ def _public(model: str) -> str | None:
     """The model's name without the folders that lead to it."""
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) and not model.endswith(".safetensors"):
         return model
-    return re.split(r"[/\\]", model.rstrip("/\\"))[-1] or None
+    return last_part(model) or None
 
 
 def _from_home(path: str) -> str:

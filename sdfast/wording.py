@@ -55,6 +55,11 @@ def quoted(value: Any) -> str:
     return f"`{text[:57] + '...' if len(text) > 60 else text}`"
 
 
+def last_part(path: str) -> str:
+    """What a path of any system's ends with: the name of a file or a folder."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
 def shortened(text: str, most: int = 40) -> str:
     """A line of at most so many characters."""
     line = " ".join(printable(text).split())

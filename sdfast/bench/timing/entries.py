@@ -3,7 +3,6 @@
 A row is named by what tells it from the others. Nothing here imports torch.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,7 +12,7 @@ from sdfast.errors import UsageError
 from sdfast.job import KEYS, Job, Record, read_job
 from sdfast.sampler import SAMPLER_KEYS
 from sdfast.sweeps import read_sweep
-from sdfast.wording import nearest, quoted
+from sdfast.wording import last_part, nearest, quoted
 
 OURS = "sdfast"
 
@@ -132,7 +131,7 @@ def shown(key: str, value: object) -> object:
         return value
     if isinstance(value, (list, tuple)):
         return [shown(key, one) for one in cast("Sequence[object]", value)]
-    return re.split(r"[/\\]", f"{value}".rstrip("/\\"))[-1]
+    return last_part(f"{value}")
 
 
 def named(preset: str, swept: Record, presets: int) -> str:
