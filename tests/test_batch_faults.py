@@ -571,18 +571,52 @@ def crowded(monkeypatch):
 def test_too_little_memory_halves_the_batch_from_then_on(crowded):
     studio = Studio(Setting(together=8))
     answer = studio.paint(orders(5))
-    assert [type(outcome) for outcome in answer.outcomes] == [Picture] * 5
+    assert [type(outcome) for outcome in answer.outcomes] == [Picture] * 2
     assert answer.most == 2
-    assert crowded == [5, 2, 2, 1]
-    studio.paint(orders(4))
-    assert crowded[4:] == [2, 2]
+    assert crowded == [5, 2]
+    assert len(studio.paint(orders(4)).outcomes) == 2
+    assert crowded[2:] == [2]
 
 
 def test_a_job_that_fails_takes_no_other_with_it(crowded):
-    answer = Studio(Setting(together=2)).paint(orders(7))
-    kinds = [type(outcome) for outcome in answer.outcomes]
-    assert kinds == [Picture] * 5 + [ModelError, Picture]
-    assert answer.most == 2
+    answer = Studio(Setting(together=3)).paint(orders(7)[4:])
+    assert [type(outcome) for outcome in answer.outcomes] == [Picture, ModelError, Picture]
+    assert answer.most == 3
+    assert crowded == [3, 1, 2, 1, 1]
+
+
+def test_no_picture_waits_for_others_that_find_no_room_beside_it(sdfast, monkeypatch):
+    from sdfast import engine
+
+    there = []
+    together = engine.generate_together
+
+    def generate_together(model, jobs):
+        there.append(len(list(Path("out").glob("*.png"))))
+        return together(model, jobs)
+
+    monkeypatch.setattr(engine, "generate_together", generate_together)
+    prompts(5)
+    words = ("batch", "p.txt", "-m", "tiny", "-s", "1", "-o", "out/")
+    assert sdfast(*words, "--size", "512x256", "--limit", "3")[0] == 0
+    assert there == [0, 2]
+    assert sdfast(*words, "--size", "512x256")[0] == 0
+    assert there[2:] == [3]
+    assert sdfast(*words, "--size", "64x64", "--method", "adaptive", "-n", "2")[0] == 0
+    assert there[3:] == [*range(5, 15)]
+
+
+def test_a_dry_run_wakes_no_torch(here):
+    prompts(2)
+    code = (
+        "import sys; sys.argv = ['sdfast', 'batch', 'p.txt', '-m', 'tiny', '--dry-run'];"
+        "from sdfast.cli import run_command; code = run_command();"
+        "import sdfast.batch.crew;"  # which says how many threads torch is to have
+        "sys.exit(code or 10 * ('torch' in sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert len(ran.stdout.splitlines()) == 2
 
 
 def test_one_picture_too_large_for_memory_fails_alone(crowded, monkeypatch):

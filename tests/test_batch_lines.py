@@ -357,6 +357,17 @@ def test_what_has_lost_a_worker_goes_first_and_alone():
     assert [len(window.take(of_a, 8)) for _ in range(3)] == [1, 2, 0]
 
 
+def test_what_was_taken_for_nothing_waits_in_its_place_and_has_overtaken_nobody():
+    window = Window(ready(chain("b", repeat("a", 200))), room=20)
+    painted = []
+    while "b" not in [one.job.model for one in painted]:
+        list(window.fill(patient=True))
+        first, *rest = window.take(Job(prompt="any", model="a").weights, 4)
+        painted.append(first)
+        window.put_back(rest)
+    assert [one.task.index for one in painted] == [*range(2, 22), 1]
+
+
 @pytest.mark.parametrize("rows", [1, 3, 48, 49, 50, 51, 120])
 def test_a_quote_left_open_costs_its_own_row_alone(rows):
     good = [f"a {k},{k}" for k in range(rows)]

@@ -178,22 +178,27 @@ class _Shift:
         if isinstance(answer, Lost):
             yield Noted(f"{answer.why}; another takes over")
             again = [replace(ready, attempts=ready.attempts + 1) for ready in given]
-            self._window.put_back([ready for ready in again if ready.attempts < _MOST_LOST])
-            if self._left is not None:
-                self._left += sum(ready.attempts < _MOST_LOST for ready in again)
+            self._take_back([ready for ready in again if ready.attempts < _MOST_LOST])
+            error = SdfastError(f"{answer.why}, {_MOST_LOST} times", "is memory too small?")
             for ready in again:
                 if ready.attempts >= _MOST_LOST:
-                    error = SdfastError(f"{answer.why}, {_MOST_LOST} times", "is memory too small?")
                     yield from self._recorded(Failed(*_who(ready), error, before=False))
             return
         if answer.most < self._most.get(hand, self._crew.most):
             yield Noted(f"memory is short: from now on {answer.most} at a time")
         self._most[hand] = answer.most
-        for ready, outcome in zip(given, answer.outcomes, strict=True):
+        self._take_back(given[len(answer.outcomes) :])
+        for ready, outcome in zip(given, answer.outcomes, strict=False):
             if isinstance(outcome, Picture):
                 yield self._written(ready, outcome)
             else:
                 yield from self._recorded(Failed(*_who(ready), outcome, before=False))
+
+    def _take_back(self, unpainted: list[Ready]) -> None:
+        """Jobs that were given out and are still to be painted."""
+        self._window.put_back(unpainted)
+        if self._left is not None:
+            self._left += len(unpainted)
 
     def _written(self, ready: Ready, picture: Picture) -> BatchEvent:
         """The picture under its name, and in the manifest; else why it cannot be written."""

@@ -71,7 +71,7 @@ class Order(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What has become of a studio's orders, each in its place."""
+    """What has become of the first of a studio's orders, each in its place; the rest stays."""
 
     outcomes: list[Picture | SdfastError]
     most: int
@@ -94,8 +94,9 @@ class Studio:
         self._refused: dict[tuple[object, ...], SdfastError] = {}
 
     def paint(self, orders: Sequence[Order]) -> Answer:
-        """Paint pictures of one model and one walk. What goes wrong is the answer, for each job.
+        """Paint pictures of one model and one walk, the first few, as many as there is room for.
 
+        What goes wrong is the answer, for each job.
         Raises DeviceError if there is no such device and UsageError if there can be none: nothing
         at all could be painted then.
         """
@@ -107,7 +108,8 @@ class Studio:
             except (ModelError, OutOfMemoryError) as error:
                 return Answer([_bare(error) for _ in orders], self._most)
         assert self._held is not None
-        outcomes = self._painted(self._held, orders)
+        fitting = min(self._held.room.holds(job), self._most)
+        outcomes = self._painted(self._held, orders[:fitting])
         first = next((k for k, out in enumerate(outcomes) if isinstance(out, Picture)), None)
         if first is not None:
             outcomes[first] = cast("Picture", outcomes[first])._replace(load=load)
@@ -138,20 +140,13 @@ class Studio:
         except ModelError as error:
             self._refused[job.weights] = _bare(error)
             raise
-        self._held = _Held(job.weights, model, Room(model))
+        self._held = _Held(job.weights, model, Room(model, setting.together))
         self._most = setting.most
         return time.perf_counter() - begun
 
     def _painted(self, held: _Held, orders: Sequence[Order]) -> list[Picture | SdfastError]:
-        job = orders[0].job
-        most = self._most
-        if self._setting.together is None:
-            most = min(most, held.room.holds(job))
-        if len(orders) > most:
-            parts = (orders[k : k + most] for k in range(0, len(orders), most))
-            return [outcome for part in parts for outcome in self._painted(held, part)]
         try:
-            with held.room.watched(job, len(orders)):
+            with held.room.watched(orders[0].job, len(orders)):
                 return list(_attempt(held.model, orders, self._setting))
         except SdfastError as error:
             problem = error
@@ -164,6 +159,7 @@ class Studio:
         half = len(orders) // 2
         if isinstance(problem, OutOfMemoryError):
             self._most = half
+            return self._painted(held, orders[:half])
         return self._painted(held, orders[:half]) + self._painted(held, orders[half:])
 
 

@@ -84,6 +84,7 @@ class Window:
         alike = (r for r in self._waiting if not r.attempts and r.way == way)
         return list(islice(alike, most))
 
-    def put_back(self, lost: list[Ready]) -> None:
-        """Let jobs wait again, before all others."""
-        self._waiting[:0] = lost
+    def put_back(self, taken: list[Ready]) -> None:
+        """Let jobs wait again, in their places."""
+        self._waiting = sorted([*taken, *self._waiting], key=lambda ready: ready.task.index)
+        self._overtaken = max(self._overtaken - len(taken), 0)

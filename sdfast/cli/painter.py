@@ -158,11 +158,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
     from sdfast.models.room import Room
     from sdfast.warm.client import Queued
 
-    room = Room(model)
-
-    def together(job: Job) -> int:
-        adaptive = job.sampler.calls is None
-        return 1 if adaptive else wanted.together or room.holds(job)
+    room = Room(model, wanted.together)
 
     @contextmanager
     def ask(jobs: Sequence[Job]) -> Generator[Queued]:
@@ -176,7 +172,7 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         load=load,
         about=f"loaded from {found.path} in {load:.2f} s",
         ask=ask,
-        together=together,
+        together=room.holds,
         remark=remarks.trained_smaller(found, model.prediction),
         compiler=compiler if wanted.compiled else None,
     )

@@ -4,10 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
 from sdfast.job import Job
-from sdfast.models.device import free_memory
 
 if TYPE_CHECKING:
     from sdfast.models.stable_diffusion import StableDiffusion
@@ -24,21 +21,27 @@ class Room:
     """What a model has room for: on a processor so many pixels, on a GPU what memory holds.
 
     What a pixel takes there is seen while the first picture is painted, which is alone therefore.
+    `wanted` is how many somebody wants instead. Pictures that decide on their steps are alone.
     """
 
-    def __init__(self, model: "StableDiffusion") -> None:
-        self._model = model
+    def __init__(self, model: "StableDiffusion", wanted: int | None = None) -> None:
+        self._model, self._wanted = model, wanted
         self._bytes = 0.0
         """A pixel's share of a GPU's memory while it is painted, as far as was seen."""
 
     def holds(self, job: Job) -> int:
-        """How many pictures like that of a complete job, from 1 to MOST."""
+        """How many pictures like that of a complete job go together."""
+        if job.sampler.calls is None:
+            return 1
+        if self._wanted is not None:
+            return self._wanted
         width, height = job.size or (1, 1)
         room = _PIXELS // (width * height)
         if self._model.device.type == "cuda":
-            wanted = self._bytes * width * height
-            free = free_memory(self._model.device) or 0
-            room = int(_SHARE * free / wanted) if wanted else 1
+            from sdfast.models.device import free_memory
+
+            each = self._bytes * width * height
+            room = int(_SHARE * (free_memory(self._model.device) or 0) / each) if each else 1
         return max(min(room, MOST), 1)
 
     @contextmanager
@@ -48,6 +51,8 @@ class Room:
         if device.type != "cuda":
             yield
             return
+        import torch
+
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         yield
