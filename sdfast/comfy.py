@@ -7,6 +7,7 @@ they ask at the same noise here as there.
 
 import re
 from collections.abc import Mapping
+from itertools import chain, count
 from typing import Any, cast
 
 from sdfast.elsewhere import Said, as_object, literal, short, taken
@@ -170,12 +171,15 @@ class _Graph:
         return {"positive": said.get("conditioning"), **said}
 
     def rest(self) -> dict[str, str]:
-        """The nodes that nobody has asked, by their class."""
-        return {
-            self.kind(name): short({k: v for k, v in node["inputs"].items() if not _link(v)})
-            for name, node in self.nodes.items()
-            if name not in self._seen and self.kind(name) not in _PLAIN
-        }
+        """The nodes that nobody has asked, by their class, and a number if there are several."""
+        told: dict[str, str] = {}
+        for name, node in self.nodes.items():
+            if name in self._seen or (kind := self.kind(name)) in _PLAIN:
+                continue
+            numbered = (f"{kind} {k}" for k in count(2))
+            free = next(one for one in chain([kind], numbered) if one not in told)
+            told[free] = short({k: v for k, v in node["inputs"].items() if not _link(v)})
+        return told
 
 
 def read_comfy(text: str) -> Said:

@@ -32,6 +32,10 @@ class Config:
     loras: str | None = None
     """The folder of those that prompts name."""
 
+    def recipe(self, said: str | None) -> str:
+        """The preset that a command walks by: the one it was told, else the settled one."""
+        return said or self.preset or "default"
+
     @contextmanager
     def naming(self, key: Literal["model", "preset"]) -> Generator[None]:
         """Have the error of a settled name that stands for nothing say where it is settled."""

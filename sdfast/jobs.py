@@ -131,7 +131,7 @@ def _over_another(recipe: "Recipe", given: Record) -> tuple[Record, dict[str, st
 def _beneath(preset: str | None, config: Config) -> tuple[Preset, Record]:
     """The preset and the layers up to it."""
     with config.naming("preset"):
-        chosen = load_preset(preset or config.preset or "default")
+        chosen = load_preset(config.recipe(preset))
     return chosen, layered({"model": config.model}, chosen.record)
 
 

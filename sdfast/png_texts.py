@@ -13,18 +13,19 @@ from typing import BinaryIO
 
 from sdfast.errors import MetadataError
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
+"""How a file begins."""
 MOST_TEXT = 2**20
 """Bytes of text; the longest prompts of our own stay far below."""
 _SIDE = 2**16
 """Pixels."""
-_COUNT = 100_000
+MOST_CHUNKS = 100_000
 """Chunks in a file."""
 
 
 def is_png(start: bytes) -> bool:
     """Whether a file that starts with these bytes is a PNG."""
-    return start.startswith(_SIGNATURE)
+    return start.startswith(PNG)
 
 
 def read_texts(
@@ -35,7 +36,7 @@ def read_texts(
     needed  names of texts that must be in order: else a MetadataError is raised
     others  names of texts that are empty where they are not, or need not be read at all
     """
-    file.seek(len(_SIGNATURE))
+    file.seek(len(PNG))
     size, texts = (0, 0), dict[str, str]()
     for kind, content in _chunks(file):
         if kind == b"IHDR":
@@ -57,7 +58,7 @@ def read_texts(
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """The header and each text, to a little over the limit; what lies between is leapt over."""
-    for _ in range(_COUNT):
+    for _ in range(MOST_CHUNKS):
         length, kind = struct.unpack(">I4s", _exactly(file, 8))
         if kind == b"IEND":
             return
@@ -70,7 +71,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         elif struct.unpack(">I", _exactly(file, 4)) != (zlib.crc32(kind + content),):
             raise MetadataError("is damaged: a checksum is wrong")
         yield kind, content
-    raise MetadataError(f"has more than {_COUNT} parts")
+    raise MetadataError(f"has more than {MOST_CHUNKS} parts")
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

@@ -260,17 +260,17 @@ def _our_recipe(path: Path, size: tuple[int, int] | None, text: str) -> Recipe:
     """What our own chunk says, with the defaults spelled out."""
     try:
         match json.loads(text):
-            case {"schema": 1, "job": {"prompt": _, "seed": _} as record}:
-                return Recipe(path, "sdfast", spelled_out(read_job(record)), {}, size)
-            case {"schema": 1, "sheet": record}:
-                sheet = read_sheet(record)
-                shared = in_common([spelled_out(job) for job in sheet.jobs])
-                return Recipe(path, "sdfast", shared, {}, size, sheet)
             case {"schema": int(schema)} if schema != SCHEMA:
                 raise MetadataError(
                     f"has a recipe of schema {str(schema)[:20]}; this sdfast knows {SCHEMA}",
                     "a newer sdfast may read it",
                 )
+            case {"schema": int(), "job": {"prompt": _, "seed": _} as record}:
+                return Recipe(path, "sdfast", spelled_out(read_job(record)), {}, size)
+            case {"schema": int(), "sheet": record}:
+                sheet = read_sheet(record)
+                shared = in_common([spelled_out(job) for job in sheet.jobs])
+                return Recipe(path, "sdfast", shared, {}, size, sheet)
             case _:
                 raise MetadataError("has an `sdfast` chunk without a job")
     except JobError as error:

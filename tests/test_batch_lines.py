@@ -271,6 +271,13 @@ def test_cells_keep_the_case_of_files_and_a_spreadsheets_booleans_are_read():
     assert line.record == {"prompt": "a", **said}
 
 
+def test_cells_that_are_names_are_text_whatever_they_look_like():
+    names = {"preset": "12", "weights": "1", "guidance_interval": "0.2:1", "lora": "7", "vae": "8"}
+    text = f"prompt,{','.join(names)}\na,{','.join(names.values())}\n"
+    (line,) = lines(text, Form.CSV)
+    assert line.record == {"prompt": "a", **names}
+
+
 def test_files_go_by_their_whole_paths_and_a_key_is_of_what_is_written(tmp_path, monkeypatch):
     files = {"init": "a.png", "mask": "~/m.png", "lora": ["l.st:0.5"], "embedding": ["e.st"]}
     said = {"prompt": "a", "seed": 1, **files}

@@ -160,3 +160,4 @@ def test_a_cluster_that_is_not_there_or_too_small_is_one_line():
         assert many.returncode == 2
         assert f"error: {says}" in err
         assert hint in err.partition("hint: ")[2]
+        assert not Path("many").exists()

@@ -25,6 +25,7 @@ from sdfast.config import config_file, lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError
 from sdfast.events import Times
 from sdfast.job import read_job
+from sdfast.presets import load_preset
 from sdfast.sampler import Solver
 
 QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
@@ -339,6 +340,20 @@ def test_asking_wakes_neither_torch_nor_pillow(words):
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert ran.returncode == 0
     assert ran.stdout
+
+
+def test_a_preset_is_saved_on_top_of_the_settled_one_by_every_command(sdfast):
+    config_file().parent.mkdir(parents=True, exist_ok=True)
+    config_file().write_text("preset: fast")
+    sdfast("gen", "a cat", "-m", "tiny", "-s", "12", "--size", "64x64", "--save", "one")
+    assert sdfast("presets", "save", "two", "-m", "tiny", "-s", "12", "--size", "64x64")[0] == 0
+    one, two = (load_preset(name) for name in ("one", "two"))
+    assert one.record == two.record
+    assert one.sampler.alpha == load_preset("fast").sampler.alpha
+    config_file().write_text("preset: fsat")
+    code, _, err = sdfast("presets", "save", "three")
+    assert code == 2
+    assert "config.yaml names it" in err
 
 
 def test_presets_are_listed_for_programs(sdfast):

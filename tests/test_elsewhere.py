@@ -171,6 +171,11 @@ def test_what_lies_on_comfys_way_is_followed_or_named():
     assert (record["seed"], record["clip_skip"]) == (77, 2)
     lora = json.dumps({"lora_name": "ink", "strength_model": 0.8})
     assert unknown == MODEL | {"LoraLoader": lora, "ControlNetApplyAdvanced": '{"strength": 0.5}'}
+    nodes["10"]["inputs"]["model"] = ["16", 0]
+    other = {"lora_name": "wash", "strength_model": 0.2}
+    nodes["16"] = {"class_type": "LoraLoader", "inputs": {**other, "model": ["4", 0]}}
+    _, unknown = read(nodes)
+    assert (unknown["LoraLoader"], unknown["LoraLoader 2"]) == (lora, json.dumps(other))
 
 
 @pytest.mark.parametrize(

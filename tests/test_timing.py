@@ -30,6 +30,7 @@ from sdfast.errors import DeviceError, ModelError, UsageError
 from sdfast.events import Times
 from sdfast.job import read_job
 from sdfast.models.find import find
+from sdfast.models.libraries import quiet
 
 HYPERFINE = {"command", "mean", "stddev", "median", "user", "system", "min", "max", "times"}
 HYPERFINE |= {"exit_codes", "parameters"}
@@ -55,6 +56,26 @@ def a_lap(wall=1.0, step=0.2, network=0.15):
 def result(family, walls, step=0.2):
     timed = tuple(a_lap(wall, step) for wall in walls)
     return Result(entry(family), "fp32", "cpu", None, timed)
+
+
+def test_what_the_libraries_say_of_themselves_is_as_it_was_afterwards():
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    def seen():
+        kinds = of_diffusers, of_transformers
+        return [(kind.get_verbosity(), kind.is_progress_bar_enabled()) for kind in kinds]
+
+    @quiet()
+    def fail():
+        assert seen() == [(40, False)] * 2
+        raise ZeroDivisionError
+
+    before = seen()
+    assert before != [(40, False)] * 2
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert seen() == before
 
 
 def test_a_sweep_is_every_combination_in_order():
@@ -451,6 +472,7 @@ def test_what_was_timed_before_an_interrupt_is_printed(monkeypatch, capsys, tmp_
         (("-r", "0"), "--runs takes numbers from 1 to 1000, not `0`"),
         (("-r", "2,3"), "--runs takes one number, not `2,3`"),
         (("-w", "x"), "--warmup takes numbers from 0 to 1000, not `x`"),
+        (("--batch-size", "0000000019999"), "--batch-size takes numbers from 1 to 1024, not `000"),
         (("--vs", "comfy"), "--vs cannot be `comfy`\nhint: known is `diffusers`"),
         (("--vs", "diffusers:bf17"), "--vs knows no `bf17`\nhint: did you mean `bf16`?"),
         (("--batch-size", "0"), "--batch-size takes numbers from 1 to 1024, not `0`"),

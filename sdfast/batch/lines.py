@@ -260,8 +260,11 @@ def _header(text: str, delimiter: str) -> list[str]:
 
 
 _FILES = ("model", "init", "mask", "vae")
-_WORDS = ("prompt", "negative", "size", "sampler", "method", "spacing", "final", "seed", *_FILES)
+_TERMS = ("sampler", "method", "spacing", "final", "weights", "preset")
+_WORDS = ("prompt", "negative", "size", "guidance_interval", "seed", *_TERMS, *_FILES)
 """Keys whose cells are text, whatever they look like."""
+_SEVERAL = ("lora", "embedding")
+"""Keys whose cells are text or, as JSON, several texts."""
 
 
 def _row(number: int, cells: list[str], header: list[str]) -> Iterator[Line | Broken]:
@@ -280,7 +283,8 @@ def _value(key: str, cell: str) -> Any:
         return cell
     for said in (cell, cell.lower()):  # a spreadsheet's TRUE is true
         with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(said)
+            found: Any = json.loads(said)
+            return found if key not in _SEVERAL or said.lstrip().startswith("[") else cell
     return cell
 
 

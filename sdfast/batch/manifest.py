@@ -18,13 +18,13 @@ import errno
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sdfast import __version__
+from sdfast.batch.seen import key_of
 from sdfast.batch.shards import Shard, manifests
 from sdfast.batch.store import Folder, Store
 from sdfast.errors import UsageError
@@ -79,7 +79,7 @@ def known(folder: Path, store: Store, *, black: bool = True, others: bool = True
         for record in _records(manifest):
             match record:
                 case {"status": "done" | "kept", "key": str(key), "path": str(path)}:
-                    named = _key(key)
+                    named = key_of(key)
                     kept = record["status"] == "kept"  # somebody else's picture, as was wanted
                     place = store.remembered(path)
                     if named is None:
@@ -93,7 +93,7 @@ def known(folder: Path, store: Store, *, black: bool = True, others: bool = True
                         cut[named] = path
                         made_here.add(named)
                 case {"status": "failed", "key": str(key)}:
-                    if named := _key(key):
+                    if named := key_of(key):
                         failed_here.add(named)
                         made_here.discard(named)
                 case _:
@@ -101,10 +101,6 @@ def known(folder: Path, store: Store, *, black: bool = True, others: bool = True
         failed |= failed_here
         made |= made_here
     return Known(done, failed - done - made, cut)
-
-
-def _key(text: str) -> bytes | None:
-    return bytes.fromhex(text) if re.fullmatch(r"[0-9a-f]{32}", text) else None
 
 
 _LONGEST = 2**21

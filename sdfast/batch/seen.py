@@ -15,10 +15,9 @@ from typing import BinaryIO, NamedTuple
 
 from sdfast import exif
 from sdfast.exif import KEY, NSFW
+from sdfast.png_texts import MOST_CHUNKS, PNG, is_png
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_BEGINNINGS = (_PNG, b"\xff\xd8\xff", b"RIFF")
-_CHUNKS = 100_000
+_BEGINNINGS = (PNG, b"\xff\xd8\xff", b"RIFF")
 """Of a PNG, at the most."""
 _SEGMENTS = 1000
 """Of a JPEG or WebP."""
@@ -65,7 +64,7 @@ def look_into(file: BinaryIO) -> Seen | None:
     if len(start) < 12:
         begins = any(start[: len(one)] == one[: len(start)] for one in _BEGINNINGS)
         return _CUT if begins else None
-    if start.startswith(_PNG):
+    if is_png(start):
         return _look_into_png(file, size)
     if not exif.is_photo(start):
         return None
@@ -76,8 +75,8 @@ def look_into(file: BinaryIO) -> Seen | None:
 
 def _look_into_png(file: BinaryIO, size: int) -> Seen:
     key, is_black = None, False
-    file.seek(len(_PNG))
-    for _ in range(_CHUNKS):
+    file.seek(len(PNG))
+    for _ in range(MOST_CHUNKS):
         head = file.read(8)
         if len(head) < 8:
             break
@@ -90,7 +89,7 @@ def _look_into_png(file: BinaryIO, size: int) -> Seen:
             name, _, text = file.read(length).partition(b"\0")
             is_black |= name == NSFW.encode()
             if name == KEY.encode():
-                key = _key(text.decode("latin-1"))
+                key = key_of(text.decode("latin-1"))
             length = 0
         file.seek(length + 4, os.SEEK_CUR)
     return _CUT
@@ -139,8 +138,9 @@ def _look_into_webp(file: BinaryIO, length: int, size: int) -> Seen:
 
 def _marked(block: bytes) -> Seen:
     key, is_black = exif.marks(block)
-    return Seen(True, _key(key), is_black)
+    return Seen(True, key_of(key), is_black)
 
 
-def _key(text: str) -> bytes | None:
+def key_of(text: str) -> bytes | None:
+    """A job's key as it stands in files; None for what is none."""
     return bytes.fromhex(text) if re.fullmatch(r"[0-9a-f]{32}", text) else None

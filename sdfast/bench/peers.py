@@ -4,9 +4,7 @@ Each starts at its own first timestep, from the same unit noise at that timestep
 is held against the exact end of its own kind.
 """
 
-import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -15,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from sdfast.bench.accuracy import End, Posed, Row, Walk
+from sdfast.models.libraries import quiet
 from sdfast.solver.schedule import NoiseSchedule
 from sdfast.solver.walk import Network
 
@@ -117,23 +116,13 @@ def peers() -> list[Row]:
     return [Row(name, "diffusers", peer.end, partial(_walk, peer)) for name, peer in PEERS.items()]
 
 
-@contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """What diffusers warns its own authors of is not for those who compare."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@_quiet()
+@quiet()
 def scheduler(peer: Peer, schedule: NoiseSchedule, prediction: str = "epsilon") -> Any:
     """diffusers' scheduler of a peer, on this noise schedule. Raises what diffusers raises."""
     import diffusers
-    from diffusers.utils import logging
 
     if schedule.steps is None:
         raise ValueError("diffusers' schedulers know discrete time only")
-    logging.set_verbosity_error()
     signal = np.exp([2 * schedule.log_alpha(t) for t in range(schedule.steps)])
     betas = 1 - signal / np.concatenate([[1.0], signal[:-1]])
     return getattr(diffusers, peer.scheduler)(
@@ -144,7 +133,7 @@ def scheduler(peer: Peer, schedule: NoiseSchedule, prediction: str = "epsilon") 
     )
 
 
-@_quiet()
+@quiet()
 def _walk(peer: Peer, calls: int, posed: Posed) -> Walk | None:
     """The walk of the most steps that ask at no more timesteps."""
     for steps in range(calls, 0, -1):
@@ -155,7 +144,7 @@ def _walk(peer: Peer, calls: int, posed: Posed) -> Walk | None:
     return None
 
 
-@_quiet()
+@quiet()
 def _ended(walker: Any, peer: Peer, alpha: float, network: Network, noise: Tensor) -> Tensor:
     """Where the scheduler leads the noise, asked as a pipeline asks."""
     of_z = peer.scale == "z"

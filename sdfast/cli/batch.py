@@ -132,7 +132,7 @@ def batch(
         template=template,
         tag=rules.shard.tag + mark_of(home, store),
         exists=policy(exists),
-        preset=preset or config.preset or "default",
+        preset=config.recipe(preset),
         count=pictures,
         black=not how.no_safety,
     )

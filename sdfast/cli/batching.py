@@ -79,14 +79,14 @@ def paint_missing(
 
     tasks = _begun(tasks)
     with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
+        crew = stack.enter_context(closing(hire()))  # nothing is written if nobody can paint
         manifest = stack.enter_context(closing(open_manifest(home, rules.shard)))
         for tag in manifest.tags:
             naming.store.clear(f".{tag}{mark_of(home, naming.store)}+*.tmp")
         knows = _known(home, naming)
         books = Books(manifest, knows, naming.pictures(manifest.begun, knows.cut), sources)
-        stack.enter_context(redirect_stdout(sys.stderr))  # Ray's own words are no results
         telling.begin(manifest.path, books.known, sources, rules.shard.share(naming.count))
-        crew = stack.enter_context(closing(hire()))
         stack.enter_context(_signals(stop, telling.say))
         for event in telling.drawn(run(tasks, books, crew, rules, stop), rules.limit):
             telling.tell(event)

@@ -90,7 +90,7 @@ def gen(
     jobs = _with_loras(jobs, recipe, config.loras, how.note, typed=bool(prompts))
     output = Output(
         out=out or (config.out and as_folder(config.out)),
-        presets=[preset or config.preset or "default"],
+        presets=[config.recipe(preset)],
         exists=policy(exists),
         metadata=not no_metadata,
         as_json=as_json,

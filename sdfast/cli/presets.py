@@ -96,9 +96,12 @@ def save(
     from sdfast.models.find import from_anywhere
     from sdfast.presets import load_preset, save_preset
 
+    config = load_config()
     if given["model"] is not None:
-        given["model"] = from_anywhere(given["model"], load_config().aliases)
-    record = placed(on_top(layered(load_preset(preset or "default").record), given))
+        given["model"] = from_anywhere(given["model"], config.aliases)
+    with config.naming("preset"):
+        beneath = load_preset(config.recipe(preset))
+    record = placed(on_top(layered(beneath.record), given))
     print(save_preset(name, record, about, replace=force))
 
 

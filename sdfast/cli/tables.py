@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,7 +62,8 @@ def whole_numbers(text: str, flag: str, most: int, least: int = 1) -> list[int]:
     from sdfast.wording import quoted
 
     words = text.split(",")
-    if not all(w.isascii() and w.isdigit() and least <= int(w[:9]) <= most for w in words):
+    plain = all(re.fullmatch("[0-9]{1,9}", word) for word in words)
+    if not plain or not all(least <= int(word) <= most for word in words):
         raise UsageError(f"{flag} takes numbers from {least} to {most}, not {quoted(text)}")
     return sorted({int(word) for word in words})
 

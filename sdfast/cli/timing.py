@@ -103,7 +103,7 @@ def _rows(asked: Question) -> list[Row]:
     config = load_config()
     dtype = None if asked.dtype == "auto" else asked.dtype
     combined = read_sweeps(asked.sweeps, {**asked.given, "dtype": dtype})
-    presets = list(dict.fromkeys(asked.presets or [config.preset or "default"]))
+    presets = list(dict.fromkeys(asked.presets or [config.recipe(None)]))
     rows: list[Row] = []
     batches = whole_numbers(asked.batches, "--batch-size", 1024)
     if asked.cold and batches != [1]:

@@ -79,7 +79,7 @@ def plan_sheet(asked: Question, config: Config) -> Plan:
         sheet = _again(asked, asked.recipe, asked.recipe.sheet, config, heard)
     else:
         sheet = _anew(asked, config, heard)
-    return heard.plan(sheet, asked.preset or config.preset or "default")
+    return heard.plan(sheet, config.recipe(asked.preset))
 
 
 def _anew(asked: Question, config: Config, heard: _Heard) -> Sheet:

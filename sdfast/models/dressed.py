@@ -11,7 +11,6 @@ from sdfast.fields import named, scaled
 from sdfast.job import Weights
 from sdfast.models.embeddings import open_embedding
 from sdfast.models.folder import WEIGHTS, check_weights, open_part
-from sdfast.models.headers import read_header
 from sdfast.models.lora_names import check_names
 from sdfast.models.single import VAE, read_weights, vae_part
 from sdfast.models.source import Embedding, Lora, Part, Source
@@ -96,7 +95,6 @@ def _vae(path: Path, own: Mapping[str, Any]) -> Part:
     shapes = read_weights(path).shapes
     if any(name.startswith(("decoder.up_blocks.", "decoder.mid_block.")) for name in shapes):
         beside = path.parent / "config.json"
-        read_header(path, f"`{path}`")
         if beside.is_file():
             return open_part(str(path), path.parent, path.stem, None)
         return Part(own, (path,))

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, cast
 from sdfast.errors import ModelError
 from sdfast.models.headers import pickled, read_header
 from sdfast.models.source import (
-    TOKENIZERS,
     Part,
     Source,
     Vocabulary,
+    holds_tokenizer,
     own_guidance,
     trained_size,
 )
@@ -139,13 +139,20 @@ def open_part(
 def _files(name: str, folder: Path, stem: str, endings: Iterable[str]) -> list[Path]:
     """The safetensors of one of the networks, in the first of the variants that is there."""
     for ending in endings:
-        whole = folder / f"{stem}{ending}.safetensors"
+        whole, index = (folder / file for file in weight_files(stem, ending))
         if whole.is_file():
             return [whole]
-        listed = folder / f"{stem}.safetensors.index{ending}.json"
-        if listed.is_file():
-            return _shards(name, listed)
+        if index.is_file():
+            return _shards(name, index)
     return []
+
+
+def weight_files(stem: str, ending: str) -> tuple[str, str]:
+    """What a network's safetensors are called, whole, and the index of its shards.
+
+    ending  of a variant, such as `.fp16`, or empty
+    """
+    return f"{stem}{ending}.safetensors", f"{stem}.safetensors.index{ending}.json"
 
 
 def check_files(name: str, folder: Path) -> str | None:
@@ -162,9 +169,7 @@ def check_files(name: str, folder: Path) -> str | None:
             raise ModelError(f"`{name}` has no file `{file}`")
         read_json(name, folder / file)
     for part in parts:
-        if part.startswith("tokenizer") and not any(
-            all((folder / part / f).is_file() for f in form) for form in TOKENIZERS
-        ):
+        if part.startswith("tokenizer") and not holds_tokenizer(folder / part):
             raise ModelError(
                 f"`{name}` has no file `{part}/tokenizer.json`, "
                 f"nor both `{part}/vocab.json` and `{part}/merges.txt`"
@@ -200,19 +205,10 @@ def read_json(name: str, path: Path) -> dict[str, Any]:
 def check_weights(name: str, folder: Path, stem: str) -> str | None:
     """Which variant of a part's safetensors is there. Raises ModelError unless it is whole."""
     for variant in ("fp16", None):
-        dotted = f"{stem}.{variant}" if variant else stem
-        whole = folder / f"{dotted}.safetensors"
-        index = folder / (
-            f"{stem}.safetensors.index.{variant}.json"
-            if variant
-            else f"{stem}.safetensors.index.json"
-        )
-        if whole.is_file():
-            _check(name, whole)
-            return variant
-        if index.is_file():
-            for shard in _shards(name, index):
-                _check(name, shard)
+        files = _files(name, folder, stem, [f".{variant}" if variant else ""])
+        for file in files:
+            read_header(file, f"`{name}`: `{folder.name}/{file.name}`")
+        if files:
             return variant
     if pickles := sorted(p.name for p in folder.glob("*.bin")):
         raise pickled(f"`{name}`: `{folder.name}/{pickles[0]}`")
@@ -226,7 +222,3 @@ def _shards(name: str, index: Path) -> list[Path]:
         raise ModelError(f"`{name}`: `{index.parent.name}/{index.name}` names no shards")
     files = {Path(str(s)).name for s in cast("dict[str, object]", shards).values()}
     return [index.parent / file for file in sorted(files)]
-
-
-def _check(name: str, path: Path) -> None:
-    read_header(path, f"`{name}`: `{path.parent.name}/{path.name}`")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
 from sdfast.models.cache import INDEX
-from sdfast.models.folder import CHECKER, WEIGHTS, names_checker, painted_parts
+from sdfast.models.folder import CHECKER, WEIGHTS, names_checker, painted_parts, weight_files
 from sdfast.models.hub_errors import hub_errors
 
 _SECONDS = 20
@@ -172,16 +172,16 @@ def _checker(repo: str, names: list[str], *, full: bool, weights: bool) -> list[
 def _weights(repo: str, part: str, inside: Mapping[str, str], *, full: bool) -> list[str]:
     """The safetensors of a network in the better of the precisions that are there."""
     stem = re.escape(WEIGHTS[part])
-    half, plain = r"\.fp16", ""
-    for variant in (plain, half) if full else (half, plain):
+    half, plain = ".fp16", ""
+    for ending in (plain, half) if full else (half, plain):
+        variant = re.escape(ending)
         shards = [
             name
             for name in inside
             if re.fullmatch(rf"{stem}{variant}-\d+-of-\d+\.safetensors", name)
             or re.fullmatch(rf"{stem}-\d+-of-\d+{variant}\.safetensors", name)
         ]
-        index = f"{WEIGHTS[part]}.safetensors.index{'.fp16' * bool(variant)}.json"
-        whole = f"{WEIGHTS[part]}{'.fp16' * bool(variant)}.safetensors"
+        whole, index = weight_files(WEIGHTS[part], ending)
         if whole in inside:
             return [whole]
         if index in inside and shards:

@@ -3,8 +3,6 @@
 Described in arXiv 2210.04610. It is diffusers' own, imported only for a model that has one.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -15,6 +13,7 @@ from sdfast.errors import DeviceError, ModelError, one_line
 from sdfast.models.device import memory_errors
 from sdfast.models.folder import WEIGHTS, check_weights, open_part, read_json
 from sdfast.models.headers import read_header
+from sdfast.models.libraries import quiet
 from sdfast.models.source import Source
 from sdfast.models.vram import Place
 
@@ -32,7 +31,7 @@ class SafetyChecker:
         # bfloat16 is too coarse: near a threshold it misses what it should flag
         self._dtype = torch.float32 if self._device.type == "cpu" else place.dtype
         try:
-            with _quiet(), memory_errors(self._device, "loading the safety checker"):
+            with quiet(), memory_errors(self._device, "loading the safety checker"):
                 self._network, self._extract = _loaded(source)
                 self._network.to(self._device, self._dtype).eval()
         except DeviceError:
@@ -47,7 +46,7 @@ class SafetyChecker:
     @torch.inference_mode()
     def __call__(self, picture: Image.Image) -> bool:
         """Whether it takes the RGB picture for what should not be shown."""
-        with _quiet(), memory_errors(self._device, "checking the picture"):
+        with quiet(), memory_errors(self._device, "checking the picture"):
             seen = self._extract([picture], return_tensors="pt").pixel_values
             nothing = torch.zeros(1, 1)  # it blackens what it is given, which is others' business
             _, flags = self._network(images=nothing, clip_input=seen.to(self._device, self._dtype))
@@ -93,23 +92,3 @@ def _loaded(source: Source) -> tuple[Any, Any]:
 
 def _unloadable(source: Source, why: str) -> ModelError:
     return ModelError(f"`{source.name}`: safety_checker {why}", _WITHOUT)
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """In here the libraries keep their warnings and bars to themselves."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    drawn = of_transformers.is_progress_bar_enabled()
-    before = [(logging, logging.get_verbosity()) for logging in (of_diffusers, of_transformers)]
-    for logging, _ in before:
-        logging.set_verbosity_error()
-    of_transformers.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for logging, verbosity in before:
-            logging.set_verbosity(verbosity)
-        if drawn:
-            of_transformers.enable_progress_bar()

@@ -69,6 +69,8 @@ class Sight:
             pixels = pixels.to(device)
             latents = self._seen(self._encoder, pixels.to(dtype))
             if dtype != torch.float32 and not bool(latents.isfinite().all()):
+                if stage is not None:
+                    stage.call(None)
                 latents = self._seen(encoder(self._source, Place(device, torch.float32)), pixels)
         if not bool(latents.isfinite().all()):
             raise ModelError(f"`{name}` turned the picture into numbers that are not finite")

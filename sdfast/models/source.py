@@ -25,8 +25,13 @@ _LITTLE_WORDS = frozenset(
 )
 """Words that name nothing one could fail to draw."""
 
-TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 """The files of a tokenizer, as transformers 5 writes it and as those before did."""
+
+
+def holds_tokenizer(folder: Path) -> bool:
+    """Whether the files of a tokenizer are there."""
+    return any(all((folder / file).is_file() for file in form) for form in _TOKENIZERS)
 
 
 class Part(NamedTuple):

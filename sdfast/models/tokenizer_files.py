@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sdfast.errors import ModelError
 from sdfast.models.cache import cache_folder, home_of
-from sdfast.models.source import TOKENIZERS
+from sdfast.models.source import holds_tokenizer
 
 _REPO = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 """Where the tokenizer is fetched from if it is nowhere here."""
@@ -26,10 +26,6 @@ def find_tokenizer(path: Path, fetch: Fetch) -> Path:
         if holds_tokenizer(folder):
             return folder
     return _cached() or _fetched(path, fetch)
-
-
-def holds_tokenizer(folder: Path) -> bool:
-    return any(all((folder / file).is_file() for file in form) for form in TOKENIZERS)
 
 
 def _cached() -> Path | None:

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from sdfast.bench.timing.entries import Settings
 from sdfast.bench.timing.painted import Painted, Side
-from sdfast.bench.timing.quiet import quiet
 from sdfast.errors import ModelError, one_line
 from sdfast.events import Times
 from sdfast.interop import SdfastScheduler
 from sdfast.job import Job, sampler_record
 from sdfast.models.compiled import set_up_compiler
 from sdfast.models.device import DTYPES, Clock, memory_errors, pick_device
+from sdfast.models.libraries import quiet
 from sdfast.models.source import Source
 
 

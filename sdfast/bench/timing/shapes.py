@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from sdfast.bench.timing.quiet import quiet
 from sdfast.models.find import find
+from sdfast.models.libraries import quiet
 from sdfast.models.source import Source
 
 _START, _END, _LIMIT = "<|startoftext|>", "<|endoftext|>", 77

@@ -58,9 +58,9 @@ class ResBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Every pixel asks every other."""
 
-    def __init__(self, width: int, heads: int, *, bias: bool = False) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.to_qkv = Linear(width, 3 * width, bias=bias)
+        self.to_qkv = Linear(width, 3 * width, bias=False)
         self.to_out = nn.ModuleList([Linear(width, width)])
         self._heads = heads
 
