@@ -25,6 +25,13 @@ draws the noise, knows their lowest 32 bits alone."""
 DRAWN_SEEDS = 2**32
 """Those that are drawn where none is given run to here: every other program reads them."""
 
+FILE_LISTS = ("lora", "embedding")
+"""Keys that name any number of files."""
+BEGINNINGS = ("init", "mask")
+"""Keys that name a picture to begin from."""
+FILES = (*FILE_LISTS, "vae", *BEGINNINGS)
+"""Keys that name files; where a job is to be without, the value is an empty text."""
+
 PARTS = 100
 """What an adaptive walk counts instead of calls, where prompts change: hundredths of its way."""
 
@@ -140,7 +147,7 @@ class Job(Value):
     def record(self) -> Record:
         """The job as flat keys and plain values, whatever stands at its default left out."""
         own = self.model_dump(exclude={"sampler"}, exclude_none=True)
-        for key in ("negative", "lora", "embedding"):
+        for key in ("negative", *FILE_LISTS):
             if not own[key]:
                 del own[key]
         return own | sampler_record(self.sampler)

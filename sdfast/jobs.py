@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
-from sdfast.job import SEEDS, Job, Record, read_job, read_sampler
+from sdfast.job import BEGINNINGS, FILE_LISTS, FILES, SEEDS, Job, Record, read_job, read_sampler
 from sdfast.layering import layered, on_top
 from sdfast.lora_tags import followed, names
 from sdfast.presets import Preset, load_preset
@@ -154,7 +154,7 @@ def _unfitted(name: str, beneath: Record, asked: Record) -> tuple[str, ...]:
 
 def _beside(picture: Path, record: Record) -> Record:
     """What a picture began from, where it lies beside it and not here: only its name is told."""
-    said = {key: record[key] for key in ("init", "mask") if isinstance(record.get(key), str)}
+    said = {key: record[key] for key in BEGINNINGS if isinstance(record.get(key), str)}
     places = {key: picture.with_name(name) for key, name in said.items() if Path(name).name == name}
     return {
         key: str(place)
@@ -175,9 +175,10 @@ def _in_words(name: str, value: str, record: Record) -> str:
 
 def placed(record: Record) -> Record:
     """The record, its files by their whole paths: who paints may stand in another folder."""
-    paths = {k: v for k in ("init", "mask", "vae") if isinstance(v := record.get(k), str) and v}
+    single = (key for key in FILES if key not in FILE_LISTS)
+    paths = {k: v for k in single if isinstance(v := record.get(k), str) and v}
     whole: Record = {k: _whole(v) for k, v in paths.items()}
-    for key in ("lora", "embedding"):
+    for key in FILE_LISTS:
         given: Any = record.get(key)
         given = (given,) if isinstance(given, str) else given
         if isinstance(given, (list, tuple)):

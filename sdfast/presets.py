@@ -16,12 +16,12 @@ import yaml
 from platformdirs import user_config_path
 
 from sdfast.errors import JobError, PresetError, printable
-from sdfast.job import KEYS, Job, Record, read_job
+from sdfast.job import BEGINNINGS, KEYS, Job, Record, read_job
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
 from sdfast.writing import check_folder, unwritable, write_whole
 
-_OF_ONE_PICTURE = ("prompt", "seed", "init", "mask", "strength")
+_OF_ONE_PICTURE = ("prompt", "seed", *BEGINNINGS, "strength")
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in _OF_ONE_PICTURE))
 """What a preset may say: anything of a job but what is about one picture."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sdfast.errors import JobError, UsageError
-from sdfast.job import KEYS, Record
+from sdfast.job import FILE_LISTS, FILES, KEYS, Record
 from sdfast.wording import nearest, nearest_key, quoted
 
 RECORD_KEYS = (*KEYS, "n", "preset")
@@ -259,12 +259,9 @@ def _header(text: str, delimiter: str) -> list[str]:
     return names
 
 
-_FILES = ("model", "init", "mask", "vae")
-_TERMS = ("sampler", "method", "spacing", "final", "weights", "preset")
-_WORDS = ("prompt", "negative", "size", "guidance_interval", "seed", *_TERMS, *_FILES)
-"""Keys whose cells are text, whatever they look like."""
-_SEVERAL = ("lora", "embedding")
-"""Keys whose cells are text or, as JSON, several texts."""
+_NAMES = ("model", "preset", "sampler", "method", "spacing", "final", "weights")
+_TEXTS = ("prompt", "negative", "size", "guidance_interval", "seed", *_NAMES, *FILES)
+"""Keys whose cells are text, whatever they look like; several files are a list in JSON."""
 
 
 def _row(number: int, cells: list[str], header: list[str]) -> Iterator[Line | Broken]:
@@ -279,12 +276,11 @@ def _row(number: int, cells: list[str], header: list[str]) -> Iterator[Line | Br
 
 
 def _value(key: str, cell: str) -> Any:
-    if key in _WORDS:
+    if key in _TEXTS and not (key in FILE_LISTS and cell.lstrip().startswith("[")):
         return cell
     for said in (cell, cell.lower()):  # a spreadsheet's TRUE is true
         with contextlib.suppress(ValueError, RecursionError):
-            found: Any = json.loads(said)
-            return found if key not in _SEVERAL or said.lstrip().startswith("[") else cell
+            return json.loads(said)
     return cell
 
 

@@ -20,7 +20,7 @@ from typing import cast
 
 from sdfast.batch.lines import RECORD_KEYS, Broken, Line
 from sdfast.errors import JobError, UsageError
-from sdfast.job import Job, Record, read_job
+from sdfast.job import FILES, Job, Record, read_job
 from sdfast.jobs import placed, seed_ranges
 from sdfast.layering import layered, on_top
 from sdfast.lora_tags import followed
@@ -119,10 +119,6 @@ def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[
     for one in seeds:
         key, _ = _named(seen, _hash(content, one))
         yield key, first.model_copy(update={"seed": one})
-
-
-FILES = ("init", "mask", "lora", "embedding", "vae")
-"""Keys that name files; a job's key is of their names as they are written."""
 
 
 def count_pictures(lines: Iterable[Line | Broken | None], beneath: Beneath) -> int:

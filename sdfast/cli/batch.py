@@ -95,9 +95,10 @@ def batch(
     from sdfast.batch.sources import Sources
     from sdfast.batch.store import open_store
     from sdfast.batch.studio import Setting
-    from sdfast.batch.tasks import FILES, Beneath, count_pictures, read_tasks
+    from sdfast.batch.tasks import Beneath, count_pictures, read_tasks
     from sdfast.config import load_config
     from sdfast.errors import UsageError
+    from sdfast.job import FILES
     from sdfast.jobs import resolve, seed_ranges
 
     if gpus is not None and ray is not None:
@@ -169,14 +170,14 @@ def _check(given: dict[str, Any], record: dict[str, Any]) -> None:
     What values are together is each line's own: it may name another model, or a picture.
     """
     from sdfast.canvas import file_size
-    from sdfast.job import Weights, read_job
+    from sdfast.job import BEGINNINGS, Weights, read_job
     from sdfast.models.dressed import check_there
 
-    drawn = {key: record[key] for key in record.keys() - {"init", "mask", "strength"}}
+    drawn = {key: record[key] for key in record.keys() - {*BEGINNINGS, "strength"}}
     read_job({"prompt": "any", **drawn})
     if given["strength"] is not None:
         read_job({"prompt": "any", "init": "any", "strength": given["strength"], "steps": 1000})
-    for key in ("init", "mask"):
+    for key in BEGINNINGS:
         if given[key] is not None:
             file_size(given[key])
     check_there(Weights(None, given["lora"] or (), given["embedding"] or (), given["vae"]))

@@ -16,6 +16,7 @@ def info(
     import json
 
     from sdfast.errors import MetadataError, printable
+    from sdfast.job import FILE_LISTS
     from sdfast.prompt import not_followed
     from sdfast.recipes import read_recipe
     from sdfast.sampler import idle
@@ -44,7 +45,7 @@ def info(
         for key, value in recipe.record.items():
             if key in unused:
                 continue
-            values = value if key in ("lora", "embedding") else (value,)  # a line for each file
+            values = value if key in FILE_LISTS else (value,)  # a line for each file
             for one in values:
                 print(f"  {key:<9} {printable(str(one))}")
         if recipe.sheet is not None:

@@ -49,8 +49,10 @@ def _with(keys: dict[str, Any], command: Callable[..., Any]) -> Callable[..., An
 
 
 def _gathered(said: Mapping[str, Any]) -> dict[str, Any]:
+    from sdfast.job import FILE_LISTS
+
     given = {key: value for key, value in said.items() if key != "settings"}
-    for key in ("lora", "embedding"):
+    for key in FILE_LISTS:
         given[key] = tuple(given[key]) if given[key] else None
     return given | settings(said["settings"])
 

@@ -10,7 +10,7 @@ from math import ceil, sqrt
 from typing import Any, NamedTuple
 
 from sdfast.errors import UsageError
-from sdfast.job import KEYS, Job, Record
+from sdfast.job import FILES, KEYS, Job, Record
 from sdfast.sheet import LONGEST, MOST, Sheet
 from sdfast.sweeps import Sweep, read_sweep
 from sdfast.wording import shortened
@@ -18,8 +18,6 @@ from sdfast.wording import shortened
 AXES = ("preset", "replace", *(k for k in KEYS if k not in ("timesteps", "corrections")))
 """What a sheet's side can be: a preset, a word of the prompts, and what in a job is one value."""
 
-FILES = ("lora", "embedding", "vae", "init", "mask")
-"""Keys that a picture may be without: their value then is an empty text."""
 _TEXTS = ("preset", "replace", "prompt", "negative", "model", *FILES)
 _SPEAKING = ("preset", "replace", "prompt", "sampler", "model")
 """Keys whose values need no name beside them."""

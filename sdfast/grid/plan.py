@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from sdfast.config import Config
 from sdfast.errors import UsageError
-from sdfast.grid.axes import FILES, find_sides, lay_out, replaced
-from sdfast.job import Job, Record, read_job
+from sdfast.grid.axes import find_sides, lay_out, replaced
+from sdfast.job import FILES, Job, Record, read_job
 from sdfast.jobs import Asked, list_seeds, resolve, with_named_loras
 from sdfast.recipes import Recipe, spelled_out
 from sdfast.sheet import Sheet

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any, NamedTuple, cast
 
 from sdfast.errors import UsageError
-from sdfast.job import KEYS, Job, Record, read_job
+from sdfast.job import FILES, KEYS, Job, Record, read_job
 from sdfast.sampler import SAMPLER_KEYS
 from sdfast.sweeps import read_sweep
 from sdfast.wording import last_part, nearest, quoted
@@ -122,12 +122,9 @@ def read_sweeps(words: Sequence[str], given: Mapping[str, Any]) -> list[Record]:
     return [dict(zip(swept, values, strict=True)) for values in product(*swept.values())]
 
 
-_OF_FILES = ("lora", "embedding", "vae", "init", "mask")
-
-
 def shown(key: str, value: object) -> object:
     """A job's value as a table or an export has it: files by their names alone."""
-    if key not in _OF_FILES:
+    if key not in FILES:
         return value
     if isinstance(value, (list, tuple)):
         return [shown(key, one) for one in cast("Sequence[object]", value)]
