@@ -69,7 +69,7 @@ def own_size(job: Job) -> tuple[int, int] | None:
     near = [max(_LEAST, round(side * larger / _STEP) * _STEP) for side in (width, height)]
     if job.size is None and max(near) > _MOST:
         raise JobError(
-            f"`{job.init}` is {width}x{height} pixels; at most {_MOST} a side are painted",
+            f"`{job.init}` would be {near[0]}x{near[1]} pixels; at most {_MOST} a side are painted",
             "--size says what to paint it as",
             key="init",
         )

@@ -73,6 +73,8 @@ def names() -> dict[str, Path]:
 def load_preset(name: str) -> Preset:
     """The preset of a name or of a YAML file's path. Raises PresetError."""
     if name.endswith(_ENDINGS) or "/" in name:
+        if Path(name).is_dir():
+            raise PresetError(f"`{_clean(name)}` is a folder", "a preset is a YAML file")
         return _read(Path(name), name)
     known = names()
     if name not in known:

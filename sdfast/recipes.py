@@ -222,6 +222,8 @@ def _recipe(path: Path, size: tuple[int, int] | None, texts: dict[str, str]) -> 
         for name in _ELSEWHERE.keys() & texts:
             raise MetadataError(f"was made by {_ELSEWHERE[name]}, whose recipe sdfast cannot read")
         raise MetadataError("holds no recipe", "some programs and sites remove it")
+    if _is_object(texts["parameters"]):
+        raise MetadataError("has its recipe in JSON of a kind that is not known here")
     said = infotext.read(texts["parameters"])
     version = said.pairs.get("Version", "")
     program = next((p for v, p in _BY_VERSION.items() if re.match(v, version)), "unknown")
@@ -236,6 +238,14 @@ def _recipe(path: Path, size: tuple[int, int] | None, texts: dict[str, str]) -> 
     if program == "AUTOMATIC1111" and "seed" in record and "RNG" not in said.pairs:
         unknown["RNG"] = "GPU, as it does not say CPU"
     return Recipe(path, program, record, unknown, size)
+
+
+def _is_object(text: str) -> bool:
+    """Whether a text is JSON as Fooocus can write it, and no prompt in braces."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _said_elsewhere(name: str, text: str) -> Said:

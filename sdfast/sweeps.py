@@ -34,7 +34,8 @@ def read_sweep(word: str, flag: str, keys: Sequence[str], texts: Sequence[str] =
     nothings = len(_NOTHING.findall(listed)) if key in texts else 0
     if not (equals and values) or values.count("") > nothings:
         named = equals and values and key in texts
-        hint = 'a value of nothing is "" in quotes' if named else f"{flag} steps=10,20"
+        nothing = f'a value of nothing is "", for a shell {flag} \'{key}="",...\''
+        hint = nothing if named else f"{flag} steps=10,20"
         raise UsageError(f"{quoted(word)} is no sweep", hint)
     if key not in texts:
         values = [each for value in values for each in _counted(value)]

@@ -41,6 +41,17 @@ def pictures(folder="out"):
     return sorted(path.name for path in Path(folder).rglob("*.png"))
 
 
+def test_what_dry_runs_print_is_painted(sdfast, here):
+    words = ("-m", "tiny", "-s", "1", "--size", "64x64", "--dry-run")
+    Path("p.txt").write_text("a cat\na dog\n")
+    Path("batch.jsonl").write_text(sdfast("batch", "p.txt", *words)[1])
+    Path("gen.jsonl").write_text(sdfast("gen", "a cat", "--seed", "1,2", *words)[1])
+    Path("grid.jsonl").write_text(sdfast("grid", "a cat", "--x", "seed=1,2", *words)[1])
+    for name in ("batch", "gen", "grid"):
+        assert sdfast("batch", f"{name}.jsonl", "-o", f"{name}/")[0] == 0
+        assert len([*Path(name).glob("*.png")]) == 2
+
+
 def test_each_line_is_a_picture_and_a_second_run_has_nothing_to_do(sdfast):
     Path("p.txt").write_text("a cat\na dog\na cat\n")
     code, out, _ = sdfast("batch", "p.txt", *QUICK)

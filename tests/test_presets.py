@@ -219,6 +219,12 @@ def test_on_is_true_where_true_is_meant(file, written):
     assert load_preset(str(file)).sampler.corrector
 
 
+def test_a_folder_is_no_preset(tmp_path):
+    with pytest.raises(PresetError, match=r"`.*` is a folder") as caught:
+        load_preset(f"{tmp_path}/")
+    assert f"`{tmp_path}/`" in str(caught.value)
+
+
 def test_a_saved_preset_comes_back_as_it_was(own):
     record = {"steps": 12, "sampler": "dpm", "rho": 2.5, "spacing": "rho", "size": "512x768"}
     path = save_preset("mine", record, "my own")

@@ -129,6 +129,18 @@ def test_a_recipe_tells_no_folder(model, told):
     assert "Users" not in "".join(chunks.values())
 
 
+def test_json_is_no_prompt_but_braces_are(tmp_path):
+    said = {"prompt": "a cat", "steps": 30}
+    for text, recipe in ((json.dumps(said), None), ("{a|b} cat", "{a|b} cat")):
+        path = tmp_path / "theirs.png"
+        path.write_bytes(image_files.encode(GREY, {"parameters": text}))
+        if recipe is None:
+            with pytest.raises(MetadataError, match="in JSON of a kind that is not known here"):
+                recipes.read_recipe(path)
+        else:
+            assert recipes.read_recipe(path).record["prompt"] == recipe
+
+
 def test_without_our_chunk_the_parameters_say_the_most(read):
     record = read(image_files.encode(GREY, {"parameters": CHUNKS["parameters"]})).record
     assert record == {

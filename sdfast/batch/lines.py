@@ -23,6 +23,8 @@ from sdfast.wording import nearest, nearest_key, quoted
 
 RECORD_KEYS = (*KEYS, "n", "preset")
 """What a line may say: a job's keys, how many seeds, and a preset beneath its other keys."""
+TOLD = ("key", "cell")
+"""What dry runs tell of a job besides: their lines are jobs, too."""
 
 _LONGEST = 2**20
 """Bytes of a line; the longest job of our own stays far below."""

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from sdfast.batch.lines import RECORD_KEYS, Broken, Line
+from sdfast.batch.lines import RECORD_KEYS, TOLD, Broken, Line
 from sdfast.errors import JobError, UsageError
 from sdfast.job import FILES, Job, Record, read_job
 from sdfast.jobs import placed, seed_ranges
@@ -94,6 +94,7 @@ def _instead(beneath: Beneath, preset: Preset) -> Beneath:
 
 
 def _jobs(record: Record, beneath: Beneath, seen: dict[bytes, int]) -> Iterator[tuple[bytes, Job]]:
+    record = {key: value for key, value in record.items() if key not in TOLD}
     for key in record:
         if key not in RECORD_KEYS:
             raise JobError(f"there is no key {quoted(key)}", nearest_key(key, RECORD_KEYS), key=key)

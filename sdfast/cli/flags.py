@@ -1,5 +1,6 @@
 """The flags of several commands, each written down once."""
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -239,12 +240,18 @@ Settings = Annotated[
 ]
 
 
+MOST_TOGETHER = 1024
+"""Pictures in one walk."""
+
+
 def _together(said: object) -> int | None:
     text = f"{said}"
     if text == "auto":
         return None
-    if not text.isdecimal() or not 1 <= int(text) <= 256:
-        raise typer.BadParameter(f"`{text}` is neither `auto` nor a number from 1 to 256")
+    if not re.fullmatch("[0-9]{1,9}", text) or not 1 <= int(text) <= MOST_TOGETHER:
+        raise typer.BadParameter(
+            f"`{text}` is neither `auto` nor a number from 1 to {MOST_TOGETHER}"
+        )
     return int(text)
 
 

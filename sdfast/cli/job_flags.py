@@ -69,13 +69,13 @@ def settings(words: list[str] | None) -> dict[str, Any]:
     keys = [k for k in SAMPLER_KEYS if k not in _OF_A_JOB and k != "corrections"]
     said: dict[str, Any] = {}
     for word in words:
-        key, _, value = word.partition("=")
+        key, _, value = map(str.strip, word.partition("="))
         if key == "timesteps" and value.startswith("[") and value.endswith("]"):
             word = f"{key}={value[1:-1]}"
         if key not in keys:
             flag = f"that is a flag, --{key.replace('_', '-')}" if key in _OF_A_JOB else ""
             raise UsageError(f"--set cannot set {quoted(key)}", flag or nearest_key(key, keys))
-        if key in said or not value.strip():
+        if key in said or not value:
             why = "is set twice" if key in said else "is set to nothing"
             raise UsageError(f"{key} {why}", f"--set {key}=VALUE")
         first, *more = read_sweep(word, "--set", keys).values

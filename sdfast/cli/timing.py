@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
+from sdfast.cli.flags import MOST_TOGETHER
 from sdfast.cli.model import find_model
 from sdfast.cli.tables import print_tables, progress, say, whole_number, whole_numbers
 
@@ -105,7 +106,7 @@ def _rows(asked: Question) -> list[Row]:
     combined = read_sweeps(asked.sweeps, {**asked.given, "dtype": dtype})
     presets = list(dict.fromkeys(asked.presets or [config.recipe(None)]))
     rows: list[Row] = []
-    batches = whole_numbers(asked.batches, "--batch-size", 1024)
+    batches = whole_numbers(asked.batches, "--batch-size", MOST_TOGETHER)
     if asked.cold and batches != [1]:
         raise UsageError("--batch-size cannot be combined with --cold")
     for preset, swept, batch in product(presets, combined, batches):
