@@ -200,7 +200,7 @@ def read_prompts(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         if word == "-":
             yield from _lines(sys.stdin)
-        elif word.startswith("@") and word != "@":
+        elif word.startswith("@"):
             yield _whole_file(Path(word[1:]))
         else:
             yield word

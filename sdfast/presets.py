@@ -73,8 +73,6 @@ def names() -> dict[str, Path]:
 def load_preset(name: str) -> Preset:
     """The preset of a name or of a YAML file's path. Raises PresetError."""
     if name.endswith(_ENDINGS) or "/" in name:
-        if Path(name).is_dir():
-            raise PresetError(f"`{_clean(name)}` is a folder", "a preset is a YAML file")
         return _read(Path(name), name)
     known = names()
     if name not in known:
@@ -195,7 +193,7 @@ def _text(path: Path, name: str) -> str:
         raise PresetError(f"there is no file `{name}`") from error
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise PresetError(f"`{name}` cannot be read: {why}") from error
+        raise PresetError(f"`{name or path}` cannot be read: {why}") from error
     if len(content) > _LARGEST:
         raise PresetError(f"`{name}` is larger than 64 kB; that is no preset")
     try:

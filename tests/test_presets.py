@@ -219,10 +219,11 @@ def test_on_is_true_where_true_is_meant(file, written):
     assert load_preset(str(file)).sampler.corrector
 
 
-def test_a_folder_is_no_preset(tmp_path):
-    with pytest.raises(PresetError, match=r"`.*` is a folder") as caught:
-        load_preset(f"{tmp_path}/")
-    assert f"`{tmp_path}/`" in str(caught.value)
+def test_a_folder_is_no_preset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (f"{tmp_path}/", "./"):
+        with pytest.raises(PresetError, match=r"`.+` cannot be read: Is a directory"):
+            load_preset(name)
 
 
 def test_a_saved_preset_comes_back_as_it_was(own):
