@@ -31,23 +31,12 @@ def batch(
         str | None,
         typer.Option("--format", metavar="NAME", help="txt, jsonl or csv. [by ending or 1st line]"),
     ] = None,
-    seed: Annotated[
-        str | None,
-        typer.Option("--seed", metavar="42|1,5,9|1..8", help="[each line's own, always the same]"),
-    ] = None,
-    count: Annotated[
-        Any,
-        typer.Option(
-            "-n", "--count", parser=flags.number, metavar="N", help="Pictures a line; key `n`."
-        ),
-    ] = None,
+    seed: Annotated[str | None, flags.seed("each line's own, always the same")] = None,
+    count: Annotated[Any, flags.count("Pictures a line; key `n`.")] = None,
     preset: flags.PresetName = None,
     *,
     given: dict[str, Any],
-    out: Annotated[
-        str | None,
-        typer.Option("-o", "--out", metavar="FOLDER/|TEMPLATE|URL", help="[{slug}-{seed}.png]"),
-    ] = None,
+    out: Annotated[str | None, flags.out("FOLDER/|TEMPLATE|URL", "[{slug}-{seed}.png]")] = None,
     manifest: Annotated[
         str | None,
         typer.Option("--manifest", metavar="FOLDER/", help="Where it is kept. [the output folder]"),
@@ -82,9 +71,7 @@ def batch(
         ),
     ] = 1.0,
     no_metadata: flags.NoMetadata = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON line on stdout for each job done.")
-    ] = False,
+    as_json: flags.AsJson = False,
     how: How,
 ) -> int:
     from sdfast.batch import blocks, lines

@@ -240,6 +240,28 @@ Settings = Annotated[
 ]
 
 
+def seed(unsaid: str) -> Any:
+    """The noise; and what it is where nothing is said."""
+    return typer.Option("--seed", metavar="42|1,5,9|1..8", help=f"[{unsaid}]")
+
+
+def count(text: str) -> Any:
+    """How many pictures, of seeds in a row."""
+    return typer.Option("-n", "--count", parser=number, metavar="N", help=text)
+
+
+def source(text: str) -> Any:
+    """A recipe to begin with."""
+    return typer.Option("--from", metavar="FILE|-", help=f"Begin with the recipe in {text}.")
+
+
+def out(kinds: str, text: str) -> Any:
+    """Where pictures go."""
+    return typer.Option("-o", "--out", metavar=kinds, help=text)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="A JSON line per picture on stdout.")]
+
 MOST_TOGETHER = 1024
 """Pictures in one walk."""
 

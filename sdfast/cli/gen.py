@@ -25,36 +25,17 @@ if TYPE_CHECKING:
 @of_a_job
 def gen(
     prompts: flags.Prompts = None,
-    seed: Annotated[
-        str | None,
-        typer.Option("--seed", metavar="42|1,5,9|1..8", help="[a new one each time]"),
-    ] = None,
-    count: Annotated[
-        Any,
-        typer.Option(
-            "-n",
-            "--count",
-            parser=flags.number,
-            metavar="N",
-            help="Pictures of each prompt: seed, seed + 1, ...",
-        ),
-    ] = None,
+    seed: Annotated[str | None, flags.seed("a new one each time")] = None,
+    count: Annotated[Any, flags.count("Pictures of each prompt: seed, seed + 1, ...")] = None,
     preset: flags.PresetName = None,
     *,
     given: dict[str, Any],
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="FILE|-", help="Begin with the recipe in a picture, or in a text."
-        ),
-    ] = None,
+    source: Annotated[str | None, flags.source("a picture, or in a text")] = None,
     out: Annotated[
         str | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE|FOLDER/|TEMPLATE|-",
-            help="Where to write, .png, .jpg or .webp; `-` is a PNG on stdout. [{slug}-{seed}.png]",
+        flags.out(
+            "FILE|FOLDER/|TEMPLATE|-",
+            "Where to write, .png, .jpg or .webp; `-` is a PNG on stdout. [{slug}-{seed}.png]",
         ),
     ] = None,
     exists: flags.Exists = "rename",
@@ -63,9 +44,7 @@ def gen(
         str | None,
         typer.Option("--save", metavar="NAME", help="Keep these flags as a preset, too."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON line per picture on stdout.")
-    ] = False,
+    as_json: flags.AsJson = False,
     show: flags.Show = False,
     batch_size: Annotated[
         Any, flags.together("Pictures a network call; more of them a second than one by one.")

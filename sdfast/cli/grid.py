@@ -38,39 +38,15 @@ def grid(
         int | None,
         typer.Option("--columns", min=1, metavar="N", help="Break a sheet of one axis into rows."),
     ] = None,
-    seed: Annotated[
-        str | None,
-        typer.Option("--seed", metavar="42|1,5,9|1..8", help="[a new one for the whole sheet]"),
-    ] = None,
-    count: Annotated[
-        Any,
-        typer.Option(
-            "-n",
-            "--count",
-            parser=flags.number,
-            metavar="N",
-            help="That many seeds: seed, seed + 1, ...",
-        ),
-    ] = None,
+    seed: Annotated[str | None, flags.seed("a new one for the whole sheet")] = None,
+    count: Annotated[Any, flags.count("That many seeds: seed, seed + 1, ...")] = None,
     preset: flags.PresetName = None,
     *,
     given: dict[str, Any],
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="FILE|-",
-            help="Begin with the recipe in a picture or a text, or repeat a sheet.",
-        ),
-    ] = None,
+    source: Annotated[str | None, flags.source("a picture or in a text, or repeat a sheet")] = None,
     out: Annotated[
         str | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE|FOLDER/|TEMPLATE|-",
-            help="The sheet, .png, .jpg or .webp. [{slug}-grid.png]",
-        ),
+        flags.out("FILE|FOLDER/|TEMPLATE|-", "The sheet, .png, .jpg or .webp. [{slug}-grid.png]"),
     ] = None,
     cells: Annotated[
         str | None,
@@ -86,10 +62,7 @@ def grid(
         str | None, typer.Option("--font", metavar="FILE", help="A font for the labels.")
     ] = None,
     no_metadata: flags.NoMetadata = False,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="A JSON line per picture on stdout, and one of the sheet."),
-    ] = False,
+    as_json: flags.AsJson = False,
     show: flags.Show = False,
     batch_size: Annotated[
         Any, flags.together("Pictures a network call, of those whose walks agree.")
