@@ -52,7 +52,7 @@ def test_a_picture_does_not_depend_on_its_batch_mates():
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_only_where_torch_is_slow_and_keys_are_many(slow, monkeypatch):
-    monkeypatch.setattr(attention, "_is_slow", lambda: slow)
+    monkeypatch.setattr(attention, "multiplies_vectors_of_bfloat16", lambda: slow)
     for keys, dtype in ((300, torch.bfloat16), (77, torch.bfloat16), (300, torch.float32)):
         q, k, v = (drawn(1, 2, keys, 40, dtype) for _ in range(3))
         parted = slow and keys == 300 and dtype == torch.bfloat16

@@ -258,28 +258,31 @@ def conv_of(weight, bias, **how):
 @given(
     n=st.sampled_from([1, 2, 4]),
     channels=st.tuples(st.integers(1, 20), st.integers(1, 20)),
-    down=st.integers(1, 6),
-    across=st.integers(1, 6),
+    down=st.integers(1, 24),
+    across=st.integers(1, 24),
     floats=st.sampled_from([1, 20_000, 8 << 20]),
     has_bias=st.booleans(),
     added=st.sampled_from([0, 1, 2]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
 )
 @torch.inference_mode()
-def test_tiles_are_convolved_as_the_whole_is(n, channels, down, across, floats, has_bias, added):
+def test_tiles_are_convolved_as_the_whole_is(
+    n, channels, down, across, floats, has_bias, added, dtype
+):
     inside, outside = channels
-    x = torch.randn(n, inside, 4 * down, 4 * across).to(memory_format=torch.channels_last)
-    weight, bias = torch.randn(outside, inside, 3, 3), torch.randn(outside)
+    x = torch.randn(n, inside, down, across, dtype=dtype).to(memory_format=torch.channels_last)
+    weight = torch.randn(outside, inside, 3, 3, dtype=dtype)
     added = min(n, added)
-    plus = torch.randn(added, outside, 4 * down, 4 * across) if added else None
-    bias = bias if has_bias else None
+    plus = torch.randn(added, outside, down, across, dtype=dtype) if added else None
+    bias = torch.randn(outside, dtype=dtype) if has_bias else None
     exact = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), 1, 1)
     exact = exact if plus is None else exact + layers.in_rows(plus, n)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(winograd, "_FLOATS", floats)  # a row of tiles at a time, some, or all
-        got = winograd.convolve(x, weight, bias, plus)
+        got = winograd.convolve(x, winograd.transformed(weight), bias, plus)
     assert got.is_contiguous(memory_format=torch.channels_last)
     error = (got - exact).norm() / exact.norm()
-    assert error < 1e-5
+    assert error < (1e-5 if dtype == torch.float32 else 2e-2)
 
 
 @pytest.fixture
@@ -297,12 +300,21 @@ def tiled(monkeypatch):
     return seen
 
 
+@pytest.fixture(params=[torch.float32, torch.bfloat16])
+def dtype(request, monkeypatch):
+    """The precisions, on a processor that multiplies bfloat16 or does as if."""
+    monkeypatch.setattr(layers, "multiplies_vectors_of_bfloat16", lambda: True)
+    if request.param == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("oneDNN has no bfloat16 here")
+    return request.param
+
+
 @torch.inference_mode()
-def test_a_picture_alone_is_convolved_as_beside_others(tiled):
+def test_a_picture_alone_is_convolved_as_beside_others(tiled, dtype):
     torch.manual_seed(0)
-    conv = conv_of(torch.randn(160, 160, 3, 3), torch.randn(160))
-    x = torch.randn(3, 160, 32, 36).to(memory_format=torch.channels_last)
-    plus = torch.randn(1, 160, 32, 36)
+    conv = conv_of(torch.randn(160, 160, 3, 3).to(dtype), torch.randn(160).to(dtype))
+    x = torch.randn(3, 160, 32, 36).to(dtype).to(memory_format=torch.channels_last)
+    plus = torch.randn(1, 160, 32, 36).to(dtype)
     assert torch.equal(conv(x, plus)[1:2], conv(x[1:2], plus))
     assert tiled == [(3, 160, 32, 36), (1, 160, 32, 36)]
 
@@ -310,16 +322,16 @@ def test_a_picture_alone_is_convolved_as_beside_others(tiled):
 @pytest.mark.parametrize(
     ("size", "how", "in_tiles"),
     [
-        ((32, 36), {}, True),
-        ((32, 33), {}, False),  # not whole tiles
-        ((34, 32), {}, False),
-        ((28, 32), {}, False),  # too few
-        ((33, 33), {"stride": 2, "padding": 0}, False),
-        ((32, 32), {"stride": 2}, False),
-        ((36, 36), {"padding": 0}, False),
+        ((32, 36), {}, (True, True)),
+        ((32, 33), {}, (False, True)),  # not whole tiles
+        ((34, 32), {}, (False, True)),
+        ((28, 32), {}, (False, True)),  # too few
+        ((33, 33), {"stride": 2, "padding": 0}, (False, False)),
+        ((32, 32), {"stride": 2}, (False, False)),
+        ((36, 36), {"padding": 0}, (False, False)),
+        ((36, 36), {"in_tiles": False}, (False, False)),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
 def test_wide_convolutions_are_what_they_are_whether_in_tiles_or_not(
     size, how, in_tiles, dtype, tiled
@@ -327,11 +339,18 @@ def test_wide_convolutions_are_what_they_are_whether_in_tiles_or_not(
     torch.manual_seed(0)
     weight, bias = torch.randn(160, 160, 3, 3).to(dtype), torch.randn(160).to(dtype)
     x = torch.randn(2, 160, *size).to(dtype).to(memory_format=torch.channels_last)
-    told = {"padding": 1, **how}
+    told = {"padding": 1, **{key: value for key, value in how.items() if key != "in_tiles"}}
     exact = F.conv2d(x.double(), weight.double(), bias.double(), **told)
     got = conv_of(weight, bias, **how)(x)
-    assert bool(tiled) == (in_tiles and dtype == torch.float32)
-    assert (got - exact).norm() / exact.norm() < (1e-5 if dtype == torch.float32 else 5e-3)
+    assert bool(tiled) == in_tiles[dtype == torch.bfloat16]
+    assert (got - exact).norm() / exact.norm() < (1e-5 if dtype == torch.float32 else 6e-3)
+
+
+def test_without_its_instructions_bfloat16_is_convolved_as_a_whole(tiled, monkeypatch):
+    monkeypatch.setattr(layers, "multiplies_vectors_of_bfloat16", lambda: False)
+    conv = conv_of(torch.ones(160, 160, 3, 3).bfloat16(), torch.ones(160).bfloat16())
+    conv(torch.ones(1, 160, 32, 32).bfloat16())
+    assert not tiled
 
 
 def test_few_channels_and_too_many_are_not_convolved_in_tiles():

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,12 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
     if device.type != "cpu":
         return torch.float16
     return torch.bfloat16 if parameters > 100_000_000 and cpu_has_bfloat16() else torch.float32
+
+
+@cache
+def multiplies_vectors_of_bfloat16() -> bool:
+    """Whether it does so in vectors, and has no AMX to multiply whole matrices."""
+    return cpu_has_bfloat16() and "amx_bf16" not in cpu_flags()
 
 
 def cpu_has_bfloat16() -> bool:

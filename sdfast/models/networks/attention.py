@@ -5,13 +5,11 @@ multiply at the pace of float32. Here oneDNN multiplies, some heads and rows at 
 lies between the two products stays in the cache.
 """
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdfast.models.device import cpu_flags
+from sdfast.models.device import multiplies_vectors_of_bfloat16
 
 _BYTES = 8 << 20
 """Of products at a time."""
@@ -24,15 +22,9 @@ _EVERY = 8
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """`F.scaled_dot_product_attention` of [n, heads, words, width]."""
     here = q.device.type == "cpu" and q.dtype == torch.bfloat16 and not q.requires_grad
-    if here and k.shape[-2] >= _WORTH and _is_slow():
+    if here and k.shape[-2] >= _WORTH and multiplies_vectors_of_bfloat16():
         return in_parts(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
-
-
-@cache
-def _is_slow() -> bool:
-    flags = cpu_flags()
-    return "avx512_bf16" in flags and "amx_bf16" not in flags
 
 
 def in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -188,7 +188,7 @@ class Upsample(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = Conv(width, width)
+        self.conv = Conv(width, width, in_tiles=False)
         self._doubled = Doubled()
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:

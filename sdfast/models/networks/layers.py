@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdfast.models.device import cpu_flags
+from sdfast.models.device import cpu_flags, multiplies_vectors_of_bfloat16
 from sdfast.models.malloc import give_back
 from sdfast.models.networks import winograd
 
@@ -138,13 +138,16 @@ class Conv(nn.Module):
         kernel: int = 3,
         stride: int = 1,
         padding: int | None = None,
+        *,
+        in_tiles: bool = True,
     ) -> None:
         super().__init__()
         self.weight = blank(outside, inside, kernel, kernel)
         self.bias = blank(outside)
         self._how = _conv(kernel, stride, padding)
         keeps_size = kernel == 3 and self._how[:2] == ([1, 1], [1, 1])
-        self._takes_tiles = keeps_size and winograd.pays(inside, outside)
+        self._takes_tiles = in_tiles and keeps_size and winograd.pays(inside, outside)
+        self._tiled: Tensor | None = None
         self._for_any_size = outside >= 256 and outside % 64 == 0 and not _size_matters()
         self._packed: dict[torch.Size | None, Tensor] = {}
         self.is_laid_out = False
@@ -157,7 +160,13 @@ class Conv(nn.Module):
         around in every call, at up to a hundred times the price of the call.
         """
         self.is_laid_out = _packs(self.weight)
-        if self.is_laid_out and self._for_any_size:
+        if not self.is_laid_out:
+            return
+        in_half = self.weight.dtype == torch.bfloat16
+        if in_half and self._takes_tiles and multiplies_vectors_of_bfloat16():
+            self._tiled = winograd.transformed(self.weight).contiguous()
+            del self.weight
+        elif self._for_any_size:
             self._laid_out_for(None)
 
     def _laid_out_for(self, size: torch.Size | None) -> Tensor:
@@ -199,8 +208,10 @@ class Conv(nn.Module):
             if fused:
                 return y if bare else fused.add_(y, bias, plus)
             return y if plus is None else y.add_(in_rows(plus, len(y)))
+        if self._tiled is not None:
+            return winograd.convolve(x, self._tiled, bias, plus)
         if self._takes_tiles and winograd.fits(x):
-            return winograd.convolve(x, self.plain_weight(), bias, plus)
+            return winograd.convolve(x, winograd.transformed(self.plain_weight()), bias, plus)
         convolve: Any = _onednn()._convolution_pointwise
         weight = self._laid_out_for(None if self._for_any_size else x.shape)
         if plus is not None:
