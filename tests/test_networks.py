@@ -33,6 +33,7 @@ from sdfast.models.networks import (
     UNet,
     fill,
     layers,
+    onednn,
     winograd,
 )
 from sdfast.models.networks.blocks import Upsample
@@ -206,12 +207,12 @@ def test_a_text_encoder_reads_what_transformers_reads(activation, end, tmp_path)
 def test_weights_laid_out_for_the_processor_say_the_same_as_plain_ones(
     changes, tmp_path, monkeypatch
 ):
-    if layers._onednn() is None:
+    if onednn.operators() is None:
         pytest.skip("torch has no oneDNN here")
     torch.manual_seed(0)
     theirs = strewn(UNet2DConditionModel(**{**SD1, **changes}))
     laid = ours(UNet, theirs, tmp_path)
-    monkeypatch.setattr(layers, "_packs", lambda weight: False)
+    monkeypatch.setattr(onednn, "packs", lambda weight: False)
     plain = ours(UNet, theirs, tmp_path)
     about = (torch.randn(2, 7, 16), torch.randn(2, 20), [64.0] * 6)
     for size in ((8, 8), (4, 12), (9, 7), (16, 16), (2, 2), (8, 8)):  # more than are kept
@@ -225,7 +226,7 @@ def test_weights_laid_out_for_the_processor_say_the_same_as_plain_ones(
 )
 @torch.inference_mode()
 def test_a_doubled_picture_is_convolved_as_if_it_had_been_built(width, size, monkeypatch):
-    if layers._onednn() is None:
+    if onednn.operators() is None:
         pytest.skip("torch has no oneDNN here")
     torch.manual_seed(0)
     upsample = Upsample(width)
@@ -288,7 +289,7 @@ def test_tiles_are_convolved_as_the_whole_is(
 @pytest.fixture
 def tiled(monkeypatch):
     """The shapes that are convolved in tiles."""
-    if layers._onednn() is None:
+    if onednn.operators() is None:
         pytest.skip("torch has no oneDNN here")
     seen, true = [], winograd.convolve
 
@@ -374,9 +375,9 @@ def test_few_channels_and_too_many_are_not_convolved_in_tiles():
 def test_kernels_are_laid_out_for_the_size_where_it_matters(
     inside, outside, matters, laid, monkeypatch
 ):
-    if layers._onednn() is None:
+    if onednn.operators() is None:
         pytest.skip("torch has no oneDNN here")
-    monkeypatch.setattr(layers, "_size_matters", lambda: matters)
+    monkeypatch.setattr(onednn, "size_matters", lambda: matters)
     torch.manual_seed(0)
     weight, bias = torch.randn(outside, inside, 3, 3), torch.randn(outside)
     conv, layouts = conv_of(weight, bias), set()

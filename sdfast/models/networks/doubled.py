@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdfast.models.networks.layers import Conv
 
-_LEAST = 256
+_LEAST = 64
 """Pixels of a small picture from which on it pays: the kernels are 16/9 as large, and for a few
 pixels it is the kernels that are waited for. How many pictures there are does not count, or one
 would come out otherwise beside others than alone."""

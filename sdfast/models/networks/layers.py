@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdfast.models.device import cpu_flags, multiplies_vectors_of_bfloat16
+from sdfast.models.device import multiplies_vectors_of_bfloat16
 from sdfast.models.malloc import give_back
-from sdfast.models.networks import winograd
+from sdfast.models.networks import onednn, winograd
 
 _LARGE_KERNELS = 4 << 20
 """Bytes from which on kernels are held for one size alone, and what they leave when they are laid
@@ -27,48 +27,6 @@ out for another goes back to the system."""
 def blank(*shape: int) -> nn.Parameter:
     """A weight that has its shape and, until a file fills it, nothing else."""
     return nn.Parameter(torch.empty(shape, device="meta"), requires_grad=False)
-
-
-@cache
-def _onednn() -> Any:
-    """oneDNN's operators that keep weights in their own layout, or None where torch lacks them.
-
-    Inductor calls them; by name they are not promised, so all are looked for and one is tried.
-    """
-    ops: Any = torch.ops.mkldnn
-    try:
-        x, w = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 1)
-        keep = ops._reorder_convolution_weight(w, [0, 0], [1, 1], [1, 1], 1, [1, 1, 4, 4])
-        ops._convolution_pointwise.binary(x, x, keep, None, *_conv(1, 1), "add", None, None, [], "")
-        keep = ops._reorder_linear_weight(w[0, 0], 4)
-        ops._linear_pointwise.binary(x[0, 0, :, :1], x[0, 0, :, :1], keep, None, "mul")
-        ops._linear_pointwise(x[0, 0, :, :1], keep, None, "gelu", [], "none")
-    except (AttributeError, RuntimeError, TypeError):
-        return None
-    return ops
-
-
-def _conv(
-    kernel: int, stride: int, padding: int | None = None
-) -> tuple[list[int], list[int], list[int], int]:
-    """Padding, stride, dilation and groups of a convolution that keeps the size at stride 1."""
-    return [kernel // 2 if padding is None else padding] * 2, [stride] * 2, [1, 1], 1
-
-
-def _packs(weight: Tensor) -> bool:
-    """Whether weights like this are to be laid out anew."""
-    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
-        return False
-    if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False
-    return _onednn() is not None
-
-
-@cache
-def _size_matters() -> bool:
-    """Whether layouts depend on the picture's size: with AVX-512 they do not; AMX was not tried."""
-    has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return not has_avx512 or "amx_tile" in cpu_flags()
 
 
 _THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
@@ -115,14 +73,14 @@ class Linear(nn.Module):
 
     def lay_out(self) -> None:
         """Lay the weights out for the processor; they are of no other use from then on."""
-        if _packs(self.weight):
-            self._packed = _onednn()._reorder_linear_weight(self.weight)
+        if onednn.packs(self.weight):
+            self._packed = onednn.operators()._reorder_linear_weight(self.weight)
             del self.weight
 
     def forward(self, x: Tensor, then: str = "none", other: Tensor | None = None) -> Tensor:
         if self._packed is None:
             return _THEN[then](F.linear(x, self.weight, self.bias), other)
-        multiply: Any = _onednn()._linear_pointwise
+        multiply: Any = onednn.operators()._linear_pointwise
         if other is not None:
             return multiply.binary(x, other, self._packed, self.bias, then)
         return multiply(x, self._packed, self.bias, then, [], "none")
@@ -144,11 +102,11 @@ class Conv(nn.Module):
         super().__init__()
         self.weight = blank(outside, inside, kernel, kernel)
         self.bias = blank(outside)
-        self._how = _conv(kernel, stride, padding)
+        self._how = onednn.placing(kernel, stride, padding)
         keeps_size = kernel == 3 and self._how[:2] == ([1, 1], [1, 1])
         self._takes_tiles = in_tiles and keeps_size and winograd.pays(inside, outside)
         self._tiled: Tensor | None = None
-        self._for_any_size = outside >= 256 and outside % 64 == 0 and not _size_matters()
+        self._for_any_size = outside >= 256 and outside % 64 == 0 and not onednn.size_matters()
         self._packed: dict[torch.Size | None, Tensor] = {}
         self.is_laid_out = False
 
@@ -159,7 +117,7 @@ class Conv(nn.Module):
         Others are laid out for the size that is asked for: in the wrong layout oneDNN turns them
         around in every call, at up to a hundred times the price of the call.
         """
-        self.is_laid_out = _packs(self.weight)
+        self.is_laid_out = onednn.packs(self.weight)
         if not self.is_laid_out:
             return
         in_half = self.weight.dtype == torch.bfloat16
@@ -174,7 +132,7 @@ class Conv(nn.Module):
         if size in self._packed:
             return self._packed[size]
         weight, shape = self.plain_weight(), () if size is None else (list(size),)
-        packed: Tensor = _onednn()._reorder_convolution_weight(weight, *self._how, *shape)
+        packed: Tensor = onednn.operators()._reorder_convolution_weight(weight, *self._how, *shape)
         is_large = weight.nbytes >= _LARGE_KERNELS
         others = {} if is_large or len(self._packed) > 3 else self._packed
         self._packed = {**others, size: packed}
@@ -212,7 +170,7 @@ class Conv(nn.Module):
             return winograd.convolve(x, self._tiled, bias, plus)
         if self._takes_tiles and winograd.fits(x):
             return winograd.convolve(x, winograd.transformed(self.plain_weight()), bias, plus)
-        convolve: Any = _onednn()._convolution_pointwise
+        convolve: Any = onednn.operators()._convolution_pointwise
         weight = self._laid_out_for(None if self._for_any_size else x.shape)
         if plus is not None:
             none: list[float] = []
