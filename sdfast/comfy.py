@@ -6,8 +6,8 @@ they ask at the same noise here as there.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from itertools import chain, count
 from typing import Any, cast
 
 from sdfast.elsewhere import Said, as_object, literal, short, taken
@@ -173,12 +173,13 @@ class _Graph:
     def rest(self) -> dict[str, str]:
         """The nodes that nobody has asked, by their class, and a number if there are several."""
         told: dict[str, str] = {}
+        seen = Counter[str]()
         for name, node in self.nodes.items():
             if name in self._seen or (kind := self.kind(name)) in _PLAIN:
                 continue
-            numbered = (f"{kind} {k}" for k in count(2))
-            free = next(one for one in chain([kind], numbered) if one not in told)
-            told[free] = short({k: v for k, v in node["inputs"].items() if not _link(v)})
+            seen[kind] += 1
+            numbered = kind if seen[kind] == 1 else f"{kind} {seen[kind]}"
+            told[numbered] = short({k: v for k, v in node["inputs"].items() if not _link(v)})
         return told
 
 

@@ -16,7 +16,8 @@ _EPS = 1e-6
 
 _HUGE = 128 << 20
 """Bytes of a half-made picture, as of 512 x 512 pixels, from which on free memory goes back to the
-system: what the smaller ones before it have left is in pieces that it does not fit into."""
+system: what a walk and the smaller ones before it have left is in pieces that it does not fit into,
+nor the next walk into what it leaves."""
 
 _COLOURS = 3
 _ONLY: dict[str, tuple[object, ...]] = {
@@ -142,6 +143,8 @@ class _Decoding(nn.Module):
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
         top, groups = shape.widths[::-1], shape.groups
+        self._growth = 4 ** (len(top) - 1) * top[-2:][0] // top[0]
+        """How much larger the picture is before its last level than at first."""
         self.conv_in = Conv(shape.channels, top[0])
         self.mid_block = _Middle(top[0], groups, attends=shape.attends)
         self.up_blocks = nn.ModuleList(
@@ -152,12 +155,24 @@ class _Decoding(nn.Module):
         self.conv_out = Conv(top[-1], _COLOURS)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.mid_block(self.conv_in(x))
+        x = self.conv_in(x)
+        outgrows = _is_huge(x, self._growth)
+        if outgrows:
+            give_back()
+        x = self.mid_block(x)
         for block in self.up_blocks:
-            if x.device.type == "cpu" and x.nbytes >= _HUGE:
+            if _is_huge(x):
                 give_back()
             x = block(x)
-        return self.conv_out(self.conv_norm_out(x, silu=True))
+        x = self.conv_out(self.conv_norm_out(x, silu=True))
+        if outgrows:
+            give_back()
+        return x
+
+
+def _is_huge(x: Tensor, growth: int = 1) -> bool:
+    """Whether a picture is, on a CPU, once it has grown so many times larger."""
+    return x.device.type == "cpu" and growth * x.nbytes >= _HUGE
 
 
 class Encoder(nn.Module):

@@ -68,20 +68,23 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, plus: Tensor | Non
     n, _, height, width = x.shape
     down, across = -(-height // side), -(-width // side)
     rest = side * across - width, side * down - height
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1 + rest[0], 1, 1 + rest[1]))
-    tiles = padded.unfold(1, side + 2, side).unfold(2, side + 2, side).permute(4, 5, 0, 1, 2, 3)
+    pixels = x.permute(0, 2, 3, 1)
     made = x.new_empty(n, down, side, across, side, outside)
     rows = max(1, _FLOATS // (count * n * across * (inside + outside)))
     for row in range(0, down, rows):
         y = made[:, row : row + rows]
-        some = tiles[:, :, :, row : row + rows].reshape(count, -1)
-        products = torch.bmm((of_data @ some).view(count, -1, inside), kernels)
-        pixels = (inverse @ products.view(count, -1)).view(side, side, n, -1, across, outside)
-        pixels = pixels.permute(2, 3, 0, 4, 1, 5)
+        top, bottom = side * row - 1, side * (row + y.shape[1]) + 1
+        band = pixels[:, max(top, 0) : bottom]
+        edges = (1, 1 + rest[0], int(top < 0), max(bottom - height, 0))
+        tiles = F.pad(band, (0, 0, *edges)).unfold(1, side + 2, side).unfold(2, side + 2, side)
+        some = of_data @ tiles.permute(4, 5, 0, 1, 2, 3).reshape(count, -1)
+        products = torch.bmm(some.view(count, -1, inside), kernels)
+        sums = (inverse @ products.view(count, -1)).view(side, side, n, -1, across, outside)
+        sums = sums.permute(2, 3, 0, 4, 1, 5)
         if bias is None:
-            y.copy_(pixels)
+            y.copy_(sums)
         else:
-            torch.add(pixels, bias, out=y)
+            torch.add(sums, bias, out=y)
     convolved = made.view(n, side * down, side * across, outside).permute(0, 3, 1, 2)
     if any(rest):
         convolved = convolved[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
