@@ -213,24 +213,25 @@ def _recipe(path: Path, size: tuple[int, int] | None, texts: dict[str, str]) -> 
     """What the first recipe that can be read says, ours before any other."""
     if "sdfast" in texts:
         return _our_recipe(path, size, texts["sdfast"])
-    if "parameters" not in texts:
+    written = texts.get("parameters")
+    if written is None or _is_object(written):
         for name in _READABLE:
             if texts.get(name):
                 record, unknown = _said_elsewhere(name, texts[name])
                 if record.keys() - {"negative"}:
                     return Recipe(path, _ELSEWHERE[name], record, unknown, size)
+        if written is not None:
+            raise MetadataError("has its recipe in JSON of a kind that is not known here")
         for name in _ELSEWHERE.keys() & texts:
             raise MetadataError(f"was made by {_ELSEWHERE[name]}, whose recipe sdfast cannot read")
         raise MetadataError("holds no recipe", "some programs and sites remove it")
-    if _is_object(texts["parameters"]):
-        raise MetadataError("has its recipe in JSON of a kind that is not known here")
-    said = infotext.read(texts["parameters"])
+    said = infotext.read(written)
     version = said.pairs.get("Version", "")
     program = next((p for v, p in _BY_VERSION.items() if re.match(v, version)), "unknown")
     if not said.pairs:
         program = "unknown"
     if program == "stable-diffusion.cpp":
-        said = infotext.read(_as_utf8(texts["parameters"]))
+        said = infotext.read(_as_utf8(written))
     record, names = infotext.to_record(said)
     unknown = {name: said.pairs.get(name, "") for name in names}
     if "Sampler" in unknown and (kind := said.pairs.get("Schedule type", "Automatic")):

@@ -198,7 +198,7 @@ def test_a_clock_that_jumps_changes_no_name_and_paints_nothing_twice(costless, m
 class Unlucky:
     """Two hands, of which one fails its first job and the other is lost over its own."""
 
-    most = 1
+    hands, most = 2, 1
 
     def __init__(self):
         self.given = []
@@ -227,6 +227,40 @@ def test_a_worker_that_is_lost_after_the_first_failure_has_no_successor(costless
     prompts(9)
     assert costless("p.txt", *QUICK, "--fail-fast") == 5
     assert unlucky.given == [0, 1]
+
+
+class Pair(Costless):
+    """Two hands, each of which has room for one picture of what it is given."""
+
+    hands = 2
+
+    def __init__(self):
+        super().__init__()
+        self.given = {}
+        self.painted = []
+
+    @property
+    def idle(self):
+        return [hand for hand in (0, 1) if hand not in self.given]
+
+    def give(self, hand, orders):
+        self.given[hand] = orders
+
+    def ready(self, within):
+        hand = next(iter(self.given))  # who has waited longest
+        self.orders = self.given.pop(hand)[:1]
+        self.painted.append(hand)
+        ((_, answer),) = super().ready(within)
+        return [(hand, answer)]
+
+
+def test_the_last_jobs_are_for_all_hands(costless, monkeypatch):
+    pair = Pair()
+    monkeypatch.setattr(crew, "Alone", lambda setting: pair)
+    prompts(16)
+    assert costless("p.txt", *QUICK) == 0
+    assert [pair.painted.count(hand) for hand in (0, 1)] == [8, 8]
+    assert len([*Path("out").glob("*.png")]) == 16
 
 
 class Nowhere(Costless):

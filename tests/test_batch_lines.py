@@ -272,10 +272,13 @@ def test_cells_keep_the_case_of_files_and_a_spreadsheets_booleans_are_read():
 
 
 def test_cells_that_are_names_are_text_whatever_they_look_like():
-    names = {"preset": "12", "weights": "1", "guidance_interval": "0.2:1", "lora": "7", "vae": "8"}
+    names = {"preset": "12", "weights": "1", "lora": "7", "vae": "8"}
     text = f"prompt,{','.join(names)}\na,{','.join(names.values())}\n"
     (line,) = lines(text, Form.CSV)
     assert line.record == {"prompt": "a", **names}
+    two = 'prompt,guidance_interval\na,"[0.2, 0.8]"\nb,0.2:0.8\n'
+    said = [line.record["guidance_interval"] for line in lines(two, Form.CSV)]
+    assert said == [[0.2, 0.8], "0.2:0.8"]
 
 
 def test_files_go_by_their_whole_paths_and_a_key_is_of_what_is_written(tmp_path, monkeypatch):

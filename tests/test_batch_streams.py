@@ -44,7 +44,7 @@ def prompts(path, count):
 class Costless:
     """A crew whose network costs nothing: every picture is the same eight grey pixels."""
 
-    most = 16
+    hands, most = 1, 16
 
     def __init__(self):
         self.orders = []

@@ -33,6 +33,7 @@ class Cluster:
         except UsageError:
             self.close()
             raise
+        self.hands = count
         self._workers: list[Any] = [None] * count
         self._asked: dict[Any, int] = {}
         """What was asked of whom: to come up, or to paint."""

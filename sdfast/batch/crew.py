@@ -48,6 +48,8 @@ class Starts:
 class Crew(Protocol):
     """Hands that paint, numbered from 0."""
 
+    hands: int
+    """How many there are."""
     most: int
     """Pictures that are given to a hand at a time, at first."""
 
@@ -71,7 +73,7 @@ class Alone:
     """This process, which paints when it is asked what is ready."""
 
     def __init__(self, setting: Setting) -> None:
-        self.most = setting.most
+        self.hands, self.most = 1, setting.most
         self._studio = Studio(setting)
         self._orders: Sequence[Order] = ()
 
@@ -99,7 +101,7 @@ class Processes:
     """A process for each device."""
 
     def __init__(self, setting: Setting, devices: Sequence[str]) -> None:
-        self.most = setting.most
+        self.hands, self.most = len(devices), setting.most
         self._settings = [replace(setting, device=device) for device in devices]
         on_cpu = sum(device == "cpu" for device in devices)
         self._threads = max((os.cpu_count() or 1) // max(on_cpu, 1), 1)

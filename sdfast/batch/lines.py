@@ -262,7 +262,7 @@ def _header(text: str, delimiter: str) -> list[str]:
 
 
 _NAMES = ("model", "preset", "sampler", "method", "spacing", "final", "weights")
-_TEXTS = ("prompt", "negative", "size", "guidance_interval", "seed", *_NAMES, *FILES)
+_TEXTS = ("prompt", "negative", "size", "seed", *_NAMES, *FILES)
 """Keys whose cells are text, whatever they look like; several files are a list in JSON."""
 
 

@@ -162,7 +162,8 @@ class _Shift:
         for hand in self._crew.idle:
             if self._over:
                 return
-            most = self._most.get(hand, self._crew.most)
+            share = -(-len(self._window) // self._crew.hands)  # the last ones are for all
+            most = min(share, self._most.get(hand, self._crew.most))
             if self._left is not None:
                 most = min(most, self._left)
             if some := self._window.take(self._weights.get(hand), most):

@@ -18,7 +18,6 @@ from sdfast.exif import KEY, NSFW
 from sdfast.png_texts import MOST_CHUNKS, PNG, is_png
 
 _BEGINNINGS = (PNG, b"\xff\xd8\xff", b"RIFF")
-"""Of a PNG, at the most."""
 _SEGMENTS = 1000
 """Of a JPEG or WebP."""
 _APP1, _PIXELS = 0xE1, 0xDA

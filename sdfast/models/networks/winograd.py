@@ -9,7 +9,7 @@ stay in the cache. The sums are exact but for rounding.
 In float32, m is 4: a quarter of the products, and a relative error of 2e-6, three times that of the
 plain sum. The kernels are transformed in each call: kept, they would be four times as large.
 
-In bfloat16, m is 2: 4/9 of the products, and a relative error of 4e-3 in place of 2e-3. The kernels
+In bfloat16, m is 2: 4/9 of the products, and a relative error of 5e-3 in place of 2e-3. The kernels
 are kept, 16/9 as large.
 """
 
