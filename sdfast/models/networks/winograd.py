@@ -48,7 +48,7 @@ def fits(x: Tensor) -> bool:
 
 def transformed(weight: Tensor) -> Tensor:
     """Kernels [o, c, 3, 3] as matrices, [(m + 2)**2, c, o]."""
-    _, of_kernels, _ = _transforms(_SIDES[weight.dtype])
+    _, of_kernels, _ = _transforms(weight.dtype)
     outside, inside = weight.shape[:2]
     kernels = (of_kernels @ weight.float().reshape(-1, 9).T).view(-1, outside, inside)
     return kernels.transpose(1, 2).to(weight.dtype)
@@ -63,7 +63,7 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, plus: Tensor | Non
     plus     [m, o, h, w], repeated below itself to n rows
     """
     side = _SIDES[x.dtype]
-    of_data, _, inverse = (transform.to(x.dtype) for transform in _transforms(side))
+    of_data, _, inverse = _transforms(x.dtype)
     count, inside, outside = kernels.shape
     n, _, height, width = x.shape
     down, across = -(-height // side), -(-width // side)
@@ -94,19 +94,23 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, plus: Tensor | Non
 
 
 @cache
-def _transforms(side: int) -> tuple[Tensor, ...]:
-    """Of data, of kernels, and back, for tiles [m + 2, m + 2] in a row; the paper's B^T, G, A^T."""
-    data, kernels, inverse = _F4 if side == 4 else _F2
-    along = (torch.tensor(rows, dtype=torch.float64) for rows in (data, kernels, inverse))
-    return tuple(torch.kron(one, one).float() for one in along)
+def _transforms(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Of data, of kernels, and back, for tiles [m + 2, m + 2] in a row; the paper's B^T, G, A^T.
+
+    That of kernels is in float32, for they are rounded once they are transformed.
+    """
+    along = (torch.tensor(rows, dtype=torch.float64) for rows in _ALONG[_SIDES[dtype]])
+    data, kernels, inverse = (torch.kron(one, one) for one in along)
+    return data.to(dtype), kernels.float(), inverse.to(dtype)
 
 
-_F2 = (
+_Rows = tuple[list[list[float]], ...]
+_F2: _Rows = (
     [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
     [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
     [[1, 1, 1, 0], [0, 1, -1, -1]],
 )
-_F4 = (
+_F4: _Rows = (
     [
         [4, 0, -5, 0, 1, 0],
         [0, -4, -4, 1, 1, 0],
@@ -125,3 +129,5 @@ _F4 = (
     ],
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
 )
+_ALONG = {2: _F2, 4: _F4}
+"""The three transforms along one side, by m."""
