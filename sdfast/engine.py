@@ -1,7 +1,6 @@
 """From a job to a picture, one event at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from itertools import count
 from math import ceil
 from typing import Any, NamedTuple
@@ -92,13 +91,12 @@ class _Read(NamedTuple):
 def _read(model: Model, job: Job) -> _Read:
     before = model.clock.mark()
 
-    @cache
-    def read(text: str) -> Condition:
-        return model.encode(text, job.clip_skip, job.guidance)
-
     alone = _is_alone(model, job.guidance)
+    texts = dict.fromkeys(turn.prompt for turn in job.turns)
+    texts |= {} if alone else dict.fromkeys(turn.negative for turn in job.turns)
+    read = dict(zip(texts, model.encode_all([*texts], job.clip_skip, job.guidance), strict=True))
     turns = [
-        _Turn(turn.last, read(turn.prompt), None if alone else read(turn.negative))
+        _Turn(turn.last, read[turn.prompt], None if alone else read[turn.negative])
         for turn in job.turns
     ]
     return _Read(job, turns, [before, model.clock.mark()])
@@ -261,8 +259,9 @@ def words_of(
     model: Model, prompt: str, negative: str, scale: float
 ) -> tuple[Condition, Condition | None]:
     """What the model is guided to and, where it does not guide itself, away from."""
-    away = None if _is_alone(model, scale) else model.encode(negative)
-    return model.encode(prompt, guidance=scale), away
+    texts = [prompt] if _is_alone(model, scale) else [prompt, negative]
+    prompted, *away = model.encode_all(texts, guidance=scale)
+    return prompted, away[0] if away else None
 
 
 def guided(model: Model, prompted: Condition, plain: Condition | None, scale: float) -> Network:

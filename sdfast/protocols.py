@@ -42,10 +42,13 @@ class Model(Protocol):
         """
         ...
 
-    def encode(
-        self, prompt: str, clip_skip: int | None = None, guidance: float | None = None
-    ) -> Condition:
-        """The prompt as the UNet is told it, one row."""
+    def encode_all(
+        self,
+        prompts: Sequence[str],
+        clip_skip: int | None = None,
+        guidance: float | None = None,
+    ) -> list[Condition]:
+        """Prompts as the UNet is told them, one row each."""
         ...
 
     def look(self, picture: Image) -> Tensor:

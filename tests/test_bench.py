@@ -192,8 +192,8 @@ def test_a_picture_ends_elsewhere_beyond_half_of_the_way_to_the_next():
         def complete(self, job):
             return job.model_copy(update={"size": (64, 64), "guidance": 1.0})
 
-        def encode(self, prompt, clip_skip=None, guidance=None):
-            return torch.zeros(1)
+        def encode_all(self, prompts, clip_skip=None, guidance=None):
+            return [torch.zeros(1) for _ in prompts]
 
         def noise(self, seed, size):
             return torch.full((1, 1, 2, 2), float(seed))

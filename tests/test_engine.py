@@ -39,8 +39,8 @@ class Grey:
     def complete(self, job):
         return Source("grey", Path(), {}, (), {}, (64, 64), 7.5).complete(job)
 
-    def encode(self, prompt, clip_skip=None, guidance=None):
-        return torch.full((1, 1, 1, 1), float(len(prompt)))
+    def encode_all(self, prompts, clip_skip=None, guidance=None):
+        return [torch.full((1, 1, 1, 1), float(len(prompt))) for prompt in prompts]
 
     def noise(self, seed, size):
         return torch.randn(1, 4, 8, 8, generator=torch.manual_seed(seed))

@@ -114,6 +114,15 @@ def test_xl_reads_it_with_both_encoders_and_takes_the_whole_of_the_first_chunk(p
     torch.testing.assert_close(got[1], two[1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["1.x", "XL"])
+def test_prompts_that_are_read_together_mean_what_each_means_alone(family, folders):
+    model = load_model(str(folders[family]), device="cpu")
+    prompts = ["fog", *PROMPTS, "", "fog"]
+    together = model.encode_all(prompts)
+    for prompt, got in zip(prompts, together, strict=True):
+        torch.testing.assert_close(got, model.encode(prompt), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["1.x", "2.x"])
 @pytest.mark.parametrize("ours", [1, 2, 3, 4])
 @torch.inference_mode()

@@ -46,20 +46,26 @@ class Text(NamedTuple):
     def chunks(self, prompt: str) -> list[Chunk]:
         return read_chunks(prompt, self.reader, self.encoder.places, self.learned)
 
-    def __call__(self, chunks: list[Chunk], back: int, device: torch.device) -> Meaning:
-        """What the chunks mean `back` layers from the end, their words behind each other.
+    def __call__(
+        self, prompts: Sequence[list[Chunk]], back: int, device: torch.device
+    ) -> list[Meaning]:
+        """What each prompt means `back` layers from the end, its chunks' words behind each other.
 
-        Every chunk is read by itself and weighed. States are [1, words, width]; the whole,
-        [1, width], is the first chunk's.
+        Every chunk is read by itself and weighed, all in one call. States are [1, words, width];
+        the whole, [1, width], is the first chunk's.
         """
-        ids = torch.tensor([[token.id for token in chunk] for chunk in chunks], device=device)
-        weights = [[token.weight for token in chunk] for chunk in chunks]
-        normed, bare, whole = self.ask(ids, back)
-        return Meaning(
-            emphasized(normed, weights).flatten(0, 1)[None],
-            emphasized(bare, weights).flatten(0, 1)[None],
-            None if whole is None else whole[:1],
-        )
+        ids = [[token.id for token in chunk] for chunks in prompts for chunk in chunks]
+        normed, bare, whole = self.ask(torch.tensor(ids, device=device), back)
+        meant: list[Meaning] = []
+        end = 0
+        for chunks in prompts:
+            begin, end = end, end + len(chunks)
+            weights = [[token.weight for token in chunk] for chunk in chunks]
+            states = [emphasized(x[begin:end], weights) for x in (normed, bare)]
+            normed_row, bare_row = (x.flatten(0, 1)[None] for x in states)
+            first = None if whole is None else whole[begin : begin + 1]
+            meant.append(Meaning(normed_row, bare_row, first))
+        return meant
 
 
 def emphasized(states: Tensor, weights: list[list[float]]) -> Tensor:

@@ -3,7 +3,7 @@
 1.x, 2.x and XL differ in what the UNet is told of a prompt, and in nothing else here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -134,11 +134,20 @@ class StableDiffusion:
         """Whether the UNet is told of the guidance, and not asked twice."""
         return self._unet.wants_guidance
 
-    @torch.inference_mode()
     def encode(
         self, prompt: str, clip_skip: int | None = None, guidance: float | None = None
     ) -> Condition:
-        """The prompt as the UNet reads it, of any length, its words weighed as it says.
+        """One prompt, as `encode_all` has several."""
+        return self.encode_all([prompt], clip_skip, guidance)[0]
+
+    @torch.inference_mode()
+    def encode_all(
+        self,
+        prompts: Sequence[str],
+        clip_skip: int | None = None,
+        guidance: float | None = None,
+    ) -> list[Condition]:
+        """Prompts as the UNet reads them, of any length, their words weighed as they say.
 
         `clip_skip` names the text encoder's layer, counted from the last, which is 1. Left open, it
         is the layer the model was trained on: 1, and 2 for XL, which has none later. `guidance` is
@@ -153,17 +162,21 @@ class StableDiffusion:
                 f"clip_skip must be from 1 to {layers} for `{self.name}`, not {back}",
                 key="clip_skip",
             )
-        read: list[Meaning] = []
+        read: list[list[Meaning]] = []
         with memory_errors(self.device, "reading the prompt"):
-            for text, chunks in zip(self._texts, in_chunks(self._texts, prompt), strict=True):
+            chunks = [in_chunks(self._texts, prompt) for prompt in prompts]
+            for text, its in zip(self._texts, zip(*chunks, strict=True), strict=True):
                 self._stage.call(text.encoder)
-                read.append(text(chunks, back, self.device))
+                read.append(text(its, back, self.device))
         scale = None
         if self.guides_itself:
             scale = self._source.guidance if guidance is None else guidance
             scale = torch.full((1,), scale, dtype=torch.float32, device=self.device)
-        blank = self._source.blank_is_zero and not prompt
-        return context(read, xl=xl, blank=blank, guidance=scale)
+        zeros = self._source.blank_is_zero
+        return [
+            context(meant, xl=xl, blank=zeros and not prompt, guidance=scale)
+            for prompt, meant in zip(prompts, zip(*read, strict=True), strict=True)
+        ]
 
     @torch.inference_mode()
     def look(self, picture: Image.Image) -> Tensor:
