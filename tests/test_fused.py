@@ -3,8 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from test_networks import FAMILIES, SD1, asked, ours, strewn
+
+from sdfast.models.networks import Decoder, UNet, onednn
 
 pytestmark = pytest.mark.gpu
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+"""Without a GPU they run in Triton's interpreter: TRITON_INTERPRET=1, and patience."""
 
 CLOSE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 KINDS = pytest.mark.parametrize("dtype", CLOSE)
@@ -28,7 +35,7 @@ def near(dtype):
 
 
 def drawn(*shape, dtype, mean=0.0):
-    x = (torch.randn(shape, device="cuda") + mean).to(dtype)
+    x = (torch.randn(shape, device=DEVICE) + mean).to(dtype)
     return x.to(memory_format=torch.channels_last) if len(shape) == 4 else x
 
 
@@ -60,8 +67,10 @@ def test_a_group_norm(fused, near, dtype, n, channels, height, width, groups, pi
     wanted = F.group_norm(whole, groups, weight.double(), bias.double(), 1e-5)
     found = fused.group_norm(x, groups, weight, bias, 1e-5, plus, silu=silu)
     near(found, F.silu(wanted) if silu else wanted)
-    again = fused.group_norm(x, groups, weight, bias, 1e-5, plus, silu=silu)
+    ahead, raised = drawn(channels, dtype=dtype), x.clone()
+    again = fused.group_norm(raised, groups, weight, bias, 1e-5, plus, ahead, silu=silu)
     assert found.equal(again)
+    near(raised, x.double() + ahead.double()[:, None, None])
 
 
 @KINDS
@@ -76,6 +85,10 @@ def test_a_layer_norm_and_the_sum_before_it(fused, near, dtype, width, again):
     whole = x.double() + plus.double().repeat(again, 1, 1)
     near(summed, whole)
     near(normed, F.layer_norm(whole, *scale))
+    ahead = drawn(width, dtype=dtype)
+    more, again = fused.sum_and_norm(x, plus, weight, bias, 1e-5, ahead)
+    near(more, whole + ahead.double())
+    assert again.equal(normed)
 
 
 @KINDS
@@ -90,12 +103,56 @@ def test_a_bias_and_another_picture(fused, near, dtype, channels, pictures):
 
 @KINDS
 def test_a_gate(fused, near, dtype):
-    gate, value = drawn(5, 77, dtype=dtype), drawn(5, 77, dtype=dtype)
-    near(fused.gelu_times(gate, value), F.gelu(gate.double()) * value.double())
+    value, gate = drawn(2, 5, 154, dtype=dtype).chunk(2, -1)
+    wanted = F.gelu(gate.double()) * value.double()
+    near(fused.gelu_times(gate, value), wanted)
+    near(fused.gelu_times(gate.contiguous(), value.contiguous()), wanted)
 
 
 @KINDS
 @pytest.mark.parametrize("channels", [3, 320])
-def test_twice_as_large(fused, dtype, channels):
-    x = drawn(2, channels, 5, 7, dtype=dtype)
-    assert fused.twice(x).equal(F.interpolate(x, scale_factor=2, mode="nearest"))
+def test_quarters_between_each_other(fused, near, dtype, channels):
+    quarters, bias = drawn(2, 4 * channels, 6, 8, dtype=dtype), drawn(channels, dtype=dtype)
+    wanted = quarters.new_empty(2, channels, 10, 14, dtype=torch.float64)
+    for number, quarter in enumerate(quarters.double().unflatten(1, (4, channels)).unbind(1)):
+        row, column = divmod(number, 2)
+        wanted[..., row::2, column::2] = quarter[..., row : row + 5, column : column + 7]
+    near(fused.spread(quarters, bias), wanted + bias.double()[:, None, None])
+
+
+@pytest.fixture
+def on_cuda(monkeypatch, fused):
+    """Kernels and layouts as CUDA has them, wherever this runs."""
+    for user in ("layers", "blocks", "doubled"):
+        monkeypatch.setattr(f"sdfast.models.networks.{user}.kernels", lambda x: fused)
+    for user in ("blocks", "unet"):
+        monkeypatch.setattr(f"sdfast.models.networks.{user}.joins", lambda network: True)
+    monkeypatch.setattr(onednn, "packs", lambda weight: False)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7)], ids=["even", "odd"])
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("changes", FAMILIES.values(), ids=FAMILIES)
+@torch.inference_mode()
+def test_a_unet_of_such_kernels(on_cuda, changes, rows, size, tmp_path):
+    torch.manual_seed(0)
+    theirs = strewn(UNet2DConditionModel(**{**SD1, **changes}).to(DEVICE))
+    network = ours(UNet, theirs, tmp_path, device=torch.device(DEVICE))
+    x = torch.randn(rows, theirs.config.in_channels, *size, device=DEVICE)
+    words, whole = torch.randn(2, 7, 16, device=DEVICE), torch.randn(2, 20, device=DEVICE)
+    sizes = [64.0, 48.0, 0.0, 0.0, 64.0, 48.0]
+    found = asked(network, x, 481.5, words, whole, sizes)
+    told = {"text_embeds": whole, "time_ids": torch.tensor([sizes] * 2, device=DEVICE)}
+    wanted = theirs(x.repeat(2 // rows, 1, 1, 1), 481.5, words, added_cond_kwargs=told).sample
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_decoder_of_such_kernels(on_cuda, tmp_path):
+    torch.manual_seed(0)
+    kinds = {"down_block_types": ["DownEncoderBlock2D"] * 2, "norm_num_groups": 8}
+    kinds["up_block_types"] = ["UpDecoderBlock2D"] * 2
+    theirs = strewn(AutoencoderKL(block_out_channels=(16, 32), **kinds).to(DEVICE))
+    network = ours(Decoder, theirs, tmp_path, device=torch.device(DEVICE))
+    z = torch.randn(2, 4, 7, 5, device=DEVICE)
+    torch.testing.assert_close(network(z), theirs.decode(z).sample, rtol=0, atol=1e-4)

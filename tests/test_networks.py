@@ -74,12 +74,12 @@ FAMILIES = {
 }
 
 
-def ours(kind, theirs, folder, dtype=torch.float32, **how):
+def ours(kind, theirs, folder, dtype=torch.float32, device=CPU, **how):
     """Our network with the weights of theirs, by way of the files it writes."""
     theirs.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     network = kind(Config(config), **how)
-    fill(network, sorted(folder.glob("*.safetensors")), CPU, dtype)
+    fill(network, sorted(folder.glob("*.safetensors")), device, dtype)
     return network
 
 
@@ -106,7 +106,7 @@ def strewn(network):
 def asked(network, x, t, words, whole, sizes):
     pixels = x.to(memory_format=torch.channels_last)
     told = network.read(words, whole, sizes)
-    return network(pixels, torch.tensor([t]), told)
+    return network(pixels, torch.tensor([t], device=x.device), told)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7)], ids=["even", "odd"])
@@ -219,6 +219,23 @@ def test_weights_laid_out_for_the_processor_say_the_same_as_plain_ones(
         x = torch.randn(2, 4, *size)
         both = [asked(network, x, 500.0, *about) for network in (laid, plain)]
         torch.testing.assert_close(*both, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", FAMILIES.values(), ids=FAMILIES)
+@torch.inference_mode()
+def test_products_that_are_one_on_a_gpu_say_what_several_say(changes, tmp_path, monkeypatch):
+    monkeypatch.setattr(onednn, "packs", lambda weight: False)
+    torch.manual_seed(0)
+    theirs = strewn(UNet2DConditionModel(**{**SD1, **changes}))
+    several = ours(UNet, theirs, tmp_path)
+    for user in ("blocks", "unet"):
+        monkeypatch.setattr(f"sdfast.models.networks.{user}.joins", lambda network: True)
+    one = ours(UNet, theirs, tmp_path)
+    assert len([*one.parameters()]) < len([*several.parameters()])
+    x = torch.randn(2, theirs.config.in_channels, 8, 8)
+    about = (torch.randn(2, 7, 16), torch.randn(2, 20), [64.0] * 6)
+    both = [asked(network, x, 500.0, *about) for network in (one, several)]
+    torch.testing.assert_close(*both, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from sdfast.models.networks.layers import (
     Linear,
     as_pixels,
     as_words,
+    below_each_other,
     by_head,
     in_rows,
+    joins,
     kernels,
 )
 
@@ -84,12 +86,17 @@ class CrossAttention(nn.Module):
         self.to_q = Linear(width, width, bias=False)
         self.to_kv = Linear(words, 2 * width, bias=False)
         self.to_out = nn.ModuleList([Linear(width, width)])
+        self.width = width
         self._heads = heads
 
     def read(self, words: Tensor) -> Keys:
         """Keys and values of a prompt's states, [n, words, width]."""
         parts = self.to_kv(words).chunk(2, -1)
-        return Keys(*(by_head(part.contiguous(), self._heads) for part in parts))
+        return self.keys(*(part.contiguous() for part in parts))
+
+    def keys(self, keys: Tensor, values: Tensor) -> Keys:
+        """As they lie behind each other, [n, words, width]."""
+        return Keys(by_head(keys, self._heads), by_head(values, self._heads))
 
     @property
     def out(self) -> Linear:
@@ -111,11 +118,22 @@ class GatedLinear(nn.Module):
         super().__init__()
         self.value = Linear(inside, outside)
         self.gate = Linear(inside, outside)
+        self._both: tuple[Tensor, Tensor | None] | None = None
+
+    def lay_out(self) -> None:
+        """On a GPU, put both maps below each other."""
+        if joins(self):
+            self._both = below_each_other([self.value, self.gate])
 
     def forward(self, x: Tensor) -> Tensor:
-        if fused := kernels(x):
-            return fused.gelu_times(self.gate(x), self.value(x))
-        return self.value(x, "mul", self.gate(x, "gelu"))
+        fused = kernels(x)
+        if self._both is None and fused is None:
+            return self.value(x, "mul", self.gate(x, "gelu"))
+        if self._both is None:
+            value, gate = self.value(x), self.gate(x)
+        else:
+            value, gate = F.linear(x, *self._both).chunk(2, -1)
+        return fused.gelu_times(gate, value) if fused else value * F.gelu(gate)
 
 
 class FeedForward(nn.Module):
@@ -128,7 +146,12 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor, plus: Tensor) -> Tensor:
-        return self.net["2"](self.net["0"](x), "add", plus)
+        return self.net["2"](self.net["0"](x), "onto", plus)
+
+    @property
+    def bias(self) -> Tensor:
+        """What `plus` is to have more of where there are `kernels`."""
+        return cast("Tensor", self.net["2"].bias)
 
 
 class TransformerBlock(nn.Module):
@@ -147,7 +170,7 @@ class TransformerBlock(nn.Module):
         found = self.attn1(self.norm1(x))
         x, normed = self.norm2.after(self.attn1.out, found, x)
         found = self.attn2(normed, told)
-        x, normed = self.norm3.after(self.attn2.out, found, x)
+        x, normed = self.norm3.after(self.attn2.out, found, x, ahead=self.ff.bias)
         return self.ff(normed, x)
 
 
@@ -165,11 +188,11 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, told: Iterator[Keys]) -> Tensor:
         """Each block takes the next of what the prompt looks like."""
-        h = self.proj_in(as_words(self.norm(x)))
+        h = self.proj_in(as_words(self.norm(x, ahead=self.proj_out.bias)))
         for block in self.transformer_blocks:
             h = block(h, next(told))
         x = in_rows(x, len(h))
-        return as_pixels(self.proj_out(h, "add", as_words(x)), x)
+        return as_pixels(self.proj_out(h, "onto", as_words(x)), x)
 
 
 class Downsample(nn.Module):
@@ -191,11 +214,14 @@ class Upsample(nn.Module):
         self.conv = Conv(width, width, in_tiles=False)
         self._doubled = Doubled()
 
+    def lay_out(self) -> None:
+        """On a GPU, make ready for pictures twice as large; a CPU waits until it is asked."""
+        if joins(self):
+            self._doubled.take(self.conv)
+
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         double = 2 * x.shape[-2], 2 * x.shape[-1]
         size = double if size is None else (size[0], size[1])
-        if size == double and (fused := kernels(x)):
-            return self.conv(fused.twice(x))
         if size == double and self._doubled.pays(self.conv, x):
             return self._doubled(self.conv, x)
         return self.conv(F.interpolate(x, size=size, mode="nearest"))

@@ -12,7 +12,7 @@ each other: four products a pixel in place of nine, and the large picture is nev
 import torch
 from torch import Tensor
 
-from sdfast.models.networks.layers import Conv
+from sdfast.models.networks.layers import Conv, kernels
 
 _LEAST = 64
 """Pixels of a small picture from which on it pays: the kernels are 16/9 as large, and for a few
@@ -21,21 +21,33 @@ would come out otherwise beside others than alone."""
 
 
 class Doubled:
-    """A 3 x 3 convolution of a picture that is made twice as large, as laid out for a CPU."""
+    """A 3 x 3 convolution of a picture that is made twice as large."""
 
     def __init__(self) -> None:
         self._small: Conv | None = None
 
+    def take(self, conv: Conv) -> Conv:
+        """The convolution with four times the filters, made once."""
+        if self._small is None:
+            self._small = _of_quarters(conv)
+        return self._small
+
     def pays(self, conv: Conv, x: Tensor) -> bool:
-        """Whether to call this for x, [n, c, h, w], in place of the convolution."""
+        """Whether to call this for x, [n, c, h, w], in place of the convolution.
+
+        On a GPU it does if it was made when the weights were laid out.
+        """
+        if kernels(x):
+            return self._small is not None
         return conv.is_laid_out and x.shape[2] * x.shape[3] >= _LEAST
 
     def __call__(self, conv: Conv, x: Tensor) -> Tensor:
         """[n, c, h, w] to [n, o, 2 h, 2 w]."""
-        if self._small is None:
-            self._small = _of_quarters(conv)
+        small = self.take(conv)
+        if fused := kernels(x):
+            return fused.spread(small(x, bare=True), conv.bias)
         n, _, height, width = x.shape
-        quarters = self._small(x).unflatten(1, (4, -1))
+        quarters = small(x).unflatten(1, (4, -1))
         y = torch.empty(
             (n, quarters.shape[2], 2 * height, 2 * width),
             dtype=x.dtype,
@@ -50,11 +62,12 @@ class Doubled:
 
 
 def _of_quarters(conv: Conv) -> Conv:
-    """The convolution with four times the filters, laid out like the other."""
+    """A convolution for the quarters, laid out like the one of the whole."""
     weight = conv.plain_weight()
     outside, inside = weight.shape[:2]
     small = Conv(inside, 4 * outside, kernel=2, padding=1)
-    small.weight = torch.nn.Parameter(added_up(weight), requires_grad=False)
+    kernel = added_up(weight).to(memory_format=torch.channels_last)
+    small.weight = torch.nn.Parameter(kernel, requires_grad=False)
     small.bias = torch.nn.Parameter(conv.bias.repeat(4), requires_grad=False)
     small.lay_out()
     return small

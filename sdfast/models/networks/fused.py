@@ -19,25 +19,38 @@ from torch import Tensor
 from sdfast.models.networks.group_norm import group_norm
 from sdfast.models.networks.launch import where_it_is
 
-__all__ = ["add_", "gelu_times", "group_norm", "layer_norm", "sum_and_norm", "twice"]
+__all__ = ["add_", "gelu_times", "group_norm", "layer_norm", "spread", "sum_and_norm"]
 
 
 @where_it_is
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """`F.layer_norm` of [..., c]."""
-    return _layer_norm(x, None, weight, bias, eps)[1]
+    return _layer_norm(x, None, None, weight, bias, eps)[1]
 
 
 @where_it_is
 def sum_and_norm(
-    x: Tensor, plus: Tensor, weight: Tensor, bias: Tensor, eps: float
+    x: Tensor,
+    plus: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    ahead: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """x + plus, [..., c], and `F.layer_norm` of it. `plus` may have fewer rows, and is repeated."""
-    return _layer_norm(x, plus, weight, bias, eps)
+    """x + plus, [..., c], and `F.layer_norm` of it. `plus` may have fewer rows, and is repeated.
+
+    ahead   [c], in the sum alone: a bias of what will be added to it next; or None
+    """
+    return _layer_norm(x, plus, ahead, weight, bias, eps)
 
 
 def _layer_norm(
-    x: Tensor, plus: Tensor | None, weight: Tensor, bias: Tensor, eps: float
+    x: Tensor,
+    plus: Tensor | None,
+    ahead: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
 ) -> tuple[Tensor, Tensor]:
     x = x.contiguous()
     width = x.shape[-1]
@@ -48,16 +61,18 @@ def _layer_norm(
     summed = y if plus is None else torch.empty_like(x)
     other, again = (x, rows) if plus is None else (plus.contiguous(), plus.numel() // width)
     _norm_rows[(triton.cdiv(rows, together),)](
-        x, other, weight, bias, summed, y, rows, again, eps,
-        PLUS=plus is not None, WIDTH=width, LANES=lanes, TOGETHER=together,
+        x, other, x if ahead is None else ahead, weight, bias, summed, y, rows, again, eps,
+        PLUS=plus is not None, AHEAD=ahead is not None,
+        WIDTH=width, LANES=lanes, TOGETHER=together,
     )  # fmt: skip
     return summed, y
 
 
 @triton.jit(do_not_specialize=["rows", "again", "eps"])
 def _norm_rows(
-    x, plus, weight, bias, summed, y, rows, again, eps,
-    PLUS: tl.constexpr, WIDTH: tl.constexpr, LANES: tl.constexpr, TOGETHER: tl.constexpr,
+    x, plus, ahead, weight, bias, summed, y, rows, again, eps,
+    PLUS: tl.constexpr, AHEAD: tl.constexpr,
+    WIDTH: tl.constexpr, LANES: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * TOGETHER + tl.arange(0, TOGETHER)[:, None]
     lane = tl.arange(0, LANES)[None, :]
@@ -67,11 +82,11 @@ def _norm_rows(
     v = tl.load(x + at, mask=on, other=0).to(tl.float32)
     if PLUS:
         other = (row % again).to(tl.int64) * WIDTH + lane
-        rounded = (v + tl.load(plus + other, mask=on, other=0).to(tl.float32)).to(
-            summed.dtype.element_ty
-        )
-        tl.store(summed + at, rounded, mask=on)
-        v = rounded.to(tl.float32)
+        v += tl.load(plus + other, mask=on, other=0).to(tl.float32)
+        kept = v
+        if AHEAD:
+            kept += tl.load(ahead + lane, mask=on_lane, other=0).to(tl.float32)
+        tl.store(summed + at, kept, mask=on)
     v = tl.where(on, v - (tl.sum(v, 1) / WIDTH)[:, None], 0)
     v *= tl.rsqrt(tl.sum(v * v, 1) / WIDTH + eps)[:, None]
     v *= tl.load(weight + lane, mask=on_lane, other=0).to(tl.float32)
@@ -118,45 +133,67 @@ def _add(
 
 
 @where_it_is
-def twice(x: Tensor) -> Tensor:
-    """Each pixel four times, [n, c, h, w] to [n, c, 2 h, 2 w], with channels last."""
-    n, channels, height, width = x.shape
-    x = x.contiguous(memory_format=torch.channels_last)
-    shape = (n, channels, 2 * height, 2 * width)
-    y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+def spread(quarters: Tensor, bias: Tensor) -> Tensor:
+    """Four pictures between each other, and a bias: what a `Doubled` convolution comes to.
+
+    quarters   [n, 4 c, h + 1, w + 1] with channels last: of even and odd rows and columns in turn;
+               what is of odd ones begins a row or a column later
+    bias       [c]
+
+    [n, c, 2 h, 2 w] with channels last.
+    """
+    n, channels, height, width = quarters.shape
+    channels, height, width = channels // 4, height - 1, width - 1
+    quarters = quarters.contiguous(memory_format=torch.channels_last)
+    y = torch.empty(
+        (n, channels, 2 * height, 2 * width),
+        dtype=quarters.dtype,
+        device=quarters.device,
+        memory_format=torch.channels_last,
+    )
     pixels = n * height * width
-    _twice[(triton.cdiv(pixels, 16), triton.cdiv(channels, 64))](
-        x, y, pixels, width, channels, ROWS=16, LANES=64
+    _spread[(triton.cdiv(pixels, 16), triton.cdiv(channels, 64))](
+        quarters, bias, y, pixels, height, width, channels, ROWS=16, LANES=64
     )
     return y
 
 
-@triton.jit(do_not_specialize=["pixels", "width"])
-def _twice(x, y, pixels, width, channels, ROWS: tl.constexpr, LANES: tl.constexpr):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+@triton.jit(do_not_specialize=["pixels", "height", "width"])
+def _spread(
+    quarters, bias, y, pixels, height, width, channels, ROWS: tl.constexpr, LANES: tl.constexpr
+):
+    pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     lane = tl.program_id(1) * LANES + tl.arange(0, LANES)[None, :]
-    on = (lane < channels) & (row < pixels)
-    v = tl.load(x + row.to(tl.int64) * channels + lane, mask=on, other=0)
-    first = (row // width) * (4 * width) + (row % width) * 2
+    on = (lane < channels) & (pixel < pixels)
+    raised = tl.load(bias + lane, mask=lane < channels, other=0).to(tl.float32)
+    row, column = pixel // width, pixel % width  # of all pictures below each other
+    from_row = row + row // height
     for down in tl.static_range(2):
         for right in tl.static_range(2):
-            to = (first + down * 2 * width + right).to(tl.int64) * channels + lane
-            tl.store(y + to, v, mask=on)
+            at = (from_row + down) * (width + 1) + column + right
+            place = (at * 4 + down * 2 + right).to(tl.int64) * channels + lane
+            v = tl.load(quarters + place, mask=on, other=0).to(tl.float32) + raised
+            to = (2 * row + down) * (2 * width) + 2 * column + right
+            tl.store(y + to.to(tl.int64) * channels + lane, v, mask=on)
 
 
 @where_it_is
 def gelu_times(gate: Tensor, value: Tensor) -> Tensor:
-    """GELU of the gate, times the value; both contiguous, of one shape."""
-    y = torch.empty_like(value)
-    block = 1024
-    _gelu_times[(triton.cdiv(y.numel(), block),)](gate, value, y, y.numel(), BLOCK=block)
+    """GELU of the gate, times the value, [..., c]: parts of rows as long as each other's."""
+    y = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+    width = y.shape[-1]
+    rows = y.numel() // width
+    _gelu_times[(triton.cdiv(rows, 8), triton.cdiv(width, 128))](
+        gate, value, y, rows, value.stride(-2), width, ROWS=8, LANES=128
+    )
     return y
 
 
-@triton.jit
-def _gelu_times(gate, value, y, count, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    on = at < count
-    g = tl.load(gate + at, mask=on, other=0).to(tl.float32)
-    v = tl.load(value + at, mask=on, other=0).to(tl.float32)
-    tl.store(y + at, 0.5 * g * (1 + tl.erf(g * 0.7071067811865476)) * v, mask=on)
+@triton.jit(do_not_specialize=["rows"])
+def _gelu_times(gate, value, y, rows, apart, width, ROWS: tl.constexpr, LANES: tl.constexpr):
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]).to(tl.int64)
+    lane = tl.program_id(1) * LANES + tl.arange(0, LANES)[None, :]
+    on = (lane < width) & (row < rows)
+    g = tl.load(gate + row * apart + lane, mask=on, other=0).to(tl.float32)
+    v = tl.load(value + row * apart + lane, mask=on, other=0).to(tl.float32)
+    tl.store(y + row * width + lane, 0.5 * g * (1 + tl.erf(g * 0.7071067811865476)) * v, mask=on)

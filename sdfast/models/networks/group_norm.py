@@ -32,23 +32,29 @@ def group_norm(
     bias: Tensor,
     eps: float,
     plus: Tensor | None = None,
+    ahead: Tensor | None = None,
     *,
     silu: bool = False,
 ) -> Tensor:
     """`F.group_norm` of x + plus, [n, c, h, w] with channels last, and SiLU after it if asked.
 
-    plus   a number for each channel, [1, c] or [n, c], or None
+    plus    a number for each channel, [1, c] or [n, c], or None
+    ahead   [c], what x itself is raised by, in its place, once the norm has seen it: a bias of what
+            will be added to it next; or None. x must have its channels last then
     """
     n, channels, height, width = x.shape
+    assert ahead is None or x.is_contiguous(memory_format=torch.channels_last)
     x = x.contiguous(memory_format=torch.channels_last)
     y = torch.empty_like(x)
     pixels = height * width
     added = (weight, -1) if plus is None else (plus.contiguous(), channels * (len(plus) > 1))
+    raises = ahead is not None
+    raised = weight if ahead is None else ahead
     rows, lanes = map(triton.next_power_of_2, (pixels, channels // groups))
     if rows * lanes <= _AT_ONCE:
         _norm_group[(groups, n)](
-            x, *added, weight, bias, y, pixels, channels, eps, int(silu),
-            ROWS=rows, LANES=lanes, num_warps=min(16, max(1, rows * lanes // _EACH)),
+            x, *added, raised, weight, bias, y, pixels, channels, eps, int(silu),
+            RAISES=raises, ROWS=rows, LANES=lanes, num_warps=min(16, max(1, rows * lanes // _EACH)),
         )  # fmt: skip
         return y
     beside = triton.cdiv(channels, _LANES)
@@ -62,15 +68,15 @@ def group_norm(
         parts, *added, weight, bias, line, pixels, share, splits, channels, eps, BLOCK=512
     )
     _bring[(triton.cdiv(pixels, 32), beside, n)](
-        x, line, y, pixels, channels, int(silu), ROWS=32, LANES=_LANES
+        x, line, raised, y, pixels, channels, int(silu), RAISES=raises, ROWS=32, LANES=_LANES
     )
     return y
 
 
 @triton.jit(do_not_specialize=["added", "pixels", "eps", "silu"])
 def _norm_group(
-    x, plus, added, weight, bias, y, pixels, channels, eps, silu,
-    ROWS: tl.constexpr, LANES: tl.constexpr,
+    x, plus, added, ahead, weight, bias, y, pixels, channels, eps, silu,
+    RAISES: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """A group of a small picture, which is read once."""
     each = channels // tl.num_programs(0)
@@ -82,6 +88,9 @@ def _norm_group(
     on = on_lane & (row < pixels)
     at = (picture * pixels + row).to(tl.int64) * channels + channel
     v = tl.load(x + at, mask=on, other=0).to(tl.float32)
+    if RAISES:
+        by = tl.load(ahead + channel, mask=on_lane, other=0).to(tl.float32)
+        tl.store(x + at, v + by, mask=on)
     shift = tl.load(plus + picture * added + channel, mask=on_lane & (added >= 0), other=0)
     v = tl.where(on, v + shift.to(tl.float32), 0)
     total = pixels * each * 1.0
@@ -172,7 +181,10 @@ def _agree(
 
 
 @triton.jit(do_not_specialize=["pixels", "silu"])
-def _bring(x, line, y, pixels, channels, silu, ROWS: tl.constexpr, LANES: tl.constexpr):
+def _bring(
+    x, line, ahead, y, pixels, channels, silu,
+    RAISES: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
     """Each channel along its line."""
     lane = tl.program_id(1) * LANES + tl.arange(0, LANES)[None, :]
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
@@ -182,7 +194,11 @@ def _bring(x, line, y, pixels, channels, silu, ROWS: tl.constexpr, LANES: tl.con
     low = tl.load(line + (tl.num_programs(2) + picture) * channels + lane, mask=on, other=0)
     on = on & (row < pixels)
     at = (picture * pixels + row).to(tl.int64) * channels + lane
-    v = tl.load(x + at, mask=on, other=0).to(tl.float32) * times + low
+    v = tl.load(x + at, mask=on, other=0).to(tl.float32)
+    if RAISES:
+        by = tl.load(ahead + lane, mask=lane < channels, other=0).to(tl.float32)
+        tl.store(x + at, v + by, mask=on)
+    v = v * times + low
     if silu != 0:
         v *= tl.sigmoid(v)
     tl.store(y + at, v, mask=on)

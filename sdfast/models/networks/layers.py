@@ -7,7 +7,7 @@ through memory of its own.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,11 @@ out for another goes back to the system."""
 def blank(*shape: int) -> nn.Parameter:
     """A weight that has its shape and, until a file fills it, nothing else."""
     return nn.Parameter(torch.empty(shape, device="meta"), requires_grad=False)
+
+
+def joins(network: nn.Module) -> bool:
+    """Whether maps in it that read the same are one product: on CUDA, where each start costs."""
+    return next(network.parameters()).is_cuda
 
 
 _THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
@@ -51,7 +56,7 @@ def _fused(device: torch.device, dtype: torch.dtype) -> Any:
     try:
         from sdfast.models.networks import fused
 
-        one = torch.ones(1, device=device, dtype=dtype)
+        one = torch.ones(1, 1, device=device, dtype=dtype)
         fused.gelu_times(one, one)
     except torch.OutOfMemoryError:
         raise
@@ -63,7 +68,11 @@ def _fused(device: torch.device, dtype: torch.dtype) -> Any:
 
 
 class Linear(nn.Module):
-    """`x @ weight.T + bias`, and then what follows it: `gelu`, or `add` and `mul` with another."""
+    """`x @ weight.T + bias`, and then what follows it: `gelu`, or `add` and `mul` with another.
+
+    `onto` writes the sum over the other, which must have the bias already where there are
+    `kernels`: what made it took it `ahead`. Elsewhere it is `add`.
+    """
 
     def __init__(self, inside: int, outside: int, *, bias: bool = True) -> None:
         super().__init__()
@@ -78,6 +87,11 @@ class Linear(nn.Module):
             del self.weight
 
     def forward(self, x: Tensor, then: str = "none", other: Tensor | None = None) -> Tensor:
+        if then == "onto":
+            if other is not None and kernels(x):
+                summed = other.flatten(0, -2)
+                return summed.addmm_(x.flatten(0, -2), self.weight.T).view_as(other)
+            then = "add"
         if self._packed is None:
             return _THEN[then](F.linear(x, self.weight, self.bias), other)
         multiply: Any = onednn.operators()._linear_pointwise
@@ -187,10 +201,14 @@ class GroupNorm(nn.Module):
         self.weight, self.bias = blank(width), blank(width)
         self._groups, self._eps = groups, eps
 
-    def forward(self, x: Tensor, *, silu: bool = False) -> Tensor:
-        """[n, c, h, w], and SiLU after it if asked."""
+    def forward(self, x: Tensor, *, silu: bool = False, ahead: Tensor | None = None) -> Tensor:
+        """[n, c, h, w], and SiLU after it if asked.
+
+        ahead   [c], what x itself has more of afterwards where there are `kernels`: the bias of a
+                product that goes `onto` it
+        """
         if fused := kernels(x):
-            return self._with(fused, x, None, silu=silu)
+            return self._with(fused, x, None, ahead, silu=silu)
         y = F.group_norm(x, self._groups, self.weight, self.bias, self._eps)
         return F.silu(y, inplace=True) if silu else y
 
@@ -209,9 +227,17 @@ class GroupNorm(nn.Module):
             return self(conv(x, bias=shift[0]), silu=True)
         return self(_for_each(shift, conv(x, bare=True)).add_(shift[:, :, None, None]), silu=True)
 
-    def _with(self, fused: Any, x: Tensor, plus: Tensor | None, *, silu: bool) -> Tensor:
+    def _with(
+        self,
+        fused: Any,
+        x: Tensor,
+        plus: Tensor | None,
+        ahead: Tensor | None = None,
+        *,
+        silu: bool,
+    ) -> Tensor:
         scale = self.weight, self.bias, self._eps
-        return fused.group_norm(x, self._groups, *scale, plus, silu=silu)
+        return fused.group_norm(x, self._groups, *scale, plus, ahead, silu=silu)
 
 
 def _for_each(shift: Tensor, x: Tensor) -> Tensor:
@@ -233,12 +259,28 @@ class LayerNorm(nn.Module):
             return fused.layer_norm(x, *scale)
         return F.layer_norm(x, self._shape, *scale)
 
-    def after(self, linear: Linear, x: Tensor, plus: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of a product and `plus`, which may have fewer rows and is repeated; its norm."""
+    def after(
+        self, linear: Linear, x: Tensor, plus: Tensor, ahead: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of a product and `plus`, which may have fewer rows and is repeated; its norm.
+
+        ahead   [c], what the sum has more of where there are `kernels`, as `GroupNorm` has it
+        """
         if fused := kernels(x):
-            return fused.sum_and_norm(linear(x), plus, self.weight, self.bias, self._eps)
+            scale = self.weight, self.bias, self._eps
+            return fused.sum_and_norm(linear(x), plus, *scale, ahead)
         summed = linear(x, "add", in_rows(plus, len(x)))
         return summed, self(summed)
+
+
+def below_each_other(maps: Sequence[Linear]) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of one product in place of several; the layers are left without weights."""
+    weights: list[Tensor] = [one.weight for one in maps]
+    biases: list[Tensor] = [one.bias for one in maps if one.bias is not None]
+    both = torch.cat(weights), torch.cat(biases) if biases else None
+    for one in maps:
+        del one.weight, one.bias
+    return both
 
 
 def silu(x: Tensor) -> Tensor:

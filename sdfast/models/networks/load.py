@@ -16,6 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from sdfast.models.layout import TODAY, Layout
+from sdfast.models.networks.blocks import GatedLinear, Upsample
 from sdfast.models.networks.layers import Conv, Linear
 from sdfast.models.networks.unet import UNet
 
@@ -263,8 +264,9 @@ def _give(
         for name, given in list(layer.named_parameters(recurse=False)):
             if device.type == "cpu":  # else one small weight would hold on to the whole file
                 setattr(layer, name, nn.Parameter(given.clone(), requires_grad=False))
-    if lay_out and isinstance(network, UNet):
-        network.lay_out()
+    for layer in network.modules():
+        if lay_out and isinstance(layer, (GatedLinear, Upsample, UNet)):
+            layer.lay_out()
 
 
 def _compare(tensors: _Tensors, network: nn.Module) -> None:

@@ -20,7 +20,15 @@ from sdfast.models.networks.blocks import (
     Upsample,
 )
 from sdfast.models.networks.config import Config
-from sdfast.models.networks.layers import Conv, GroupNorm, Linear, in_rows, silu
+from sdfast.models.networks.layers import (
+    Conv,
+    GroupNorm,
+    Linear,
+    below_each_other,
+    in_rows,
+    joins,
+    silu,
+)
 from sdfast.models.networks.waves import Embedding, waves
 
 _ONLY: dict[str, tuple[object, ...]] = {
@@ -57,7 +65,8 @@ _MIDDLES = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
 class Told(NamedTuple):
     """A prompt as the UNet's layers see it."""
 
-    keys: list[Keys]
+    keys: list[Keys] | Tensor
+    """Of each layer; or as they lie beside each other, [n, words, 2 * all widths]."""
     more: Tensor | None
     """What is added to the time's embedding, [n, width]: the prompt as a whole and the size."""
     scale: Tensor | None = None
@@ -214,6 +223,7 @@ class UNet(nn.Module):
         self.conv_norm_out = GroupNorm(groups, widths[0], eps)
         self.conv_out = Conv(widths[0], self.says, out)
         self._timed: tuple[Tensor, Tensor] | None = None
+        self._worded: Tensor | None = None
         self._told_time = [layer for layer in self.modules() if isinstance(layer, ResBlock)]
         self._told_words = [layer for layer in self.modules() if isinstance(layer, CrossAttention)]
 
@@ -246,7 +256,10 @@ class UNet(nn.Module):
         sizes     six numbers of pixels (as it was, where it was cut, as it is to be): both for XL
         guidance  float32 [n], for latent consistency models (arXiv 2310.04378, 4.2)
         """
-        keys = [layer.read(words) for layer in self._told_words]
+        if self._worded is None:
+            keys = [layer.read(words) for layer in self._told_words]
+        else:
+            keys = nn.functional.linear(words, self._worded)
         scale = None
         if self._guidance:
             assert guidance is not None
@@ -270,7 +283,7 @@ class UNet(nn.Module):
         time = waves(t, self._width, self._flip, self._shift).to(x.dtype)
         time = self.time_embedding(time if told.scale is None else time + told.scale)
         time = silu(time if told.more is None else time + told.more)
-        shifts, keys = iter(self._shifts(time)), iter(told.keys)
+        shifts, keys = iter(self._shifts(time)), iter(self._keys(told.keys))
         seen = [self.conv_in(x)]
         for block in self.down_blocks:
             # torch 2.11 does not compile a += here
@@ -281,15 +294,14 @@ class UNet(nn.Module):
         return self.conv_out(self.conv_norm_out(x, silu=True))
 
     def lay_out(self) -> None:
-        """On a GPU, put the linear maps of the time below each other: weights and biases."""
-        blocks = self._told_time
-        if blocks[0].conv1.bias.device.type != "cuda":
+        """On a GPU, put the linear maps of the time below each other, and those of the words."""
+        if not joins(self):
             return
-        maps = [cast("Linear", block.time_emb_proj) for block in blocks]
-        biases = [cast("Tensor", m.bias) + b.conv1.bias for m, b in zip(maps, blocks, strict=True)]
-        self._timed = torch.cat([m.weight for m in maps]), torch.cat(biases)
-        for one in maps:
-            del one.weight
+        blocks = self._told_time
+        weight, bias = below_each_other([cast("Linear", b.time_emb_proj) for b in blocks])
+        self._timed = weight, cast("Tensor", bias) + torch.cat([b.conv1.bias for b in blocks])
+        if len({layer.to_kv.weight.shape[1] for layer in self._told_words}) == 1:
+            self._worded, _ = below_each_other([layer.to_kv for layer in self._told_words])
 
     def _shifts(self, time: Tensor) -> Sequence[Tensor]:
         """What each residual block raises its channels by at a time, [n, width]: [n, channels]."""
@@ -297,3 +309,11 @@ class UNet(nn.Module):
             return [block.shift(time) for block in self._told_time]
         widths = [len(block.conv1.bias) for block in self._told_time]
         return torch.split(nn.functional.linear(time, *self._timed), widths, -1)
+
+    def _keys(self, read: list[Keys] | Tensor) -> Sequence[Keys]:
+        """What the prompt looks like to each layer of attention."""
+        if not isinstance(read, Tensor):
+            return read
+        widths = [width for layer in self._told_words for width in [layer.width] * 2]
+        parts = iter(torch.split(read, widths, -1))
+        return [layer.keys(next(parts), next(parts)) for layer in self._told_words]

@@ -39,9 +39,10 @@ class _Attention(nn.Module):
         self.to_out = nn.ModuleList([Linear(width, width)])
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.to_qkv(as_words(self.group_norm(x))).chunk(3, -1)
+        normed = self.group_norm(x, ahead=self.to_out[0].bias)
+        q, k, v = self.to_qkv(as_words(normed)).chunk(3, -1)
         found = attend(q[:, None], k[:, None], v[:, None])
-        return as_pixels(self.to_out[0](found.squeeze(1), "add", as_words(x)), x)
+        return as_pixels(self.to_out[0](found.squeeze(1), "onto", as_words(x)), x)
 
 
 class _Middle(nn.Module):
