@@ -61,28 +61,29 @@ class Pixels:
                 stage.call(self.network)
             small = x.shape[-2] * x.shape[-1] <= _SMALL
             ask = self._ask_small if small else self._ask_large
-            pixels, tiles = self._painted(ask, x, dtype)
-            finite = bool(pixels.isfinite().all())
-            again = dtype != torch.float32 and not finite
+            image, tiles = self._painted(ask, x, dtype)
+            again = image is None and dtype != torch.float32
             if again:
                 if stage is not None:
                     stage.call(None)
                 exact = decoder(self._source, Place(device, torch.float32))
-                pixels, tiles = self._painted(exact, x, torch.float32)
-                finite = bool(pixels.isfinite().all())
-        if not finite:
+                image, tiles = self._painted(exact, x, torch.float32)
+        if image is None:
             raise ModelError(
                 f"`{self._source.name}` painted numbers that are not finite; no picture was made",
                 "are the weights whole? --dtype fp32 may help",
             )
-        # as diffusers' VaeImageProcessor rounds, so that the same latents are the same pixels
-        grid = (pixels / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).float()
-        grid = (grid * 255).round().to(torch.uint8).cpu().numpy()
-        return Decoded(Image.fromarray(grid), again, tiles)
+        return Decoded(image, again, tiles)
 
     def _painted(
         self, ask: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype
-    ) -> tuple[Tensor, int]:
+    ) -> tuple[Image.Image | None, int]:
+        """A picture, if its numbers are all finite, and the tiles it took; waited for once."""
         network: Decoder = self.network
         z = network.unscaled(x).to(dtype, memory_format=torch.channels_last)
-        return by_parts(ask, z, (1, network.factor), network.heft * dtype.itemsize)
+        pixels, tiles = by_parts(ask, z, (1, network.factor), network.heft * dtype.itemsize)
+        finite = pixels.isfinite().all()
+        # as diffusers' VaeImageProcessor rounds, so that the same latents are the same pixels
+        grid = (pixels / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).float()
+        grid = (grid * 255).round().to(torch.uint8).cpu().numpy()
+        return Image.fromarray(grid) if bool(finite) else None, tiles
