@@ -74,6 +74,26 @@ def test_a_group_norm(fused, near, dtype, n, channels, height, width, groups, pi
 
 
 @KINDS
+@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize(
+    ("first", "second", "height", "width", "groups"),
+    [(640, 320, 64, 64, 32), (1280, 1280, 8, 8, 32), (20, 12, 7, 5, 4), (70, 60, 40, 41, 2)],
+)
+def test_a_group_norm_of_two_beside_each_other(
+    fused, near, dtype, pictures, first, second, height, width, groups
+):
+    x = drawn(2, first, height, width, dtype=dtype, mean=5)
+    beside = drawn(pictures, second, height, width, dtype=dtype, mean=-3)
+    weight, bias = (drawn(first + second, dtype=dtype) for _ in range(2))
+    both, found = fused.group_norm_of_both(x, beside, groups, weight, bias, 1e-5)
+    assert both.equal(torch.cat([x, beside.repeat(2 // pictures, 1, 1, 1)], 1))
+    assert both.is_contiguous(memory_format=torch.channels_last)
+    assert found.equal(fused.group_norm(both, groups, weight, bias, 1e-5, silu=True))
+    wanted = F.group_norm(both.double(), groups, weight.double(), bias.double(), 1e-5)
+    near(found, F.silu(wanted))
+
+
+@KINDS
 @pytest.mark.parametrize("width", [48, 320, 768, 1280])
 @pytest.mark.parametrize("again", [1, 2])
 def test_a_layer_norm_and_the_sum_before_it(fused, near, dtype, width, again):

@@ -106,7 +106,8 @@ def strewn(network):
 def asked(network, x, t, words, whole, sizes):
     pixels = x.to(memory_format=torch.channels_last)
     told = network.read(words, whole, sizes)
-    return network(pixels, torch.tensor([t], device=x.device), told)
+    time = network.read_time(torch.tensor([t], device=x.device), told)
+    return network(pixels, time, told)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7)], ids=["even", "odd"])

@@ -85,7 +85,8 @@ def test_large_weights_visit_for_one_call_and_the_one_before_leaves(folder, monk
     monkeypatch.setattr(vram, "_LARGE", 1024)
     stage, network, before = Stage(CPU), unet(folder), unet(folder)
     words = told(network, network.wants_more)
-    x, t = torch.randn(2, network.channels, 8, 8), torch.tensor([500.0])
+    x = torch.randn(2, network.channels, 8, 8)
+    t = network.read_time(torch.tensor([500.0]), words)
     plain = network(x, t, words)
     stage.add(before)
     stage.stream(network)
@@ -148,7 +149,8 @@ def test_there_is_no_second_memory_off_cuda():
 def test_the_unet_compiles_as_one_program(tmp_path, write):
     network = unet(write(tmp_path))
     words = told(network, network.wants_more)
-    program, t = compiled(network, backend="eager"), torch.tensor([500.0])
+    program = compiled(network, backend="eager")
+    t = network.read_time(torch.tensor([500.0]), words)
     for rows in (1, 2):
         x = torch.randn(rows, network.channels, 8, 8)
         torch.testing.assert_close(program(x, t, words), network(x, t, words))

@@ -24,7 +24,7 @@ from sdfast.models.device import (
 from sdfast.models.dressed import wears
 from sdfast.models.graphs import Album, Recorder
 from sdfast.models.malloc import keep_memory
-from sdfast.models.networks import Meaning, Told
+from sdfast.models.networks import Meaning, Shifts, Told
 from sdfast.models.parts import (
     bare,
     check_parts,
@@ -42,6 +42,9 @@ from sdfast.models.told import context
 from sdfast.models.vram import Place, Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import Condition
+
+_TIMES = 128
+"""Times that are kept, some ten kilobytes each: those of a walk or some."""
 
 
 class StableDiffusion:
@@ -83,6 +86,7 @@ class StableDiffusion:
         fit(source, unet, self._pixels.network, self._texts)
         self._unet = filled(source, "unet", unet, place, stream=vram == "min")
         self._told: list[_Asked] = []
+        self._shifts: dict[float, Shifts] = {}
         self._source = source
         self._ask: Callable[..., Tensor] = self._unet
         self.prediction = prediction or self._asked_what_it_predicts()
@@ -205,9 +209,8 @@ class StableDiffusion:
                 x = torch.cat([x, self._sight.all_hole(x)], 1)
             self._stage.call(self._unet)
             told = self._read(context, (x.shape[-2], x.shape[-1]))
-            time = torch.full((1,), t, dtype=torch.float32, device=self.device)
             x = x.to(self.dtype, memory_format=torch.channels_last)
-            said = self._ask(x, time, told)
+            said = self._ask(x, self._read_time(t, told), told)
             return said.to(torch.float32, memory_format=torch.contiguous_format)
 
     def _asked_what_it_predicts(self) -> Prediction:
@@ -233,9 +236,20 @@ class StableDiffusion:
         self._told = [_Asked(context, size, told), *self._told[:1]]
         return told
 
+    def _read_time(self, t: float, told: Told) -> Shifts:
+        """The time as the UNet's blocks see it; a schedule's come again with the next picture."""
+        kept = self._shifts if told.more is None and told.scale is None else {}
+        if t not in kept:
+            if len(kept) >= _TIMES:
+                kept.clear()
+            time = torch.full((1,), t, dtype=torch.float32, device=self.device)
+            kept[t] = self._unet.read_time(time, told)
+        return kept[t]
+
     def forget(self) -> None:
         """Let go of what is kept of contexts and calls; it takes memory, and only saves time."""
         self._told.clear()
+        self._shifts.clear()
         if self._album is not None:
             self._album.clear()
 

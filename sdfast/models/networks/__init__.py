@@ -7,7 +7,7 @@ config that wants what is not written here is refused by name; nothing is painte
 from sdfast.models.networks.clip import Meaning, TextEncoder
 from sdfast.models.networks.config import Config
 from sdfast.models.networks.load import TensorError, check, fill, randomize
-from sdfast.models.networks.unet import Told, UNet
+from sdfast.models.networks.unet import Shifts, Told, UNet
 from sdfast.models.networks.vae import Decoder, Encoder
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "Meaning",
+    "Shifts",
     "TensorError",
     "TextEncoder",
     "Told",

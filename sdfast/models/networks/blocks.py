@@ -49,9 +49,18 @@ class ResBlock(nn.Module):
         assert self.time_emb_proj is not None
         return self.time_emb_proj(time) + self.conv1.bias
 
-    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        """`shift` has a row for each picture, or one that holds for all; x may have fewer."""
-        h = self.norm2.after(self.conv1, self.norm1(x, silu=True), shift)
+    def forward(
+        self, x: Tensor, shift: Tensor | None = None, beside: Tensor | None = None
+    ) -> Tensor:
+        """`shift` has a row for each picture, or one that holds for all; x may have fewer.
+
+        beside   what was seen before, whose channels come behind those of x; it may have fewer rows
+        """
+        if beside is None:
+            h = self.norm1(x, silu=True)
+        else:
+            x, h = self.norm1.of_both(x, beside)
+        h = self.norm2.after(self.conv1, h, shift)
         if self.conv_shortcut is not None:  # of one pixel each: a linear map
             x = as_pixels(self.conv_shortcut(as_words(x)), x)
         return self.conv2(h, x)

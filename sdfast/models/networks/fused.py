@@ -16,10 +16,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sdfast.models.networks.group_norm import group_norm
+from sdfast.models.networks.group_norm import group_norm, group_norm_of_both
 from sdfast.models.networks.launch import where_it_is
 
-__all__ = ["add_", "gelu_times", "group_norm", "layer_norm", "spread", "sum_and_norm"]
+__all__ = [
+    "add_",
+    "gelu_times",
+    "group_norm",
+    "group_norm_of_both",
+    "layer_norm",
+    "spread",
+    "sum_and_norm",
+]
 
 
 @where_it_is

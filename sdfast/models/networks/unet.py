@@ -25,7 +25,6 @@ from sdfast.models.networks.layers import (
     GroupNorm,
     Linear,
     below_each_other,
-    in_rows,
     joins,
     silu,
 )
@@ -73,6 +72,10 @@ class Told(NamedTuple):
     """What is added before it, [n, width]: the guidance, where the network is told of that."""
 
 
+Shifts = list[Tensor] | Tensor
+"""What a time means to each residual block; or as it lies behind each other, [n, all channels]."""
+
+
 class _Level(NamedTuple):
     """What the blocks of one level have in common."""
 
@@ -99,8 +102,15 @@ class _Block(nn.Module):
         if depths:
             self.attentions = nn.ModuleList(level.transformer(depth) for depth in depths)
 
-    def layer(self, i: int, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]) -> Tensor:
-        x = self.resnets[i](x, next(shifts))
+    def layer(
+        self,
+        i: int,
+        x: Tensor,
+        shifts: Iterator[Tensor],
+        told: Iterator[Keys],
+        beside: Tensor | None = None,
+    ) -> Tensor:
+        x = self.resnets[i](x, next(shifts), beside)
         return self.attentions[i](x, told) if hasattr(self, "attentions") else x
 
 
@@ -149,7 +159,7 @@ class _Up(_Block):
         self, x: Tensor, seen: list[Tensor], shifts: Iterator[Tensor], told: Iterator[Keys]
     ) -> Tensor:
         for i in range(len(self.resnets)):
-            x = self.layer(i, torch.cat([x, in_rows(seen.pop(), len(x))], 1), shifts, told)
+            x = self.layer(i, x, shifts, told, beside=seen.pop())
         if hasattr(self, "upsamplers"):  # an odd size is not twice another
             x = self.upsamplers[0](x, seen[-1].shape[-2:])
         return x
@@ -274,23 +284,33 @@ class UNet(nn.Module):
         more = torch.cat([whole, size.expand(len(whole), -1)], -1)
         return Told(keys, self.add_embedding(more), scale)
 
-    def forward(self, x: Tensor, t: Tensor, told: Told) -> Tensor:
-        """What it says of latents [n, c, h, w] at time t, float32 [1] on their device.
+    def read_time(self, t: Tensor, told: Told) -> Shifts:
+        """What a time, float32 [1] on its device, means to each residual block.
+
+        It depends on what is told only where that has `more` or a `scale`.
+        """
+        time = waves(t, self._width, self._flip, self._shift)
+        time = time.to(self.conv_in.bias.dtype)
+        time = self.time_embedding(time if told.scale is None else time + told.scale)
+        time = silu(time if told.more is None else time + told.more)
+        if self._timed is None:
+            return [block.shift(time) for block in self._told_time]
+        return nn.functional.linear(time, *self._timed)
+
+    def forward(self, x: Tensor, shifts: Shifts, told: Told) -> Tensor:
+        """What it says of latents [n, c, h, w] at the time that was read.
 
         One row for each that is told. Where the latents are fewer, they are repeated: row i is of
         latent i mod n.
         """
-        time = waves(t, self._width, self._flip, self._shift).to(x.dtype)
-        time = self.time_embedding(time if told.scale is None else time + told.scale)
-        time = silu(time if told.more is None else time + told.more)
-        shifts, keys = iter(self._shifts(time)), iter(self._keys(told.keys))
+        moved, keys = iter(self._each_shift(shifts)), iter(self._keys(told.keys))
         seen = [self.conv_in(x)]
         for block in self.down_blocks:
             # torch 2.11 does not compile a += here
-            seen.extend(cast("_Down", block)(seen[-1], shifts, keys))
-        x = self.mid_block(seen[-1], shifts, keys) if hasattr(self, "mid_block") else seen[-1]
+            seen.extend(cast("_Down", block)(seen[-1], moved, keys))
+        x = self.mid_block(seen[-1], moved, keys) if hasattr(self, "mid_block") else seen[-1]
         for block in self.up_blocks:
-            x = block(x, seen, shifts, keys)
+            x = block(x, seen, moved, keys)
         return self.conv_out(self.conv_norm_out(x, silu=True))
 
     def lay_out(self) -> None:
@@ -303,12 +323,12 @@ class UNet(nn.Module):
         if len({layer.to_kv.weight.shape[1] for layer in self._told_words}) == 1:
             self._worded, _ = below_each_other([layer.to_kv for layer in self._told_words])
 
-    def _shifts(self, time: Tensor) -> Sequence[Tensor]:
-        """What each residual block raises its channels by at a time, [n, width]: [n, channels]."""
-        if self._timed is None:
-            return [block.shift(time) for block in self._told_time]
+    def _each_shift(self, shifts: Shifts) -> Sequence[Tensor]:
+        """What each residual block raises its channels by, [1, channels] or [n, channels]."""
+        if not isinstance(shifts, Tensor):
+            return shifts
         widths = [len(block.conv1.bias) for block in self._told_time]
-        return torch.split(nn.functional.linear(time, *self._timed), widths, -1)
+        return torch.split(shifts, widths, -1)
 
     def _keys(self, read: list[Keys] | Tensor) -> Sequence[Keys]:
         """What the prompt looks like to each layer of attention."""
