@@ -5,29 +5,24 @@ Precedence, lowest first: the model's own, config file, preset, `--from`, flag.
 
 import os
 import re
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError, printable
-from sdfast.job import BEGINNINGS, FILE_LISTS, FILES, SEEDS, Job, Record, read_job, read_sampler
+from sdfast.job import BEGINNINGS, FILE_LISTS, FILES, Job, Record, read_job, read_sampler
 from sdfast.layering import layered, on_top
 from sdfast.lora_tags import followed, names
 from sdfast.presets import Preset, load_preset
 from sdfast.sampler import DEFAULT, SAMPLER_KEYS
+from sdfast.seeds import list_seeds
 from sdfast.wording import quoted
 
 if TYPE_CHECKING:
     from sdfast.recipes import Recipe
-
-_MOST_SEEDS = 100_000
-_MOST_TEXT = 5_000_000
-"""Characters of prompts that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,58 +190,6 @@ def _whole(path: str) -> str:
         raise UsageError(f"{quoted(path)} names no such user's home folder") from error
 
 
-def read_prompts(words: Iterable[str]) -> Iterator[str]:
-    """The prompts themselves: `-` is one a line from stdin, `@file` the whole of a file."""
-    for word in words:
-        if word == "-":
-            yield from _lines(sys.stdin)
-        elif word.startswith("@"):
-            yield _whole_file(Path(word[1:]))
-        else:
-            yield word
-
-
-def _lines(stream: TextIO) -> Iterator[str]:
-    """The prompts of a stream; empty lines and those that begin with a `#` are none."""
-    try:
-        yield from _telling(_text(stream, "stdin", "`sdfast batch` takes any number of prompts"))
-    except UnicodeDecodeError as error:
-        raise UsageError("what came on stdin is not UTF-8 text") from error
-
-
-def _telling(text: str) -> Iterator[str]:
-    lines = map(str.strip, text.split("\n"))
-    return (line for line in lines if line[:1] not in ("", "#"))
-
-
-def _whole_file(path: Path) -> str:
-    try:
-        with path.expanduser().open(encoding="utf-8") as file:
-            return _text(file, f"`{path}`").strip()
-    except (FileNotFoundError, RuntimeError) as error:
-        raise UsageError(f"there is no file `{path}` to read a prompt from") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"`{path}` is not UTF-8 text") from error
-    except OSError as error:
-        raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
-
-
-def _text(stream: TextIO, name: str, hint: str = "") -> str:
-    """All that a stream holds, without the mark that some editors begin a text with."""
-    text = stream.read(_MOST_TEXT + 1)
-    if len(text) > _MOST_TEXT:
-        raise UsageError(f"{name} holds more than {_MOST_TEXT} characters", hint)
-    return text.removeprefix("\ufeff")
-
-
-def read_lines(path: Path) -> list[str]:
-    """A file's prompts, one a line. Raises UsageError if there are none."""
-    lines = [*_telling(_whole_file(path))]
-    if not lines:
-        raise UsageError(f"`{path}` holds no prompt")
-    return lines
-
-
 def make_jobs(record: Record, prompts: list[str], seed: str | None, count: object) -> list[Job]:
     """Every prompt with every seed. Without a seed, all prompts share a new one."""
     if not prompts and "prompt" not in record:
@@ -255,38 +198,3 @@ def make_jobs(record: Record, prompts: list[str], seed: str | None, count: objec
     first = read_job(asked[0])
     seeds = list_seeds(seed, count, first.seed)
     return [read_job({**one, "seed": s}) for one in asked for s in seeds]
-
-
-def list_seeds(text: str | None, count: object, otherwise: int) -> list[int]:
-    """`42`, `1,5,9` or `1..8`; with a count, that many from the first on."""
-    return [*chain.from_iterable(seed_ranges(text, count, otherwise))]
-
-
-def seed_ranges(text: str | None, count: object, otherwise: int) -> list[range]:
-    """As `list_seeds`, those in a row together."""
-    if count is not None and not (type(count) is int and 1 <= count <= _MOST_SEEDS):
-        raise UsageError(f"`n` must be a whole number from 1 to {_MOST_SEEDS}, not {quoted(count)}")
-    rows = [range(otherwise, otherwise + 1)] if text is None else _rows(text)
-    if count is not None:
-        if sum(map(len, rows)) > 1:
-            raise UsageError("give several seeds or a count, not both", "--seed 1..8")
-        first = rows[0][0]
-        rows = [range(first, first + count)]
-    for seed in (end for row in rows for end in (row[0], row[-1])):
-        if not 0 <= seed < SEEDS:
-            raise UsageError(f"a seed must be from 0 to {SEEDS - 1}, not {quoted(seed)}")
-    return rows
-
-
-def _rows(text: str) -> list[range]:
-    rows: list[range] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,20})(?:\.\.(\d{1,20}))?", part.strip())
-        if match is None:
-            forms = "--seed 42, --seed 1,5,9 or --seed 1..8; without it a new one is drawn"
-            raise UsageError(f"`{text[:60]}` is no seed", forms)
-        low, high = int(match[1]), int(match[2] or match[1])
-        if not low <= high < low + _MOST_SEEDS:
-            raise UsageError(f"`{part.strip()}` must rise, over at most {_MOST_SEEDS} seeds")
-        rows.append(range(low, high + 1))
-    return rows

@@ -10,7 +10,8 @@ from sdfast import image_files, recipes
 from sdfast.config import Config
 from sdfast.errors import JobError, MetadataError, PresetError, UsageError
 from sdfast.job import SEEDS, Job, Sampler, read_job
-from sdfast.jobs import make_jobs, placed, read_lines, read_prompts, read_source, resolve
+from sdfast.jobs import make_jobs, placed, read_source, resolve
+from sdfast.prompt_texts import read_lines, read_prompts
 
 NOTHING = Config()
 RECORD = {"steps": 5}

@@ -21,11 +21,12 @@ from typing import cast
 from sdfast.batch.lines import RECORD_KEYS, TOLD, Broken, Line
 from sdfast.errors import JobError, UsageError
 from sdfast.job import FILES, Job, Record, read_job
-from sdfast.jobs import placed, seed_ranges
+from sdfast.jobs import placed
 from sdfast.layering import layered, on_top
 from sdfast.lora_tags import followed
 from sdfast.presets import Preset, load_preset
 from sdfast.sampler import SAMPLER_KEYS
+from sdfast.seeds import seed_ranges
 from sdfast.wording import nearest_key, quoted
 
 

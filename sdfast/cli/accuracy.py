@@ -39,7 +39,7 @@ class Question:
 def accuracy(asked: Question, paths: dict[str, Path]) -> None:
     """Measure, print and write. Raises UsageError for what cannot be measured."""
     from sdfast.errors import UsageError
-    from sdfast.jobs import read_lines
+    from sdfast.prompt_texts import read_lines
 
     for flag, given in (("--prompts", asked.prompts), ("-g/--guidance", asked.guidance)):
         if given is not None and asked.model is None:

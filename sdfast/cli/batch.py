@@ -86,7 +86,8 @@ def batch(
     from sdfast.config import load_config
     from sdfast.errors import UsageError
     from sdfast.job import FILES
-    from sdfast.jobs import resolve, seed_ranges
+    from sdfast.jobs import resolve
+    from sdfast.seeds import seed_ranges
 
     if gpus is not None and ray is not None:
         raise UsageError("`--gpus` is for one machine and `--ray` for many", "give one of them")

@@ -29,7 +29,8 @@ from sdfast.warm.place import find_place
 _AHEAD = (
     *("sdfast.cli.gen", "sdfast.cli.painting", "sdfast.cli.telling", "sdfast.config"),
     *("sdfast.events", "sdfast.job", "sdfast.jobs", "sdfast.models.dressed", "sdfast.models.find"),
-    *("sdfast.image_files", "sdfast.presets", "sdfast.recipes", "sdfast.screen"),
+    *("sdfast.image_files", "sdfast.presets", "sdfast.prompt_texts", "sdfast.recipes"),
+    "sdfast.screen",
     *("sdfast.warm.client", "sdfast.warm.control"),
     *("PIL.Image", "PIL.PngImagePlugin", "rich.progress", "typer.main"),
 )

@@ -52,10 +52,11 @@ def gen(
     how: HowHere,
 ) -> None:
     from sdfast.config import load_config
-    from sdfast.jobs import make_jobs, read_prompts, read_source, resolve
+    from sdfast.jobs import make_jobs, read_source, resolve
     from sdfast.models.dressed import dressed
     from sdfast.naming import as_folder
     from sdfast.presets import check_free, save_preset
+    from sdfast.prompt_texts import read_prompts
 
     config = load_config()
     recipe = read_source(source, prompts or [])

@@ -72,9 +72,10 @@ def grid(
     from sdfast.config import load_config
     from sdfast.errors import UsageError
     from sdfast.grid.plan import Question, plan_sheet
-    from sdfast.jobs import read_prompts, read_source
+    from sdfast.jobs import read_source
     from sdfast.models.dressed import dressed
     from sdfast.naming import as_folder
+    from sdfast.prompt_texts import read_prompts
 
     config = load_config()
     recipe = read_source(source, prompts or [])

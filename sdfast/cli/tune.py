@@ -93,7 +93,7 @@ def _say(line: str) -> None:
 def _split(path: Path) -> tuple[list[str], list[str]]:
     """A file's prompts, every third put aside. Raises UsageError."""
     from sdfast.errors import UsageError
-    from sdfast.jobs import read_lines
+    from sdfast.prompt_texts import read_lines
 
     lines = read_lines(path)
     seen = [line for i, line in enumerate(lines) if i % 3 < 2]

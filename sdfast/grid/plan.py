@@ -8,8 +8,9 @@ from sdfast.config import Config
 from sdfast.errors import UsageError
 from sdfast.grid.axes import find_sides, lay_out, replaced
 from sdfast.job import FILES, Job, Record, read_job
-from sdfast.jobs import Asked, list_seeds, resolve, with_named_loras
+from sdfast.jobs import Asked, resolve, with_named_loras
 from sdfast.recipes import Recipe, spelled_out
+from sdfast.seeds import list_seeds
 from sdfast.sheet import Sheet
 from sdfast.wording import quoted
 
