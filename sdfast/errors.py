@@ -15,6 +15,9 @@ The command line prints these as one line and leaves with the number. Anything e
 keeps its traceback and leaves with 1.
 """
 
+INTERRUPTED = 130
+"""What a program leaves with that Ctrl-C has ended, as shells say of one that SIGINT did."""
+
 
 class SdfastError(Exception):
     """The root: catch this one.

@@ -21,7 +21,7 @@ from sdfast.cli.breaking import broken_off_by
 from sdfast.cli.complaint import complain, say_error, say_misuse
 from sdfast.cli.panels import Panelled
 from sdfast.cli.streams import set_up_streams
-from sdfast.errors import FullError, OutOfMemoryError, SdfastError, UsageError
+from sdfast.errors import INTERRUPTED, FullError, OutOfMemoryError, SdfastError, UsageError
 
 _COMMANDS = {
     "gen": "Make pictures.",
@@ -79,8 +79,8 @@ def _root(
         print(context.get_help())
 
 
-_INTERRUPTED, _PIPE_CLOSED = 130, 141
-"""What shells say of a program that SIGINT or SIGPIPE ended."""
+_PIPE_CLOSED = 141
+"""What shells say of a program that SIGPIPE ended."""
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def run_command() -> int:
         say_misuse(error)
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
+        code = INTERRUPTED
     except SystemExit as ending:  # typer's answer to a pipe that was closed
         if not isinstance(ending.__context__, BrokenPipeError):
             raise
@@ -134,7 +134,7 @@ def run_command() -> int:
         code = _unforeseen(error)
         _trace(error)
         return code
-    if code == _INTERRUPTED:
+    if code == INTERRUPTED:
         exec("")  # else `python -m` ends by the signal, if that broke off a string it executed
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0

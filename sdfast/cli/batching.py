@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sdfast.cli.breaking import broken_off_by
 from sdfast.cli.complaint import say_error
 from sdfast.cli.telling import named
+from sdfast.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from sdfast.batch.crew import Crew
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from sdfast.batch.tasks import Task
     from sdfast.cli.telling import Telling
 
-_SOME_FAILED, _INTERRUPTED = 5, 130
-"""Exit codes."""
+_SOME_FAILED = 5
+"""The exit code."""
 
 
 def list_missing(
@@ -95,7 +96,7 @@ def paint_missing(
             manifest.end()
     telling.end()
     if stop.is_set():
-        return _INTERRUPTED
+        return INTERRUPTED
     return _SOME_FAILED if telling.failed or telling.broke_off else 0
 
 

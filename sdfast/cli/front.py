@@ -21,6 +21,7 @@ import time
 import traceback
 from typing import Any, NamedTuple, NoReturn
 
+from sdfast.errors import INTERRUPTED
 from sdfast.warm.greeting import this_code
 from sdfast.warm.handover import GO, INTERRUPT, READY, TAKEN, surroundings
 from sdfast.warm.neighbours import is_ours
@@ -36,7 +37,6 @@ _AHEAD = (
 )
 """What a call that a worker paints for wakes."""
 _PATIENCE = 5.0
-_INTERRUPTED = 130
 _LONGEST = 2**24
 
 
@@ -89,7 +89,7 @@ def _alone(
                 ended = _run(connection)
             except KeyboardInterrupt:  # a second one, while the first was dealt with
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
-                ended = _INTERRUPTED
+                ended = INTERRUPTED
             finish: Any = atexit
             finish._run_exitfuncs()
             connection.sendall(bytes([ended & 255]))
@@ -211,7 +211,7 @@ def _run(connection: socket.socket) -> int:
     except KeyboardInterrupt:
         with contextlib.suppress(Exception):
             print("interrupted", file=sys.stderr)
-        ended = _INTERRUPTED
+        ended = INTERRUPTED
     except BaseException:
         with contextlib.suppress(Exception):
             traceback.print_exc()
