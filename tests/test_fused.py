@@ -11,7 +11,7 @@ from sdfast.models.networks import Decoder, UNet, onednn
 pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-"""Without a GPU they run in Triton's interpreter: TRITON_INTERPRET=1, and patience."""
+"""Without a GPU, the small ones run in Triton's interpreter: TRITON_INTERPRET=1, and patience."""
 
 CLOSE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 KINDS = pytest.mark.parametrize("dtype", CLOSE)
