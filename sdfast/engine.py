@@ -90,7 +90,6 @@ class _Read(NamedTuple):
 
 def _read(model: Model, job: Job) -> _Read:
     before = model.clock.mark()
-
     alone = _is_alone(model, job.guidance)
     texts = dict.fromkeys(turn.prompt for turn in job.turns)
     texts |= {} if alone else dict.fromkeys(turn.negative for turn in job.turns)

@@ -108,7 +108,7 @@ def test_a_layer_norm_and_the_sum_before_it(fused, near, dtype, width, again):
     ahead = drawn(width, dtype=dtype)
     more, again = fused.sum_and_norm(x, plus, weight, bias, 1e-5, ahead)
     near(more, whole + ahead.double())
-    assert again.equal(normed)
+    near(again, F.layer_norm(whole, *scale))  # with other lanes to a thread: summed otherwise
 
 
 @KINDS
@@ -145,9 +145,9 @@ def on_cuda(monkeypatch, fused):
     """Kernels and layouts as CUDA has them, wherever this runs."""
     for user in ("layers", "blocks", "doubled"):
         monkeypatch.setattr(f"sdfast.models.networks.{user}.kernels", lambda x: fused)
-    for user in ("blocks", "unet"):
-        monkeypatch.setattr(f"sdfast.models.networks.{user}.joins", lambda network: True)
+    monkeypatch.setattr("sdfast.models.networks.unet.joins", lambda network: True)
     monkeypatch.setattr(onednn, "packs", lambda weight: False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7)], ids=["even", "odd"])

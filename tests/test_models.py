@@ -15,7 +15,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
 )
-from small import write_v2_model
+from small import write_model, write_v2_model, write_xl_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sdfast.engine import calls_of, generate, generate_together, guided, prepare
@@ -394,3 +394,33 @@ def test_jobs_share_what_is_compiled_where_their_calls_look_alike(model):
     assert calls() == calls(prompt="a dog", negative="grey", seed=5)
     for other in ({"prompt": "a, " * 200}, {"guidance": 1}, {"size": (64, 128)}):
         assert calls(**other) != calls()
+
+
+@pytest.mark.parametrize("write", [write_model, write_xl_model])
+def test_a_time_that_is_kept_is_not_that_of_another_prompt_or_size(tmp_path, write):
+    folder = str(write(tmp_path))
+    kept = load_model(folder, device="cpu")
+    for prompt, side in (("fog", 8), ("a cat", 8), ("fog", 16), ("fog", 8)):
+        x = torch.ones(1, 4, side, side)
+        said, wanted = (
+            model.predict(x, 500.0, model.encode(prompt))
+            for model in (kept, load_model(folder, device="cpu"))
+        )
+        torch.testing.assert_close(said, wanted, rtol=0, atol=1e-6)
+
+
+def test_a_time_is_read_once_for_all_pictures_until_it_is_let_go(tmp_path, monkeypatch):
+    model = load_model(str(write_model(tmp_path)), device="cpu")
+    read, true = [], model._unet.read_time
+
+    def noted(t, told):
+        read.append(float(t))
+        return true(t, told)
+
+    monkeypatch.setattr(model._unet, "read_time", noted)
+    for seed in (1, 2):
+        list(generate(model, Job(prompt="fog", seed=seed, sampler=Sampler(steps=4))))
+    assert len(read) == len({*read}) > 0
+    model.forget()
+    list(generate(model, Job(prompt="fog", sampler=Sampler(steps=4))))
+    assert len(read) == 2 * len({*read})

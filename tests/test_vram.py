@@ -20,7 +20,6 @@ from sdfast.models import load_model, stable_diffusion, vram
 from sdfast.models.compiled import check_compiles, compiled, set_up_compiler
 from sdfast.models.find import find
 from sdfast.models.networks import Config, UNet, randomize
-from sdfast.models.networks.blocks import GatedLinear
 from sdfast.models.parts import bare, weigh
 from sdfast.models.vram import Stage, fitting, pick_vram
 
@@ -151,11 +150,8 @@ def test_the_unet_compiles_as_one_program_with_products_joined_as_on_a_gpu(
     tmp_path, write, monkeypatch
 ):
     network = unet(write(tmp_path))
-    for user in ("blocks", "unet"):
-        monkeypatch.setattr(f"sdfast.models.networks.{user}.joins", lambda network: True)
-    for layer in network.modules():
-        if isinstance(layer, (GatedLinear, UNet)):
-            layer.lay_out()
+    monkeypatch.setattr("sdfast.models.networks.unet.joins", lambda network: True)
+    network.lay_out()
     words = told(network, network.wants_more)
     program = compiled(network, backend="eager")
     t = network.read_time(torch.tensor([500.0]), words)

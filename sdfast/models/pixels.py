@@ -78,7 +78,7 @@ class Pixels:
     def _painted(
         self, ask: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype
     ) -> tuple[Image.Image | None, int]:
-        """A picture, if its numbers are all finite, and the tiles it took; waited for once."""
+        """A picture, if its numbers are all finite, and the tiles it took."""
         network: Decoder = self.network
         z = network.unscaled(x).to(dtype, memory_format=torch.channels_last)
         pixels, tiles = by_parts(ask, z, (1, network.factor), network.heft * dtype.itemsize)

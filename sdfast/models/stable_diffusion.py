@@ -44,7 +44,7 @@ from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import Condition
 
 _TIMES = 128
-"""Times that are kept, some ten kilobytes each: those of a walk or some."""
+"""Times that are kept, of 40 kilobytes each in half precision: those of some walks."""
 
 
 class StableDiffusion:

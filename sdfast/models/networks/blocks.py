@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sdfast.models.networks import onednn
 from sdfast.models.networks.attention import attend
 from sdfast.models.networks.doubled import Doubled
 from sdfast.models.networks.layers import (
@@ -15,10 +16,9 @@ from sdfast.models.networks.layers import (
     Linear,
     as_pixels,
     as_words,
-    below_each_other,
+    blank,
     by_head,
     in_rows,
-    joins,
     kernels,
 )
 
@@ -125,24 +125,29 @@ class GatedLinear(nn.Module):
 
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()
-        self.value = Linear(inside, outside)
-        self.gate = Linear(inside, outside)
-        self._both: tuple[Tensor, Tensor | None] | None = None
+        self.weight, self.bias = blank(2 * outside, inside), blank(2 * outside)
+        self._halves: list[Linear] = []
 
     def lay_out(self) -> None:
-        """On a GPU, put both maps below each other."""
-        if joins(self):
-            self._both = below_each_other([self.value, self.gate])
+        """On a processor that lays weights out, make two products of it: one takes the other."""
+        if not onednn.packs(self.weight):
+            return
+        for weight, bias in zip(self.weight.chunk(2), self.bias.chunk(2), strict=True):
+            half = Linear(*weight.shape[::-1])
+            half.weight = nn.Parameter(weight, requires_grad=False)
+            half.bias = nn.Parameter(bias.clone(), requires_grad=False)
+            half.lay_out()
+            self._halves.append(half)
+        del self.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        fused = kernels(x)
-        if self._both is None and fused is None:
-            return self.value(x, "mul", self.gate(x, "gelu"))
-        if self._both is None:
-            value, gate = self.value(x), self.gate(x)
-        else:
-            value, gate = F.linear(x, *self._both).chunk(2, -1)
-        return fused.gelu_times(gate, value) if fused else value * F.gelu(gate)
+        if self._halves:
+            value, gate = self._halves
+            return value(x, "mul", gate(x, "gelu"))
+        value, gate = F.linear(x, self.weight, self.bias).chunk(2, -1)
+        if fused := kernels(x):
+            return fused.gelu_times(gate, value)
+        return value * F.gelu(gate)
 
 
 class FeedForward(nn.Module):
@@ -151,11 +156,15 @@ class FeedForward(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.net = nn.ModuleDict(
-            {"0": GatedLinear(width, 4 * width), "2": Linear(4 * width, width)}
+            {
+                "0": nn.ModuleDict({"proj": GatedLinear(width, 4 * width)}),
+                "2": Linear(4 * width, width),
+            }
         )
 
     def forward(self, x: Tensor, plus: Tensor) -> Tensor:
-        return self.net["2"](self.net["0"](x), "onto", plus)
+        gated = cast("nn.ModuleDict", self.net["0"])["proj"](x)
+        return self.net["2"](gated, "onto", plus)
 
     @property
     def bias(self) -> Tensor:
@@ -222,11 +231,6 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = Conv(width, width, in_tiles=False)
         self._doubled = Doubled()
-
-    def lay_out(self) -> None:
-        """On a GPU, make ready for pictures twice as large; a CPU waits until it is asked."""
-        if joins(self):
-            self._doubled.take(self.conv)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         double = 2 * x.shape[-2], 2 * x.shape[-1]

@@ -26,28 +26,20 @@ class Doubled:
     def __init__(self) -> None:
         self._small: Conv | None = None
 
-    def take(self, conv: Conv) -> Conv:
-        """The convolution with four times the filters, made once."""
-        if self._small is None:
-            self._small = _of_quarters(conv)
-        return self._small
-
     def pays(self, conv: Conv, x: Tensor) -> bool:
-        """Whether to call this for x, [n, c, h, w], in place of the convolution.
-
-        On a GPU it does if it was made when the weights were laid out.
-        """
+        """Whether to call this for x, [n, c, h, w], in place of the convolution."""
         if kernels(x):
-            return self._small is not None
+            return conv.stays
         return conv.is_laid_out and x.shape[2] * x.shape[3] >= _LEAST
 
     def __call__(self, conv: Conv, x: Tensor) -> Tensor:
         """[n, c, h, w] to [n, o, 2 h, 2 w]."""
-        small = self.take(conv)
+        if self._small is None:
+            self._small = _of_quarters(conv)
         if fused := kernels(x):
-            return fused.spread(small(x, bare=True), conv.bias)
+            return fused.spread(self._small(x, bare=True), conv.bias)
         n, _, height, width = x.shape
-        quarters = small(x).unflatten(1, (4, -1))
+        quarters = self._small(x).unflatten(1, (4, -1))
         y = torch.empty(
             (n, quarters.shape[2], 2 * height, 2 * width),
             dtype=x.dtype,

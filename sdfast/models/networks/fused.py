@@ -198,10 +198,10 @@ def gelu_times(gate: Tensor, value: Tensor) -> Tensor:
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _gelu_times(gate, value, y, rows, apart, width, ROWS: tl.constexpr, LANES: tl.constexpr):
+def _gelu_times(gate, value, y, rows, stride, width, ROWS: tl.constexpr, LANES: tl.constexpr):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]).to(tl.int64)
     lane = tl.program_id(1) * LANES + tl.arange(0, LANES)[None, :]
     on = (lane < width) & (row < rows)
-    g = tl.load(gate + row * apart + lane, mask=on, other=0).to(tl.float32)
-    v = tl.load(value + row * apart + lane, mask=on, other=0).to(tl.float32)
+    g = tl.load(gate + row * stride + lane, mask=on, other=0).to(tl.float32)
+    v = tl.load(value + row * stride + lane, mask=on, other=0).to(tl.float32)
     tl.store(y + row * width + lane, 0.5 * g * (1 + tl.erf(g * 0.7071067811865476)) * v, mask=on)

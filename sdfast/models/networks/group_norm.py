@@ -74,13 +74,13 @@ def _norm(
     n, first, height, width = x.shape
     pixels = height * width
     if beside is None:
-        channels, both, apart = first, x, (x, x, x, first, 1)
+        channels, both, seen = first, x, (x, x, x, first, 1)
     else:
         beside = beside.contiguous(memory_format=torch.channels_last)
         channels = first + beside.shape[1]
         shape = (n, channels, height, width)
         both = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        apart = (x, beside, both, first, len(beside))
+        seen = (x, beside, both, first, len(beside))
     y = torch.empty_like(both)
     weight, bias, eps = scale
     added = (weight, 0) if plus is None else (plus.contiguous(), channels * (len(plus) > 1))
@@ -91,7 +91,7 @@ def _norm(
     rows, lanes = map(triton.next_power_of_2, (pixels, each))
     if rows * lanes <= _AT_ONCE:
         _norm_group[(groups, n)](
-            *apart, *added, raised, weight, bias, y, pixels, channels, eps, int(silu),
+            *seen, *added, raised, weight, bias, y, pixels, channels, eps, int(silu),
             JOINS=joins, PLUS=plus is not None, RAISES=raises, WIDTH=each, ROWS=rows, LANES=lanes,
             num_warps=min(16, max(1, rows * lanes // _EACH)),
         )  # fmt: skip
@@ -102,7 +102,7 @@ def _norm(
     splits = triton.cdiv(pixels, share)
     parts = torch.empty((2, n, splits, channels), dtype=torch.float32, device=x.device)
     _look[(blocks, splits, n)](
-        *apart, parts, pixels, share, channels, JOINS=joins, ROWS=64, LANES=_LANES
+        *seen, parts, pixels, share, channels, JOINS=joins, ROWS=64, LANES=_LANES
     )
     line = torch.empty((2, n, channels), dtype=torch.float32, device=x.device)
     _agree[(groups, n)](

@@ -123,6 +123,8 @@ class Conv(nn.Module):
         self._for_any_size = outside >= 256 and outside % 64 == 0 and not onednn.size_matters()
         self._packed: dict[torch.Size | None, Tensor] = {}
         self.is_laid_out = False
+        self.stays = False
+        """Its weight is where it is used, and does not come and go."""
 
     def lay_out(self) -> None:
         """Lay the weights out for the processor, or have that done in the first call.
@@ -131,6 +133,7 @@ class Conv(nn.Module):
         Others are laid out for the size that is asked for: in the wrong layout oneDNN turns them
         around in every call, at up to a hundred times the price of the call.
         """
+        self.stays = True
         self.is_laid_out = onednn.packs(self.weight)
         if not self.is_laid_out:
             return

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from sdfast.models.layout import TODAY, Layout
-from sdfast.models.networks.blocks import GatedLinear, Upsample
+from sdfast.models.networks.blocks import GatedLinear
 from sdfast.models.networks.layers import Conv, Linear
 from sdfast.models.networks.unet import UNet
 
@@ -26,9 +26,6 @@ _JOINED: dict[str, tuple[str, ...]] = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
 }
 """What is one product here and several in the files."""
-
-_HALVES = {"net.0.value": ("net.0.proj", 0), "net.0.gate": ("net.0.proj", 1)}
-"""What are two products here and one in the files."""
 
 
 class _File(Protocol):
@@ -46,15 +43,13 @@ class TensorError(ValueError):
 
 
 class _Origin(NamedTuple):
-    """Where a weight comes from: tensors laid below each other, or a half of one."""
+    """Where a weight comes from: a tensor, or several laid below each other."""
 
     names: tuple[str, ...]
-    half: int | None = None
 
     def shape(self, wanted: torch.Size) -> list[int]:
         """What each of the tensors has to look like."""
-        rows = wanted[0] // len(self.names) * (1 if self.half is None else 2)
-        return [rows, *wanted[1:]]
+        return [wanted[0] // len(self.names), *wanted[1:]]
 
     def joined(self, tensors: list[Tensor], changes: Sequence["Change"] = ()) -> Tensor:
         whole = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
@@ -62,7 +57,7 @@ class _Origin(NamedTuple):
             whole = whole.clone()  # what is mapped is not to be written to
         for change in changes:
             change.merge_into(whole)
-        return whole if self.half is None else whole.chunk(2)[self.half]
+        return whole
 
 
 class _Tensors:
@@ -117,9 +112,6 @@ def _usual(name: str) -> _Origin:
     for ours, theirs in _JOINED.items():
         if f".{ours}." in name:
             return _Origin(tuple(name.replace(ours, part) for part in theirs))
-    for ours, (whole, half) in _HALVES.items():
-        if f".{ours}." in name:
-            return _Origin((name.replace(ours, whole),), half)
     return _Origin((name,))
 
 
@@ -259,14 +251,13 @@ def _give(
             if given.dim() == 4 and device.type != "cpu":  # as pictures have their channels
                 given = given.to(memory_format=torch.channels_last)
             setattr(layer, name, nn.Parameter(given, requires_grad=False))
-        if lay_out and isinstance(layer, (Conv, Linear)):
+        if lay_out and isinstance(layer, (Conv, GatedLinear, Linear)):
             layer.lay_out()
         for name, given in list(layer.named_parameters(recurse=False)):
             if device.type == "cpu":  # else one small weight would hold on to the whole file
                 setattr(layer, name, nn.Parameter(given.clone(), requires_grad=False))
-    for layer in network.modules():
-        if lay_out and isinstance(layer, (GatedLinear, Upsample, UNet)):
-            layer.lay_out()
+    if lay_out and isinstance(network, UNet):
+        network.lay_out()
 
 
 def _compare(tensors: _Tensors, network: nn.Module) -> None:

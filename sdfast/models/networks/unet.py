@@ -166,7 +166,8 @@ class _Up(_Block):
 
 
 class UNet(nn.Module):
-    """diffusers' UNet2DConditionModel, asked with what `read` made of the prompt."""
+    """diffusers' UNet2DConditionModel, asked with what `read` made of the prompt
+    and `read_time` of the time."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -314,7 +315,7 @@ class UNet(nn.Module):
         return self.conv_out(self.conv_norm_out(x, silu=True))
 
     def lay_out(self) -> None:
-        """On a GPU, put the linear maps of the time below each other, and those of the words."""
+        """On CUDA, put the linear maps of the time below each other, and those of the words."""
         if not joins(self):
             return
         blocks = self._told_time
@@ -335,5 +336,6 @@ class UNet(nn.Module):
         if not isinstance(read, Tensor):
             return read
         widths = [width for layer in self._told_words for width in [layer.width] * 2]
-        parts = iter(torch.split(read, widths, -1))
-        return [layer.keys(next(parts), next(parts)) for layer in self._told_words]
+        parts = torch.split(read, widths, -1)
+        each = zip(self._told_words, parts[0::2], parts[1::2], strict=True)
+        return [layer.keys(keys, values) for layer, keys, values in each]
