@@ -166,7 +166,7 @@ class _Up(_Block):
 
 
 class UNet(nn.Module):
-    """diffusers' UNet2DConditionModel, asked with what it has read of the prompt and of the time."""
+    """diffusers' UNet2DConditionModel, asked with what it has read of a prompt and of a time."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
