@@ -143,7 +143,7 @@ def test_quarters_between_each_other(fused, near, dtype, channels):
 @pytest.fixture
 def on_cuda(monkeypatch, fused):
     """Kernels and layouts as CUDA has them, wherever this runs."""
-    for user in ("layers", "blocks", "doubled"):
+    for user in ("layers", "norms", "blocks", "doubled"):
         monkeypatch.setattr(f"sdfast.models.networks.{user}.kernels", lambda x: fused)
     monkeypatch.setattr("sdfast.models.networks.unet.joins", lambda network: True)
     monkeypatch.setattr(onednn, "packs", lambda weight: False)

@@ -11,8 +11,6 @@ from sdfast.models.networks.attention import attend
 from sdfast.models.networks.doubled import Doubled
 from sdfast.models.networks.layers import (
     Conv,
-    GroupNorm,
-    LayerNorm,
     Linear,
     as_pixels,
     as_words,
@@ -21,6 +19,7 @@ from sdfast.models.networks.layers import (
     in_rows,
     kernels,
 )
+from sdfast.models.networks.norms import GroupNorm, LayerNorm
 
 
 class Keys(NamedTuple):

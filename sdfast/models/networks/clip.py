@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sdfast.models.networks.config import Config
-from sdfast.models.networks.layers import LayerNorm, Linear, blank, by_head
+from sdfast.models.networks.layers import Linear, blank, by_head
+from sdfast.models.networks.norms import LayerNorm
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),

@@ -5,7 +5,7 @@ Diffusion 1.x, 2.x and XL, their inpainting models and those distilled to fewer 
 prompt looks like to each layer is worked out once, not in each step.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -13,21 +13,19 @@ from torch import Tensor, nn
 
 from sdfast.models.networks.blocks import (
     CrossAttention,
-    Downsample,
     Keys,
     ResBlock,
-    Transformer,
-    Upsample,
 )
 from sdfast.models.networks.config import Config
 from sdfast.models.networks.layers import (
     Conv,
-    GroupNorm,
     Linear,
     below_each_other,
     joins,
     silu,
 )
+from sdfast.models.networks.levels import Down, Level, Middle, Up
+from sdfast.models.networks.norms import GroupNorm
 from sdfast.models.networks.waves import Embedding, waves
 
 _ONLY: dict[str, tuple[object, ...]] = {
@@ -76,95 +74,6 @@ Shifts = list[Tensor] | Tensor
 """What a time means to each residual block; or as it lies behind each other, [n, all channels]."""
 
 
-class _Level(NamedTuple):
-    """What the blocks of one level have in common."""
-
-    width: int
-    heads: int
-    words: int
-    groups: int
-    eps: float
-    time: int
-
-    def block(self, inside: int) -> ResBlock:
-        return ResBlock(inside, self.width, self.groups, self.eps, self.time)
-
-    def transformer(self, depth: int) -> Transformer:
-        return Transformer(self.width, self.heads, self.words, self.groups, depth)
-
-
-class _Block(nn.Module):
-    """Residual blocks of one level, each with a transformer behind it or none."""
-
-    def __init__(self, level: _Level, insides: Sequence[int], depths: Sequence[int]) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList(level.block(inside) for inside in insides)
-        if depths:
-            self.attentions = nn.ModuleList(level.transformer(depth) for depth in depths)
-
-    def layer(
-        self,
-        i: int,
-        x: Tensor,
-        shifts: Iterator[Tensor],
-        told: Iterator[Keys],
-        beside: Tensor | None = None,
-    ) -> Tensor:
-        x = self.resnets[i](x, next(shifts), beside)
-        return self.attentions[i](x, told) if hasattr(self, "attentions") else x
-
-
-class _Down(_Block):
-    def __init__(
-        self, level: _Level, insides: Sequence[int], depths: Sequence[int], *, last: bool
-    ) -> None:
-        super().__init__(level, insides, depths)
-        if not last:
-            self.downsamplers = nn.ModuleList([Downsample(level.width)])
-
-    def forward(
-        self, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]
-    ) -> Iterator[Tensor]:
-        """Everything seen on the way, the last of it smaller."""
-        for i in range(len(self.resnets)):
-            yield (x := self.layer(i, x, shifts, told))
-        if hasattr(self, "downsamplers"):
-            yield self.downsamplers[0](x)
-
-
-class _Middle(nn.Module):
-    def __init__(self, level: _Level, depth: int) -> None:
-        super().__init__()
-        count = 2 if depth else 1
-        self.resnets = nn.ModuleList(level.block(level.width) for _ in range(count))
-        if depth:
-            self.attentions = nn.ModuleList([level.transformer(depth)])
-
-    def forward(self, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]) -> Tensor:
-        x = self.resnets[0](x, next(shifts))
-        if len(self.resnets) == 1:
-            return x
-        return self.resnets[1](self.attentions[0](x, told), next(shifts))
-
-
-class _Up(_Block):
-    def __init__(
-        self, level: _Level, insides: Sequence[int], depths: Sequence[int], *, last: bool
-    ) -> None:
-        super().__init__(level, insides, depths)
-        if not last:
-            self.upsamplers = nn.ModuleList([Upsample(level.width)])
-
-    def forward(
-        self, x: Tensor, seen: list[Tensor], shifts: Iterator[Tensor], told: Iterator[Keys]
-    ) -> Tensor:
-        for i in range(len(self.resnets)):
-            x = self.layer(i, x, shifts, told, beside=seen.pop())
-        if hasattr(self, "upsamplers"):  # an odd size is not twice another
-            x = self.upsamplers[0](x, seen[-1].shape[-2:])
-        return x
-
-
 class UNet(nn.Module):
     """diffusers' UNet2DConditionModel, asked with what it has read of a prompt and of a time."""
 
@@ -197,7 +106,7 @@ class UNet(nn.Module):
         self._flip = config.flag("flip_sin_to_cos", True)
         self._shift = config.number("freq_shift", 0)
         eps = config.number("norm_eps", 1e-5)
-        level = [_Level(*of, groups, eps, time) for of in zip(widths, heads, words, strict=True)]
+        level = [Level(*of, groups, eps, time) for of in zip(widths, heads, words, strict=True)]
 
         self.conv_in = Conv(self.channels, widths[0], into)
         absent = config.get("time_cond_proj_dim") is None
@@ -215,12 +124,12 @@ class UNet(nn.Module):
             insides = [seen[-1], *[widths[i]] * (layers[i] - 1)]
             last = i == levels - 1
             attends = depths[i] if _ATTENDS[kind] else []
-            self.down_blocks.append(_Down(level[i], insides, attends, last=last))
+            self.down_blocks.append(Down(level[i], insides, attends, last=last))
             seen += [widths[i]] * (layers[i] + (not last))
         if config.literal("mid_block_type", "") is not None:
             middle = config.one_of("mid_block_type", _MIDDLES, _MIDDLES[0])
             attends = depths[-1][0] if middle == _MIDDLES[0] else 0
-            self.mid_block = _Middle(level[-1], attends)
+            self.mid_block = Middle(level[-1], attends)
         self.up_blocks = nn.ModuleList()
         below = widths[-1]
         for i, kind in enumerate(up):
@@ -228,7 +137,7 @@ class UNet(nn.Module):
             ends = [below, *[widths[at]] * layers[at]]
             insides = [end + seen.pop() for end in ends]
             attends = above[i] if _ATTENDS_UP[kind] else []
-            self.up_blocks.append(_Up(level[at], insides, attends, last=at == 0))
+            self.up_blocks.append(Up(level[at], insides, attends, last=at == 0))
             below = widths[at]
         self.conv_norm_out = GroupNorm(groups, widths[0], eps)
         self.conv_out = Conv(widths[0], self.says, out)
@@ -307,7 +216,7 @@ class UNet(nn.Module):
         seen = [self.conv_in(x)]
         for block in self.down_blocks:
             # torch 2.11 does not compile a += here
-            seen.extend(cast("_Down", block)(seen[-1], moved, keys))
+            seen.extend(cast("Down", block)(seen[-1], moved, keys))
         x = self.mid_block(seen[-1], moved, keys) if hasattr(self, "mid_block") else seen[-1]
         for block in self.up_blocks:
             x = block(x, seen, moved, keys)

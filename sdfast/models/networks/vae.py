@@ -10,7 +10,8 @@ from sdfast.models.malloc import give_back
 from sdfast.models.networks.attention import attend
 from sdfast.models.networks.blocks import ResBlock, Upsample
 from sdfast.models.networks.config import Config
-from sdfast.models.networks.layers import Conv, GroupNorm, Linear, as_pixels, as_words
+from sdfast.models.networks.layers import Conv, Linear, as_pixels, as_words
+from sdfast.models.networks.norms import GroupNorm
 
 _EPS = 1e-6
 

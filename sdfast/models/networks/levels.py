@@ -1,0 +1,97 @@
+"""The levels of a UNet: down through narrower pictures, the middle, and up again."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from sdfast.models.networks.blocks import Downsample, Keys, ResBlock, Transformer, Upsample
+
+
+class Level(NamedTuple):
+    """What the blocks of one level have in common."""
+
+    width: int
+    heads: int
+    words: int
+    groups: int
+    eps: float
+    time: int
+
+    def block(self, inside: int) -> ResBlock:
+        return ResBlock(inside, self.width, self.groups, self.eps, self.time)
+
+    def transformer(self, depth: int) -> Transformer:
+        return Transformer(self.width, self.heads, self.words, self.groups, depth)
+
+
+class _Block(nn.Module):
+    """Residual blocks of one level, each with a transformer behind it or none."""
+
+    def __init__(self, level: Level, insides: Sequence[int], depths: Sequence[int]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(level.block(inside) for inside in insides)
+        if depths:
+            self.attentions = nn.ModuleList(level.transformer(depth) for depth in depths)
+
+    def layer(
+        self,
+        i: int,
+        x: Tensor,
+        shifts: Iterator[Tensor],
+        told: Iterator[Keys],
+        beside: Tensor | None = None,
+    ) -> Tensor:
+        x = self.resnets[i](x, next(shifts), beside)
+        return self.attentions[i](x, told) if hasattr(self, "attentions") else x
+
+
+class Down(_Block):
+    def __init__(
+        self, level: Level, insides: Sequence[int], depths: Sequence[int], *, last: bool
+    ) -> None:
+        super().__init__(level, insides, depths)
+        if not last:
+            self.downsamplers = nn.ModuleList([Downsample(level.width)])
+
+    def forward(
+        self, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]
+    ) -> Iterator[Tensor]:
+        """Everything seen on the way, the last of it smaller."""
+        for i in range(len(self.resnets)):
+            yield (x := self.layer(i, x, shifts, told))
+        if hasattr(self, "downsamplers"):
+            yield self.downsamplers[0](x)
+
+
+class Middle(nn.Module):
+    def __init__(self, level: Level, depth: int) -> None:
+        super().__init__()
+        count = 2 if depth else 1
+        self.resnets = nn.ModuleList(level.block(level.width) for _ in range(count))
+        if depth:
+            self.attentions = nn.ModuleList([level.transformer(depth)])
+
+    def forward(self, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]) -> Tensor:
+        x = self.resnets[0](x, next(shifts))
+        if len(self.resnets) == 1:
+            return x
+        return self.resnets[1](self.attentions[0](x, told), next(shifts))
+
+
+class Up(_Block):
+    def __init__(
+        self, level: Level, insides: Sequence[int], depths: Sequence[int], *, last: bool
+    ) -> None:
+        super().__init__(level, insides, depths)
+        if not last:
+            self.upsamplers = nn.ModuleList([Upsample(level.width)])
+
+    def forward(
+        self, x: Tensor, seen: list[Tensor], shifts: Iterator[Tensor], told: Iterator[Keys]
+    ) -> Tensor:
+        for i in range(len(self.resnets)):
+            x = self.layer(i, x, shifts, told, beside=seen.pop())
+        if hasattr(self, "upsamplers"):  # an odd size is not twice another
+            x = self.upsamplers[0](x, seen[-1].shape[-2:])
+        return x
