@@ -21,7 +21,8 @@ _WALKS = {
     (name, schedule): f"{COMFY[name]} {COMFY_SCHEDULES[schedule]}"
     for name in COMFY
     for schedule in COMFY_SCHEDULES
-}
+} | {("ddim", schedule): f"Euler {ours}" for schedule, ours in COMFY_SCHEDULES.items()}
+"""There `ddim` is Euler's walk, but for masks."""
 _SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 _PARTS = ("sigmas", "sampler", "noise", "guider")
 """What the custom samplers have nodes of their own for; what a later one says counts."""
@@ -225,6 +226,8 @@ def read_comfy(text: str) -> Said:
 def _walk(graph: _Graph, inputs: _Node, unknown: dict[str, str]) -> dict[str, object]:
     """The sampler that walks as this one or, where there is none, the nearest."""
     sampler, schedule = (str(graph.value(inputs.get(k))) for k in ("sampler_name", "scheduler"))
+    if sampler.removesuffix("_gpu") in COMFY:  # its noise is drawn elsewhere, that is all
+        sampler = sampler.removesuffix("_gpu")
     if schedule == "align_your_steps":  # to other levels here by up to 0.3 %, drawn out otherwise
         name = _WALKS.get((sampler, "karras")) or nearest_walk(sampler, "karras")
         unknown["Sampler"] = f"{sampler} {schedule}"

@@ -56,8 +56,8 @@ def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: 
     """
     chosen, beneath = _beneath(preset, config)
     if recipe is None:
-        asked = placed(on_top(beneath, given))
-        return Asked(asked, remarks=_unfitted(f"`{chosen.name}`", chosen.record, asked))
+        asked, remarks = _fitted(f"`{chosen.name}`", chosen.record, placed(on_top(beneath, given)))
+        return Asked(asked, remarks=remarks)
     if recipe.sheet is not None:
         several = f"{recipe.named} is a sheet of {len(recipe.sheet.jobs)} pictures"
         raise UsageError(several, "`sdfast grid --from` paints it again")
@@ -67,6 +67,8 @@ def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: 
         unknown.pop("Lora hashes", None)  # the prompt says the same
     painted = layered(beneath, record | _beside(recipe.place, record))
     asked = placed(on_top(painted, given))
+    _check_beginnings(recipe.place, {k: v for k, v in asked.items() if given.get(k) is None})
+    asked, unfitted = _fitted("that picture's walk", recipe.record, asked)
     above = (f"the picture's recipe stands above the preset `{preset}`",) if preset else ()
     return Asked(
         asked,
@@ -75,7 +77,7 @@ def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: 
             *_noise(recipe, given),
         ),
         "model" in recipe.record and given.get("model") is None,
-        (*above, *_unfitted("that picture's walk", recipe.record, asked)),
+        (*above, *unfitted),
     )
 
 
@@ -138,13 +140,40 @@ def _noise(recipe: "Recipe", given: Record) -> tuple[str, ...]:
     return ("the noise of its steps",) if read_sampler(keys).noisy else ()
 
 
-def _unfitted(name: str, beneath: Record, asked: Record) -> tuple[str, ...]:
-    """That what is fitted, a preset or a picture's walk, is asked for what it was not fitted to."""
+def _fitted(name: str, beneath: Record, asked: Record) -> tuple[Record, tuple[str, ...]]:
+    """The record without a fit, of a preset or a picture's walk, that is to another walk.
+
+    And that this is so.
+    """
     fit = beneath.get("corrections")
-    if not fit or "corrections" in asked:
-        return ()
-    text = f"{name} is fitted to {len(fit)} steps of its model and has no fit for these"
-    return (f"{text} flags; `sdfast tune` fits another",)
+    if not fit or ("corrections" in asked and not _begins_within(asked)):
+        return asked, ()
+    text = f"{name} is fitted to {len(fit)} steps of its model and has no fit for "
+    if "corrections" not in asked:
+        return asked, (f"{text}these flags; `sdfast tune` fits another",)
+    whole = {key: value for key, value in asked.items() if key != "corrections"}
+    return whole, (f"{text}a walk that begins from a picture",)
+
+
+def _begins_within(asked: Record) -> bool:
+    """Whether a walk leaves out its first steps."""
+    if asked.get("init") is None:
+        return False
+    return read_job({**asked, "prompt": "any", "seed": 0}).begin > 0
+
+
+def _check_beginnings(picture: Path, found: Record) -> None:
+    """Raise UsageError if a picture would begin from itself: it has the name of what it began from.
+
+    found   what was found by its name
+    """
+    for key in BEGINNINGS:
+        with suppress(OSError):
+            if isinstance(path := found.get(key), str) and Path(path).samefile(picture):
+                raise UsageError(
+                    f"`{picture}` began from another `{picture.name}`, which is not here",
+                    f"--{key} says where it is",
+                )
 
 
 def _beside(picture: Path, record: Record) -> Record:

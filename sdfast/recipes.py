@@ -70,10 +70,16 @@ def texts_of_sheet(sheet: Sheet, texts: Sequence[Mapping[str, str]]) -> dict[str
 
 
 def _public(model: str) -> str | None:
-    """The model's name without the folders that lead to it."""
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) and not model.endswith(".safetensors"):
+    """The model's name without the folders that lead to it.
+
+    A folder's is `./name`: that is no short name, and no model of the Hub.
+    """
+    is_hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) and not model.endswith(".safetensors")
+    if is_hub_id and not os.path.exists(model):  # noqa: PTH110 - whatever it says
         return model
-    return last_part(model) or None
+    name = last_part(model)
+    is_folder = name != model and not name.endswith((".safetensors", ".ckpt"))
+    return f"./{name}" if name and is_folder else name or None
 
 
 def _from_home(path: str) -> str:

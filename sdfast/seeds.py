@@ -17,6 +17,8 @@ def list_seeds(text: str | None, count: object, otherwise: int) -> list[int]:
 
 def seed_ranges(text: str | None, count: object, otherwise: int) -> list[range]:
     """As `list_seeds`, those in a row together."""
+    if isinstance(count, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", count):
+        count = int(count)
     if count is not None and not (type(count) is int and 1 <= count <= _MOST_SEEDS):
         raise UsageError(f"`n` must be a whole number from 1 to {_MOST_SEEDS}, not {quoted(count)}")
     rows = [range(otherwise, otherwise + 1)] if text is None else _rows(text)

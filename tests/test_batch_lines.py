@@ -89,6 +89,11 @@ def test_a_header_is_known_with_quotes_and_capitals(text):
     ]
 
 
+def test_blanks_about_a_cell_are_not_part_of_it():
+    (line,) = lines("prompt, preset, negative\na cat, fast, red \n", Form.CSV)
+    assert line.record == {"prompt": "a cat", "preset": "fast", "negative": "red"}
+
+
 @pytest.mark.parametrize("text", ['[{"prompt": "a dog"}]', '\n[\n{"prompt": "a dog"}\n]'])
 def test_an_array_in_json_is_refused_as_a_whole(text):
     with pytest.raises(UsageError, match="each line is an object of its own") as caught:

@@ -448,7 +448,8 @@ def test_a_presets_own_words_move_no_terminal(sdfast):
 
 
 def test_a_dry_run_keeps_no_preset(sdfast):
-    assert sdfast("gen", "a cat", "--save", "kept", "--dry-run")[0] == 0
+    code, _, err = sdfast("gen", "a cat", "--save", "kept", "--dry-run")
+    assert (code, "note: a dry run saves no preset `kept`" in err) == (0, True)
     assert sdfast("presets", "show", "kept")[0] == 2
 
 

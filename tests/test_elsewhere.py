@@ -138,6 +138,21 @@ def test_comfys_lcm_is_ours():
     assert read_job(record).sampler.spacing == "uniform"
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("ddim", "euler"),  # there it is Euler's walk
+        ("dpmpp_2m_sde_gpu", "dpmpp_2m_sde"),
+        ("dpmpp_3m_sde_gpu", "dpmpp_3m_sde"),
+        ("dpmpp_sde_gpu", "dpmpp_sde"),
+    ],
+)
+def test_comfys_other_names_for_a_walk_are_known(theirs, ours):
+    one, other = (read(comfy(sampler_name=name, scheduler="karras")) for name in (theirs, ours))
+    assert one == other
+    assert one[1] == MODEL
+
+
 @pytest.mark.parametrize("scheduler", ["beta", "simple", "normal", "karras"])
 @pytest.mark.parametrize("name", sorted(COMFYS_NAMES))
 def test_comfys_schedules_are_ours(name, scheduler):

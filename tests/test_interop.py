@@ -733,3 +733,14 @@ def test_tiny_paints_in_a_pipeline_as_it_lies_there():
     ).images[0]
     apart = np.asarray(theirs, np.int16) - np.asarray(painted.image, np.int16)
     assert abs(apart).max() <= 2
+
+
+def test_a_preset_takes_the_place_of_the_sampler_before_it():
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    first = SdfastScheduler.from_config(betas, sampler={"sampler": "Euler a"})
+    fast = SdfastScheduler.from_config(betas, preset="fast")
+    assert SdfastScheduler.from_config(first.config, preset="fast").config == fast.config
+    same = SdfastScheduler.from_config(first.config)
+    assert same.config.sampler == {"sampler": "Euler a"}
+    both = SdfastScheduler.from_config(first.config, preset="fast", sampler={"steps": 12})
+    assert (both.config.preset, both.config.sampler) == ("fast", {"steps": 12})

@@ -1,6 +1,7 @@
 """From flags, presets and files to the jobs they mean."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,22 @@ def test_what_a_picture_began_from_is_looked_for_here_and_beside_it(tmp_path, mo
     record = resolve({}, None, read_source("there/made.png", ()), NOTHING).record
     wanted = there if lies == "beside the picture" else tmp_path
     assert record["init"] == str(wanted / "grey.png")
+
+
+def test_a_picture_is_never_taken_for_what_it_began_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = Job(prompt="fog", init="step.png", seed=1)
+    text = recipes.texts_of(job, version="1", model="tiny", size=(64, 64))
+    grey = Image.new("RGB", (64, 64))
+    (tmp_path / "2").mkdir()
+    for place in (tmp_path / "step.png", tmp_path / "2" / "step.png"):
+        place.write_bytes(image_files.encode(grey, text))
+    with pytest.raises(UsageError, match=r"began from another `step\.png`, which is not here"):
+        resolve({}, None, read_source("step.png", ()), NOTHING)
+    asked = resolve({}, None, read_source("2/step.png", ()), NOTHING)  # the other one
+    assert asked.record["init"] == str(tmp_path / "step.png")
+    asked = resolve({"init": "step.png"}, None, read_source("step.png", ()), NOTHING)
+    assert asked.record["init"] == str(tmp_path / "step.png")
 
 
 def test_every_prompt_is_painted_with_every_seed():
@@ -253,6 +270,19 @@ def test_a_fitted_walk_of_a_picture_that_the_flags_drop_is_told(tmp_path):
     assert resolve({"guidance": 2}, None, read_source(str(picture), ()), NOTHING).remarks == ()
     (remark,) = resolve({"steps": 8}, None, read_source(str(picture), ()), NOTHING).remarks
     assert remark.startswith("that picture's walk is fitted to 2 steps of its model and has no fit")
+
+
+def test_a_fit_is_left_out_of_a_walk_that_begins_within_and_that_is_told(tmp_path):
+    fitted = {"steps": 2, "timesteps": (999, 400), "corrections": ((0, 0.1), (0, 0, 0.1))}
+    preset = tmp_path / "fit.yaml"
+    preset.write_text(json.dumps(fitted))
+    for given, is_kept in (({}, True), ({"init": "a.png"}, False)):
+        asked = resolve(given, str(preset), None, NOTHING)
+        assert ("corrections" in asked.record) == is_kept
+        assert len(asked.remarks) == (not is_kept)
+    assert "no fit for a walk that begins from a picture" in asked.remarks[0]
+    whole = {"init": "a.png", "strength": 1.0}
+    assert "corrections" in resolve(whole, str(preset), None, NOTHING).record
 
 
 def test_a_picture_that_is_not_there_is_named():

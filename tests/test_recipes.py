@@ -115,7 +115,9 @@ def test_a_recipe_hides_every_layer_beneath_it(read):
         ("org/name", "org/name"),
         ("random:sd15", "random:sd15"),
         ("/home/ann/models/dream.safetensors", "dream.safetensors"),
-        ("../ann/dream/", "dream"),
+        ("../ann/dream/", "./dream"),
+        ("/home/ann/tiny", "./tiny"),
+        ("./sd15", "./sd15"),
         ("C:\\Users\\ann\\dream.safetensors", "dream.safetensors"),
         ("ann/dream.safetensors", "dream.safetensors"),
     ],
@@ -127,6 +129,13 @@ def test_a_recipe_tells_no_folder(model, told):
     assert told in chunks["parameters"]
     assert "ann/" not in "".join(chunks.values())
     assert "Users" not in "".join(chunks.values())
+
+
+def test_a_folder_named_as_a_model_of_the_hub_is_told_as_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    chunks = recipes.texts_of(CAT, version="1.2", model="models/tiny", size=(64, 72))
+    assert json.loads(chunks["sdfast"])["job"]["model"] == "./tiny"
 
 
 def test_json_is_no_prompt_but_braces_are(tmp_path):

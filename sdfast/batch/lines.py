@@ -279,7 +279,7 @@ def _row(number: int, cells: list[str], header: list[str]) -> Iterator[Line | Br
 
 def _value(key: str, cell: str) -> Any:
     if key in _TEXTS and not (key in FILE_LISTS and cell.lstrip().startswith("[")):
-        return cell
+        return cell.strip()
     for said in (cell, cell.lower()):  # a spreadsheet's TRUE is true
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(said)

@@ -82,6 +82,8 @@ def gen(
     output.check(jobs[0])
     if save is not None:
         check_free(save)
+        if how.dry_run:
+            how.note(f"note: a dry run saves no preset `{save}`")
     _remark_on_steps(jobs[0].sampler, given["steps"], how.say)
     name = jobs[0].model
     if asked.model_from_picture and name is not None:

@@ -61,7 +61,8 @@ def doubts(effort: Effort) -> list[str]:
     """Why not to believe the timings; empty if there is no reason."""
     whole, said = sum(effort.walls), list[str]()
     if len(effort.walls) < _FEW:
-        said.append(f"{len(effort.walls)} runs are too few to show the spread; -r 5 would")
+        runs = "1 run is" if len(effort.walls) == 1 else f"{len(effort.walls)} runs are"
+        said.append(f"{runs} too few to show the spread; -r 5 would")
     seen = spread(effort.walls)
     if seen.iqr > WIDE * seen.median:
         said.append(f"the IQR is {seen.iqr / seen.median:.0%} of the median")
