@@ -108,6 +108,13 @@ def as_folder(out: str) -> str:
     return f"{out}/" if _PLAIN.fullmatch(out) and not is_file else out
 
 
+def folder_of(out: str) -> str:
+    """The folder that pictures go to, without what they are called there."""
+    folder = as_folder(out)
+    is_name = Path(folder).suffix.lower() in ENDINGS and not folder.endswith(("/", os.sep))
+    return f"{Path(folder).parent}/" if is_name else folder
+
+
 def destination(out: str | None, words: Mapping[str, str], template: str = TEMPLATE) -> Path:
     """Where `-o` says the picture goes: a folder, a file or a template; without it, here.
 

@@ -649,6 +649,18 @@ def test_a_name_that_is_taken_is_treated_as_told(sdfast, here, policy, code, nam
     assert kept == (policy != "overwrite")
 
 
+@pytest.mark.parametrize(("policy", "taken"), [("skip", [1, 2]), ("error", [2])])
+def test_what_is_taken_is_seen_before_a_model_is_loaded(sdfast, here, monkeypatch, policy, taken):
+    words = ("gen", "a cat", "-m", "tiny", "--seed", "1,2", "--exists", policy)
+    for seed in taken:
+        (here / f"a-cat-{seed}.png").write_bytes(b"mine")
+    monkeypatch.setattr("sdfast.cli.painting.hire", lambda *_: pytest.fail("loaded"))
+    code, out, _ = sdfast(*words)
+    assert (code, out.split()) == (
+        (0, ["a-cat-1.png", "a-cat-2.png"]) if policy == "skip" else (2, [])
+    )
+
+
 def test_info_reads_our_own_pictures(sdfast):
     sdfast(*QUICK)
     _, out, _ = sdfast("info", "a-cat-1.png", "--json")

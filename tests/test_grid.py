@@ -595,6 +595,16 @@ def test_pictures_that_agree_in_their_walk_are_painted_together_wherever_they_st
     assert [line.get("together") for line in lines] == [2, 2, 2, 2, None]
 
 
+def test_a_settled_name_of_pictures_is_not_a_sheets(sdfast, here, monkeypatch):
+    monkeypatch.setenv("SDFAST_OUTPUT", "pp/{slug}-{seed}.png")
+    words = ("a cat", *QUICK)
+    assert sdfast("gen", *words, "--seed", "1")[1] == "pp/a-cat-1.png\n"
+    picture = (here / "pp" / "a-cat-1.png").read_bytes()
+    sheet = sdfast("grid", *words, "--seed", "1..2", "--exists", "overwrite")[1]
+    assert sheet == "pp/a-cat-grid.png\n"
+    assert (here / "pp" / "a-cat-1.png").read_bytes() == picture
+
+
 def test_cells_that_are_there_are_treated_as_told(sdfast, here):
     words = ("grid", "a cat", "--seed", "1,2", *QUICK, "--cells", "all", "-o", "one.png")
     assert sdfast(*words)[0] == 0

@@ -74,7 +74,7 @@ def grid(
     from sdfast.grid.plan import Question, plan_sheet
     from sdfast.jobs import read_source
     from sdfast.models.dressed import dressed
-    from sdfast.naming import as_folder
+    from sdfast.naming import as_folder, folder_of
     from sdfast.prompt_texts import read_prompts
 
     config = load_config()
@@ -86,7 +86,7 @@ def grid(
     plan = plan_sheet(question, config)
     jobs = plan.sheet.jobs
     output = Output(
-        out=out or (config.out and as_folder(config.out)),
+        out=out or (config.out and folder_of(config.out)),
         presets=plan.presets,
         exists=policy(exists),
         metadata=not no_metadata,

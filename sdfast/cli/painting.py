@@ -30,6 +30,11 @@ def paint(jobs: list[Job], found: Source, output: Output, wanted: Wanted, how: H
     jobs = [found.complete(job) for job in jobs]
     places = output.places(jobs)
     output.check_room(jobs, places)
+    kept = [output.keeps(place) for place in places]  # or tells of one that must not be there
+    if all(kept):
+        for job, place in zip(jobs, places, strict=True):
+            output.ready(place, job.record)
+        return
     painter = hire(found, wanted, how)
     how.say(headline(found.name, painter.dtype, painter.device, jobs[0]))
     tell(painter, found, jobs, how)
