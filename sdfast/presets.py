@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ import yaml
 from platformdirs import user_config_path
 
 from sdfast.errors import JobError, PresetError, printable
+from sdfast.fields import named, scaled
 from sdfast.job import BEGINNINGS, KEYS, Job, Record, read_job
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
@@ -242,7 +244,28 @@ def _read(path: Path, name: str) -> Preset:
     except JobError as error:
         where = f":{lines[error.key]}" if error.key in lines else ""
         raise PresetError(f"{shown}{where}: {error}", error.hint) from error
+    record |= _beside(path, record)
     return Preset(path.stem if name.endswith(_ENDINGS) else name, record, about)
+
+
+def _beside(path: Path, record: Record) -> Record:
+    """The files that lie beside the preset's own, by whole paths, to be found from anywhere."""
+    folder = path.expanduser().absolute().parent
+
+    def whole(value: str, file: str) -> str:
+        with suppress(OSError):  # a name that is too long
+            if (folder / file).is_file():
+                return f"{folder / file}{value[len(file) :]}"
+        return value
+
+    found: Record = {}
+    for key, part in (("lora", scaled), ("embedding", named), ("vae", None)):
+        given: Any = record.get(key)
+        if isinstance(given, str):
+            found[key] = whole(given, part(given).path if part else given)
+        elif given is not None:
+            found[key] = [whole(one, part(one).path if part else one) for one in given]
+    return found
 
 
 def _job(record: Record) -> Job:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import sdfast
-from sdfast import Job, NoiseSchedule, Sampler, generate, load_model, load_preset, solve
+from sdfast import Job, NoiseSchedule, Sampler, generate, load_model, load_preset, noised, solve
+from sdfast.solver import grid
 
 
 def test_importing_sdfast_imports_no_torch():
@@ -35,6 +36,16 @@ def test_a_network_that_knows_the_image_is_solved_to_it():
     schedule = NoiseSchedule.scaled_linear()
     found = solve(lambda x, t: image, noise, Sampler(steps=4), schedule, prediction="sample")
     torch.testing.assert_close(found, image)
+
+
+@pytest.mark.parametrize("begin", [0, 3, 7])
+def test_a_walk_goes_on_from_an_image_that_was_noised_to_its_step(begin):
+    image, noise = torch.tensor([0.25, -1.0]), torch.tensor([2.0, 0.5])
+    schedule, sampler = NoiseSchedule.scaled_linear(), Sampler(steps=8, final="sigma_min")
+    node = grid(schedule, sampler)[begin]
+    begun = noised(image, noise, node)
+    found = solve(lambda x, t: noise, begun, sampler, schedule, begin=begin)  # it knows the noise
+    torch.testing.assert_close(found, noised(image, noise, schedule.end), rtol=1e-4, atol=1e-4)
 
 
 def test_a_preset_is_a_sampler_for_solve():

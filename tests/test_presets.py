@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from sdfast.errors import JobError, PresetError, UsageError
+from sdfast.fields import named, scaled
 from sdfast.job import DEFAULT, Sampler, read_job
 from sdfast.preset_schema import schema
 from sdfast.presets import (
@@ -352,3 +354,23 @@ def test_loading_a_preset_imports_no_torch():
         "load_preset('fast').sampler; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_files_beside_a_presets_own_are_found_from_everywhere(tmp_path, monkeypatch):
+    folder, elsewhere = tmp_path / "shared", tmp_path / "elsewhere"
+    for place in (folder, elsewhere):
+        place.mkdir()
+    for name in ("ink.safetensors", "toy.safetensors", "soft.safetensors"):
+        (folder / name).touch()
+    (folder / "mine.yaml").write_text(
+        "lora: [ink.safetensors:0.5, other.safetensors]\n"
+        "embedding: toy.safetensors:toy\nvae: soft.safetensors\n"
+    )
+    monkeypatch.chdir(elsewhere)
+    record = load_preset("../shared/mine.yaml").record
+    found = record["lora"], record["embedding"], record["vae"]
+    assert [Path(one).name for one in found[0]] == ["ink.safetensors:0.5", "other.safetensors"]
+    places = [scaled(found[0][0]).path, named(found[1]).path, found[2]]
+    assert all(Path(place).samefile(folder / Path(place).name) for place in places)
+    assert named(found[1]).token == "toy"
+    assert found[0][1] == "other.safetensors"

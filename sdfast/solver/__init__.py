@@ -4,6 +4,7 @@ from sdfast.solver.guidance import classifier, classifier_free
 from sdfast.solver.inpaint import inpainting
 from sdfast.solver.predict import Prediction, Target
 from sdfast.solver.schedule import NoiseSchedule
+from sdfast.solver.spacing import grid
 from sdfast.solver.walk import invert, noised, solve
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Target",
     "classifier",
     "classifier_free",
+    "grid",
     "inpainting",
     "invert",
     "noised",
