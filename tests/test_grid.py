@@ -577,8 +577,8 @@ def test_a_sheet_takes_no_pictures_place(sdfast, here):
 
 
 def test_flags_that_would_make_pictures_of_a_sheet_alike_are_refused(sdfast):
-    sdfast("grid", "a cat", "--x", "preset=a1111,ddim50", *QUICK, "-o", "one.png")
-    code, _, err = sdfast("grid", "--from", "one.png", "--sampler", "euler")
+    sdfast("grid", "a cat", "--x", "spacing=karras,uniform", *QUICK, "-o", "one.png")
+    code, _, err = sdfast("grid", "--from", "one.png", "--sampler", "DPM++ 2M Karras")
     assert code == 2
     assert "pictures of `one.png` would be alike that differ" in err
 
@@ -743,3 +743,21 @@ def test_a_sheet_too_long_for_a_jpeg_is_told_before_anything_is_painted(sdfast, 
     code, _, err = sdfast(*words)
     assert (code, list(here.iterdir())) == (2, [])
     assert "cannot hold so long a recipe" in err
+
+
+@pytest.mark.parametrize(
+    ("axis", "flags", "key"),
+    [
+        ('sampler="DPM++ 2M Karras",Euler', ("--spacing", "uniform"), "spacing"),
+        ("preset=fast,default", ("--sampler", "ddim"), "sampler"),
+        ("preset=fast,default", ("-s", "4"), "steps"),
+        ("sampler=dpm,dpm++", ("--order", "1"), None),  # what these names leave open
+        ("sampler=DDIM,Euler", ("-s", "4"), None),
+    ],
+)
+def test_a_flag_does_not_belie_the_labels_of_a_sheet(sdfast, here, axis, flags, key):
+    words = ("-m", "tiny", "--size", "64x64")
+    assert sdfast("grid", "a cat", "--seed", "1", "--x", axis, *words, "-o", "one.png")[0] == 0
+    code, _, err = sdfast("grid", "--from", "one.png", *flags, "-o", "two.png")
+    assert code == (2 if key else 0)
+    assert not key or f"the labels of `one.png` stand for the `{key}` of their pictures" in err

@@ -10,6 +10,8 @@ from sdfast.grid.axes import find_sides, lay_out, replaced
 from sdfast.job import FILES, Job, Record, read_job
 from sdfast.jobs import Asked, resolve, with_named_loras
 from sdfast.recipes import Recipe, spelled_out
+from sdfast.sampler import SAMPLER_KEYS
+from sdfast.sampler_names import keys_of
 from sdfast.seeds import list_seeds
 from sdfast.sheet import Sheet
 from sdfast.wording import quoted
@@ -123,6 +125,15 @@ def _seed(record: Record) -> Record:
     return {"seed": record["seed"]} if "seed" in record else {}
 
 
+def _labelled(sheet: Sheet) -> set[str]:
+    """Keys besides its own that a sheet's labels stand for: names of samplers and presets do."""
+    if "preset" in sheet.varies:
+        return {*SAMPLER_KEYS}
+    if "sampler" in sheet.varies:
+        return {key for label in (*sheet.tops, *sheet.lefts) for key in keys_of(label)}
+    return set()
+
+
 def _again(asked: Question, recipe: Recipe, sheet: Sheet, config: Config, heard: _Heard) -> Sheet:
     """The sheet anew, with the flags upon every picture of it."""
     seeds = [] if asked.seed is None else list_seeds(asked.seed, None, 0)
@@ -137,6 +148,10 @@ def _again(asked: Question, recipe: Recipe, sheet: Sheet, config: Config, heard:
     for key in sheet.varies:
         if (asked.given | own).get(fixed.get(key, key)) is not None:
             told = f"{key} varies on {recipe.named} and cannot be given one value"
+            raise UsageError(told, _ANOTHER)
+    for key in _labelled(sheet):
+        if asked.given.get(key) is not None:
+            told = f"the labels of {recipe.named} stand for the `{key}` of their pictures"
             raise UsageError(told, _ANOTHER)
     jobs: list[Job] = []
     for job in sheet.jobs:
