@@ -29,11 +29,6 @@ def blank(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape, device="meta"), requires_grad=False)
 
 
-def joins(network: nn.Module) -> bool:
-    """Whether maps in it that read the same are one product: on CUDA, where each start costs."""
-    return next(network.parameters()).is_cuda
-
-
 _THEN: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "none": lambda y, _: y,
     "gelu": lambda y, _: F.gelu(y),

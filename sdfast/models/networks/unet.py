@@ -21,7 +21,6 @@ from sdfast.models.networks.layers import (
     Conv,
     Linear,
     below_each_other,
-    joins,
     silu,
 )
 from sdfast.models.networks.levels import Down, Level, Middle, Up
@@ -72,6 +71,11 @@ class Told(NamedTuple):
 
 Shifts = list[Tensor] | Tensor
 """What a time means to each residual block; or as it lies behind each other, [n, all channels]."""
+
+
+def joins(network: nn.Module) -> bool:
+    """Whether maps in it that read the same are one product: on CUDA, where each start costs."""
+    return next(network.parameters()).is_cuda
 
 
 class UNet(nn.Module):
