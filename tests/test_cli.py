@@ -447,6 +447,15 @@ def test_a_presets_own_words_move_no_terminal(sdfast):
     assert line.endswith("red  [31mand long")
 
 
+@pytest.mark.parametrize("command", ["gen", "grid", "batch"])
+@pytest.mark.parametrize(("flag", "value"), [("device", "cud"), ("dtype", "fp61"), ("vram", "ful")])
+def test_what_names_no_machine_is_refused_in_a_dry_run_too(sdfast, command, flag, value):
+    Path("a cat").write_text("a cat")
+    code, out, err = sdfast(command, "a cat", "--dry-run", f"--{flag}", value)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[0].endswith(f"{flag} `{value}`")
+
+
 def test_a_dry_run_keeps_no_preset(sdfast):
     code, _, err = sdfast("gen", "a cat", "--save", "kept", "--dry-run")
     assert (code, "note: a dry run saves no preset `kept`" in err) == (0, True)

@@ -223,7 +223,7 @@ def test_latents_stay_float32_whatever_the_networks_compute_in(small, dtype):
     assert model.predict(model.noise(1, SIZE), 999.0, words).dtype == torch.float32
 
 
-@pytest.mark.parametrize("wanted", ["gpu", "cuda:x", "cuda:-1", "", "CPU "])
+@pytest.mark.parametrize("wanted", ["gpu", "cuda:x", "cuda:-1", "", "CPU", "auto:1", "cuda:"])
 def test_an_unknown_device_is_bad_usage(wanted):
     with pytest.raises(UsageError, match=f"no device `{wanted}`") as caught:
         pick_device(wanted)

@@ -1,6 +1,6 @@
 """What the shell offers for a flag's value. Called while somebody types, so it wakes little."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import get_args
 
 
@@ -59,13 +59,19 @@ def exists(incomplete: str) -> list[str]:
     return _of(Exists, incomplete)
 
 
-def _always(*words: str) -> Callable[[str], list[str]]:
-    def offered(incomplete: str) -> list[str]:
-        return _of(words, incomplete)
+def devices(incomplete: str) -> list[str]:
+    from sdfast.machine import DEVICES
 
-    return offered
+    return _of((*DEVICES, "cuda:1"), incomplete)
 
 
-devices = _always("auto", "cuda", "cuda:1", "mps", "cpu")
-dtypes = _always("auto", "fp16", "bf16", "fp32")
-vrams = _always("auto", "full", "offload", "min")
+def dtypes(incomplete: str) -> list[str]:
+    from sdfast.machine import PRECISIONS
+
+    return _of(("auto", *PRECISIONS), incomplete)
+
+
+def vrams(incomplete: str) -> list[str]:
+    from sdfast.machine import VRAM
+
+    return _of(VRAM, incomplete)

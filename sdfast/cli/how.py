@@ -27,6 +27,13 @@ class How:
     debug: flags.Debug = False
     dry_run: flags.DryRun = False
 
+    def __post_init__(self) -> None:
+        from sdfast.machine import check_precision, read_device, read_vram
+
+        read_device(self.device)
+        check_precision(self.dtype)
+        read_vram(self.vram)
+
     @property
     def draw(self) -> bool:
         """Whether a terminal gets a progress bar."""

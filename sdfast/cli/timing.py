@@ -94,11 +94,12 @@ class Row(NamedTuple):
 
 def _rows(asked: Question) -> list[Row]:
     """A row for every preset and combination, each checked."""
-    from sdfast.bench.timing.entries import check_precision, named, read_sweeps
+    from sdfast.bench.timing.entries import named, read_sweeps
     from sdfast.config import load_config
     from sdfast.errors import UsageError
     from sdfast.job import read_job
     from sdfast.jobs import resolve
+    from sdfast.machine import check_precision
     from sdfast.presets import load_preset
 
     config = load_config()

@@ -12,29 +12,28 @@ from typing import Any
 
 import torch
 
-from sdfast.errors import DeviceError, OutOfMemoryError, UsageError
-from sdfast.wording import nearest
+from sdfast.errors import DeviceError, OutOfMemoryError
+from sdfast.machine import PRECISIONS, check_precision, read_device
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, word) for name, word in PRECISIONS.items()}
 
 
 def pick_device(wanted: str = "auto") -> torch.device:
-    """The device of a name; `auto` takes CUDA, then MPS, then the CPU."""
-    if wanted == "auto":
+    """The device of a name; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises UsageError for what is no name, and DeviceError for one that is not there.
+    """
+    kind, index = read_device(wanted)
+    if kind == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, index = wanted.partition(":")
-    known = ("auto", "cuda", "mps", "cpu")
-    if kind not in known[1:] or (index and not index.isdecimal()):
-        hint = "NVIDIA's are `cuda`, Apple's `mps`" if kind == "gpu" else nearest(kind, known)
-        raise UsageError(f"there is no device `{wanted}`", hint)
     counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     count = counts.get(kind, 1)
-    if int(index or 0) >= count:
+    if index >= count:
         have = f"{count} {kind} device{'s' * (count != 1)}" if count else f"no {kind} device"
         raise DeviceError(f"`{wanted}` is not there: this machine has {have}", "--device auto")
-    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(kind)
+    return torch.device(kind, index) if kind == "cuda" else torch.device(kind)
 
 
 def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtype:
@@ -42,14 +41,11 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
 
     That is half precision on CUDA and MPS, bfloat16 on processors with instructions for it, and
     float32 on others. Networks under a hundred million parameters stay in float32 on a CPU: they
-    have nothing to gain.
+    have nothing to gain. Raises UsageError for what is no name.
     """
+    check_precision(wanted)
     if wanted in DTYPES:
         return DTYPES[wanted]
-    if wanted != "auto":
-        long = {str(dtype).removeprefix("torch."): name for name, dtype in DTYPES.items()}
-        hint = nearest(long.get(wanted, wanted), ("auto", *DTYPES))
-        raise UsageError(f"there is no dtype `{wanted}`", hint)
     if device.type != "cpu":
         return torch.float16
     return torch.bfloat16 if parameters > 100_000_000 and cpu_has_bfloat16() else torch.float32

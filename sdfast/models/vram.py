@@ -8,17 +8,14 @@ Weights never change, so what leaves the device is dropped there and not copied 
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from sdfast.errors import UsageError
+from sdfast.machine import Vram, read_vram
 from sdfast.models.device import free_memory
-from sdfast.wording import nearest, quoted
-
-Vram = Literal["full", "offload", "min"]
-VRAM = ("auto", "full", "offload", "min")
 
 _SHARE = 0.75
 """Of the free memory that weights may fill; the rest is for what is computed."""
@@ -33,14 +30,13 @@ def pick_vram(wanted: str, device: torch.device, weigh: Callable[[], list[int]])
 
     Raises UsageError for an unknown name, and off CUDA, where there is no second memory.
     """
-    if wanted not in VRAM:
-        raise UsageError(f"there is no --vram {quoted(wanted)}", nearest(wanted, VRAM))
+    way = read_vram(wanted)
     if device.type != "cuda":
-        if wanted in ("offload", "min"):
-            raise UsageError(f"--vram {wanted} is for CUDA; this is {device}", "--vram full")
+        if way in ("offload", "min"):
+            raise UsageError(f"--vram {way} is for CUDA; this is {device}", "--vram full")
         return "full"
-    if wanted != "auto":
-        return wanted
+    if way != "auto":
+        return way
     return fitting(weigh(), free_memory(device) or 0)
 
 

@@ -13,11 +13,10 @@ from tempfile import TemporaryDirectory
 from sdfast.bench.timing.entries import OURS, Entry, read_settings
 from sdfast.bench.timing.laps import Event, Lap, others, race, spent
 from sdfast.bench.timing.processes import run
+from sdfast.machine import PRECISIONS
 from sdfast.models.find import find
 from sdfast.models.source import Source
 from sdfast.presets import PRESET_KEYS, as_yaml
-
-_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 _SCRIPT = """\
 import torch
@@ -108,7 +107,7 @@ def script(entry: Entry, source: Source, device: str, out: Path) -> str:
         kind="StableDiffusionXLPipeline" if source.xl else "StableDiffusionPipeline",
         folder=str(source.path),
         variant=source.variant,
-        dtype=f"torch.{_DTYPES[settings.dtype]}",
+        dtype=f"torch.{PRECISIONS[settings.dtype]}",
         device=repr(device),
         tweaks="".join(_TWEAKS[tweak] for tweak in settings.tweaks),
         prompt=job.prompt,

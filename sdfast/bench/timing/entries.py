@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 from sdfast.errors import UsageError
 from sdfast.job import FILES, KEYS, Job, Record, read_job
+from sdfast.machine import PRECISIONS
 from sdfast.sampler import SAMPLER_KEYS
 from sdfast.sweeps import read_sweep
 from sdfast.wording import last_part, nearest, quoted
@@ -138,16 +139,8 @@ def named(preset: str, swept: Record, presets: int) -> str:
 
 
 PEER = "diffusers"
-PRECISIONS = ("fp32", "fp16", "bf16")
 TWEAKS = ("channels_last", "fused", "compile")
 """Accelerations that diffusers documents, in the order they are applied in."""
-
-
-def check_precision(word: object) -> None:
-    """Raise UsageError for what is no `--dtype`."""
-    if word not in ("auto", *PRECISIONS):
-        hint = nearest(f"{word}", ("auto", *PRECISIONS))
-        raise UsageError(f"there is no dtype {quoted(word)}", hint)
 
 
 class Settings(NamedTuple):
