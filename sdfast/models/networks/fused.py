@@ -6,11 +6,6 @@ it is the number of kernels that costs. Sums are in float32 and in a fixed order
 gives the same output, to the bit.
 """
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
-# pyright: reportMissingParameterType=false, reportUntypedFunctionDecorator=false
-# pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportIndexIssue=false
-
 import torch
 import triton
 import triton.language as tl

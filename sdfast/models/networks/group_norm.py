@@ -1,10 +1,5 @@
 """A group norm of pictures with channels last as one kernel, or three for large ones, in Triton."""
 
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
-# pyright: reportMissingParameterType=false, reportUntypedFunctionDecorator=false
-# pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportIndexIssue=false
-
 import torch
 import triton
 import triton.language as tl
