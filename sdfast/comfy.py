@@ -51,7 +51,7 @@ _USUAL: dict[str, tuple[object, ...]] = {
     "add_noise": ("enable", True),
     "eta": (1,),
     "s_noise": (1,),
-    "solver_type": ("midpoint",),
+    "solver_type": ("midpoint", "heun"),
     "sigma_max": (14.614642,),
     "sigma_min": (0.0291675,),
     "rho": (7,),
@@ -228,6 +228,8 @@ def _walk(graph: _Graph, inputs: _Node, unknown: dict[str, str]) -> dict[str, ob
     sampler, schedule = (str(graph.value(inputs.get(k))) for k in ("sampler_name", "scheduler"))
     if sampler.removesuffix("_gpu") in COMFY:  # its noise is drawn elsewhere, that is all
         sampler = sampler.removesuffix("_gpu")
+    if sampler == "dpmpp_2m_sde" and graph.value(inputs.get("solver_type")) == "heun":
+        sampler = "dpmpp_2m_sde_heun"
     if schedule == "align_your_steps":  # to other levels here by up to 0.3 %, drawn out otherwise
         name = _WALKS.get((sampler, "karras")) or nearest_walk(sampler, "karras")
         unknown["Sampler"] = f"{sampler} {schedule}"

@@ -125,9 +125,11 @@ class Sampler(Value):
     1 if that is more, and scale by it. For networks that paint pixels."""
     tolerance: Annotated[float, Field(ge=1e-6, le=1)] | None = None
     """Relative error that an adaptive step may make (0.05 unless given)."""
-    weights: Literal["exact", "reference"] = "exact"
+    weights: Literal["exact", "reference", "heun"] = "exact"
     """`reference` weighs and lowers a multistep walk as the authors' code and diffusers do, one of
-    the SDE as k-diffusion, and keeps the order of the other methods' strides whole."""
+    the SDE as k-diffusion, and keeps the order of the other methods' strides whole. `heun` is the
+    same for a multistep walk, but for the second order's weights: those of diffusers' and
+    k-diffusion's solver type `heun`."""
     timesteps: Annotated[Times, Field(min_length=1, max_length=1000)] | None = None
     """Explicit times to ask at, noisiest first; fractions are allowed. Overrides `spacing`."""
     corrections: Annotated[tuple[Row, ...], Field(min_length=1, max_length=1000)] | None = None
@@ -189,6 +191,8 @@ class Sampler(Value):
             raise ValueError("rk45 takes neither a spacing nor timesteps")
 
     def _fits_its_method(self) -> None:
+        if self.weights == "heun" and self.method != "multistep":
+            raise ValueError("weights `heun` need the method multistep")
         for key, needs in _MULTISTEP_ONLY.items():
             if getattr(self, key) != _BARE[key] and self.method != "multistep":
                 raise ValueError(f"{needs} the method multistep")

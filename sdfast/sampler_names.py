@@ -42,6 +42,7 @@ NOISY: dict[tuple[str, str], Record] = {
     **_scheduled("DPM++ 2S a", {"sampler": "dpm++", "method": "midpoint", "eta": 1.0}, "karras"),
     **_scheduled("DPM++ SDE", {"sampler": "sde-dpm++", "method": "midpoint"}, "karras"),
     **_scheduled("DPM++ 2M SDE", {**_SDE, "order": 2}, "exponential"),
+    **_scheduled("DPM++ 2M SDE Heun", {**_SDE, "order": 2, "weights": "heun"}, "exponential"),
 }
 """Those that walk here as there but for the numbers they draw. `Euler a` is DDPM in other words:
 k-diffusion's sigma_up is the noise that DDPM draws; ours is another stream of it."""
@@ -92,6 +93,7 @@ ALIASES: dict[str, Record] = {
 COMFY = {
     "dpmpp_2m": "DPM++ 2M",
     "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_2m_sde_heun": "DPM++ 2M SDE Heun",
     "dpmpp_2s_ancestral": "DPM++ 2S a",
     "dpmpp_3m_sde": "DPM++ 3M SDE",
     "dpmpp_sde": "DPM++ SDE",

@@ -311,6 +311,14 @@ def test_nodes_that_are_samplers_and_schedules_are_followed_or_named(part, chang
     assert {*unknown} == {"Model", *named}
 
 
+@pytest.mark.parametrize(("kind", "weights"), [("midpoint", "reference"), ("heun", "heun")])
+def test_a_node_of_the_sde_says_which_weights(kind, weights):
+    changed = node("SamplerDPMPP_2M_SDE", solver_type=kind, eta=1.0, s_noise=1.0)
+    record, unknown = read({**CUSTOM, "23": changed})
+    assert read_job(record).sampler.weights == weights
+    assert [*unknown] == ["Model"]
+
+
 @pytest.mark.parametrize(
     ("nodes", "prompt"),
     [

@@ -151,6 +151,8 @@ def record_of(params):
         ("Sampler: DPM++ SDE", "DPM++ SDE Uniform"),
         ("Sampler: DPM++ 2M SDE, Schedule type: Automatic", "DPM++ 2M SDE Exponential"),
         ("Sampler: DPM++ 2M SDE Exponential", "DPM++ 2M SDE Exponential"),
+        ("Sampler: DPM++ 2M SDE Heun Karras", "DPM++ 2M SDE Heun Karras"),
+        ("Sampler: DPM++ 2M SDE Heun, Schedule type: Automatic", "DPM++ 2M SDE Heun Exponential"),
         ("Sampler: DPM++ 2S a, Schedule type: Karras", "DPM++ 2S a Karras"),
         ("Sampler: LMS", "LMS Uniform"),
         ("Sampler: LMS Karras", "LMS Karras"),
@@ -173,6 +175,7 @@ def test_a_sampler_is_read_in_every_form_it_is_written_in(said, meant):
     [
         ("Sampler: DPM++ 2S a, Schedule type: Karras, Eta: 0.5", 0.5, []),
         ("Sampler: DPM++ 2M SDE, Schedule type: Karras, Eta: 1.5", 1.5, []),
+        ("Sampler: DPM++ 2M SDE Heun, Schedule type: Karras, Eta: 0.5", 0.5, []),
         ("Sampler: DPM++ 2S a, Schedule type: Karras, Eta: 1.5", None, ["Eta"]),
         ("Sampler: DPM++ 2M SDE, Schedule type: Karras, Eta: much", None, ["Eta"]),
         ("Sampler: DPM++ SDE, Schedule type: Karras, Eta: 0.5", None, ["Eta"]),

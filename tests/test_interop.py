@@ -63,6 +63,7 @@ DETERMINISTIC = {
 }
 STOCHASTIC = {
     "sde": {"sampler": "DPM++ 2M SDE Karras"},
+    "sde, heun": {"sampler": "DPM++ 2M SDE Heun"},
     "sde, half-way, too": {"sampler": "DPM++ SDE"},
     "ancestral": {"sampler": "DPM++ 2S a"},
     "ddpm": {"sampler": "DDPM"},

@@ -171,6 +171,10 @@ def test_a_key_like_no_other_brings_all_of_them():
     [
         ({"corrector": True, "method": "singlestep"}, "a corrector needs the method multistep"),
         (
+            {"weights": "heun", "method": "singlestep"},
+            "weights `heun` need the method multistep",
+        ),
+        (
             {"weights": "reference", "method": "adaptive"},
             "the method adaptive takes no `reference` weights",
         ),
@@ -387,7 +391,7 @@ solvers = st.one_of(
         optional={
             "order": st.integers(1, 3),
             "corrector": st.booleans(),
-            "weights": st.sampled_from(["exact", "reference"]),
+            "weights": st.sampled_from(["exact", "reference", "heun"]),
         },
     ),
     st.fixed_dictionaries(
@@ -507,7 +511,14 @@ def test_the_names_others_use_are_samplers_of_ours(name, sampler):
 
 def test_no_other_names_are_known():
     kinds = ["Beta", "Exponential", "Karras", "SGM Uniform", "Simple", "Uniform"]
-    scheduled = ["DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S a", "DPM++ 3M SDE", "DPM++ SDE"]
+    scheduled = [
+        "DPM++ 2M",
+        "DPM++ 2M SDE",
+        "DPM++ 2M SDE Heun",
+        "DPM++ 2S a",
+        "DPM++ 3M SDE",
+        "DPM++ SDE",
+    ]
     scheduled += ["DPM2", "DPM2 a", "Euler", "Euler a", "Heun", "LCM", "LMS", "UniPC"]
     alone = ["DDIM", "DDPM", "DPM adaptive", "DPM fast", "PLMS", "PNDM", "RK45"]
     named = [f"{name} {kind}" for name in scheduled for kind in kinds]
@@ -520,6 +531,7 @@ def test_no_other_names_are_known():
         ("dpmpp_2m", "DPM++ 2M"),
         ("dpmpp_2m_karras", "DPM++ 2M Karras"),
         ("dpmpp_2m_sde_exponential", "DPM++ 2M SDE Exponential"),
+        ("dpmpp_2m_sde_heun_karras", "DPM++ 2M SDE Heun Karras"),
         ("DPMPP_SDE_sgm_uniform", "DPM++ SDE SGM Uniform"),
         ("dpmpp_2s_ancestral", "DPM++ 2S a"),
         ("dpmpp_3m_sde", "DPM++ 3M SDE"),
@@ -636,6 +648,7 @@ def test_a_key_beside_a_name_wins_over_what_the_name_says():
         ({"sampler": "DPM++ SDE"}, ("DPM++ SDE", "Karras")),
         ({"sampler": "Euler a"}, ("Euler a", "Uniform")),
         ({"sampler": "DPM++ 2M SDE"}, ("DPM++ 2M SDE", "Exponential")),
+        ({"sampler": "dpmpp_2m_sde_heun_karras"}, ("DPM++ 2M SDE Heun", "Karras")),
         ({"sampler": "DPM++ SDE", "eta": 0.5}, ("sde-dpm++ 2 midpoint eta 0.5", "karras")),
         ({"sampler": "DPM++ SDE", "spacing": "rho"}, ("sde-dpm++ 2 midpoint", "rho")),
         ({"sampler": "DDIM", "final": "zero"}, ("ddim", "leading")),

@@ -100,8 +100,8 @@ def dpmpp_sde(x, sigmas, draw):
     return x
 
 
-def dpmpp_msde(x, sigmas, draw, *, order):
-    """DPM++ 2M SDE (midpoint) and 3M SDE, both at eta 1."""
+def dpmpp_msde(x, sigmas, draw, *, order, heun=False):
+    """DPM++ 2M SDE, of the solver type midpoint or heun, and 3M SDE, at eta 1."""
     past, lengths = [], []
     for here, there in pairwise(sigmas):
         past.append(x - here * slope_at(x, here))
@@ -119,7 +119,7 @@ def dpmpp_msde(x, sigmas, draw, *, order):
             x = x + phi_2 * (first + (first - second) * r / (r + s))
             x = x - phi_3 * (first - second) / (r + s)
         elif len(past) > 1:
-            weight = phi_2 if order == 3 else gone / 2
+            weight = phi_2 if order == 3 or heun else gone / 2
             x = x + weight * (past[-1] - past[-2]) * h / lengths[-2]
         x = x + there * math.sqrt(gone) * draw()
     return x
@@ -144,6 +144,7 @@ THEIRS = {
     "DPM++ 2S a": dpmpp_2s_a,
     "DPM++ SDE": dpmpp_sde,
     "DPM++ 2M SDE": lambda *asked: dpmpp_msde(*asked, order=2),
+    "DPM++ 2M SDE Heun": lambda *asked: dpmpp_msde(*asked, order=2, heun=True),
     "DPM++ 3M SDE": lambda *asked: dpmpp_msde(*asked, order=3),
     "LMS": lms,
 }
@@ -180,17 +181,22 @@ def test_dpm2_follows_diffusers(name, kind, steps, monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [10, 20])
-@pytest.mark.parametrize("order", [1, 2])
-def test_the_sde_with_reference_weights_follows_diffusers(order, steps):
+@pytest.mark.parametrize(
+    ("order", "weights"), [(1, "reference"), (2, "reference"), (1, "heun"), (2, "heun")]
+)
+def test_the_sde_follows_diffusers(order, weights, steps):
     """At order 3 diffusers 0.42.1 weighs the second difference by minus one half too much."""
     scheduler = DPMSolverMultistepScheduler(
-        **STABLE_DIFFUSION, algorithm_type="sde-dpmsolver++", solver_order=order
+        **STABLE_DIFFUSION,
+        algorithm_type="sde-dpmsolver++",
+        solver_order=order,
+        solver_type="midpoint" if weights == "reference" else weights,
     )
     scheduler.set_timesteps(steps)
     draw, x = stream(), noise(1, 4, 8, 8)
     for t in scheduler.timesteps:
         x = scheduler.step(bent(x, float(t)), t, x, variance_noise=draw()).prev_sample
-    keys = {"order": order, "spacing": "linspace", "weights": "reference", "steps": steps}
+    keys = {"order": order, "spacing": "linspace", "weights": weights, "steps": steps}
     sampler = Sampler(solver="sde-dpm++", **keys)
     parent = torch.Generator().manual_seed(7)
     got = solve(bent, noise(1, 4, 8, 8), sampler, SCHEDULE, generator=parent)

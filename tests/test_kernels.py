@@ -68,7 +68,12 @@ def calls(dtype):
         x = torch.empty(shape, dtype=dtype)
         return x.to(memory_format=torch.channels_last) if len(shape) == 4 else x
 
-    for n, c, side, groups in ((2, 320, 64, 32), (2, 1280, 16, 32), (1, 128, 512, 32), (3, 30, 7, 3)):
+    for n, c, side, groups in (
+        (2, 320, 64, 32),
+        (2, 1280, 16, 32),
+        (1, 128, 512, 32),
+        (3, 30, 7, 3),
+    ):
         of, norm = partial(some, c), partial(fused.group_norm, some(n, c, side, side), groups)
         yield partial(norm, of(), of(), 1e-5)
         yield partial(norm, of(), of(), 1e-5, some(n, c), of(), silu=True)

@@ -113,6 +113,22 @@ def test_dpmpp_with_reference_weights_follows_diffusers(order, steps, final):
 
 
 @pytest.mark.filterwarnings("ignore:.*algorithm_type dpmsolver is deprecated:FutureWarning")
+@pytest.mark.parametrize("steps", [1, 5, 14, 20])
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("solver", ["dpm", "dpm++"])
+def test_with_the_weights_heun_both_follow_diffusers_solver_type(solver, order, steps):
+    scheduler = DPMSolverMultistepScheduler(
+        **STABLE_DIFFUSION,
+        solver_order=order,
+        solver_type="heun",
+        algorithm_type={"dpm": "dpmsolver", "dpm++": "dpmsolver++"}[solver],
+        final_sigmas_type="sigma_min",
+    )
+    keys = {"spacing": "linspace", "final": "sigma_min", "weights": "heun"}
+    assert_same(ours(solver=solver, order=order, steps=steps, **keys), theirs(scheduler, steps))
+
+
+@pytest.mark.filterwarnings("ignore:.*algorithm_type dpmsolver is deprecated:FutureWarning")
 @pytest.mark.parametrize("steps", [1, 5, 10, 14, 15, 20, 50])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_dpm_with_reference_weights_follows_diffusers(order, steps):

@@ -42,7 +42,7 @@ Shares = dict[int, float]
 def orders(nodes: Sequence[Node], sampler: Sampler) -> list[Shares]:
     """The orders of each step: rising from 1 as the past fills, lower where a step is long."""
     lengths = strides(nodes)
-    if sampler.weights == "reference":
+    if sampler.weights != "exact":
         return [{order: 1.0} for order in _reference_orders(len(lengths), sampler)]
     return [
         {1: 1.0}
@@ -99,8 +99,9 @@ def multistep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     UniC of UniPC (arXiv 2302.04867), which costs no call of its own. Noise that a step draws, and
     corrections fitted to a model, are numbers in the same rows.
     """
-    reference = sampler.weights == "reference"
-    line = reference and sampler.solver == "sde-dpm++" and sampler.order == 3
+    reference = sampler.weights != "exact"
+    third_of_the_sde = reference and sampler.solver == "sde-dpm++" and sampler.order == 3
+    line = third_of_the_sde or sampler.weights == "heun"
     fitted = sampler.corrections or ((),) * len(grid)
     plan: list[Row] = []
     for i, (shares, (here, there)) in enumerate(

@@ -66,9 +66,9 @@ def mixture(
 
     The order is the number of estimates. One makes DDIM (arXiv 2010.02502), and as the only one it
     may end where no noise is left. Two take the midpoint weight of DPM-Solver++(2M), three the
-    exact integral; with `line` two take that of the straight line, too. `reference` halves the
-    second difference's weight at three estimates, as the authors' code and diffusers do; that step
-    is of second order only.
+    exact integral; with `line` two take that of the straight line, too, which diffusers and
+    k-diffusion call solver type `heun`. `reference` halves the second difference's weight at three
+    estimates, as the authors' code and diffusers do; that step is of second order only.
 
     With `eta` the step loses more of its noise than the ODE would and draws it anew: on the image
     SDE-DPM-Solver++ (arXiv 2211.01095, appendix), on the noise DDIM's eta (arXiv 2010.02502,
