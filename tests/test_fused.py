@@ -11,7 +11,7 @@ from sdfast.models.networks import Decoder, UNet, onednn
 pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-"""Without a GPU, the small ones run in Triton's interpreter: TRITON_INTERPRET=1, and patience."""
+"""Without a GPU, what is not large runs in Triton's interpreter: scripts/test-kernels."""
 
 CLOSE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 KINDS = pytest.mark.parametrize("dtype", CLOSE)
@@ -39,23 +39,34 @@ def drawn(*shape, dtype, mean=0.0):
     return x.to(memory_format=torch.channels_last) if len(shape) == 4 else x
 
 
+ALONE = [
+    (2, 320, 64, 64, 32),
+    (2, 960, 64, 64, 32),
+    (1, 128, 257, 131, 32),
+    (2, 2560, 8, 8, 32),
+    (2, 1920, 16, 16, 32),
+    (2, 2560, 16, 16, 32),
+    (3, 30, 7, 5, 3),
+    (1, 48, 1, 1, 1),
+    (2, 32, 1, 1, 32),
+    (1, 130, 40, 41, 2),
+    (2, 96, 67, 61, 2),
+    (1, 32, 2048, 1032, 32),
+]
+BESIDE = [(640, 320, 64, 64, 32), (1280, 1280, 8, 8, 32), (20, 12, 7, 5, 4), (70, 60, 40, 41, 2)]
+
+
+def sized(cases, numbers):
+    """The cases, each of which says whether it has too many numbers for the interpreter."""
+    large = ["large-" if numbers(*case) > 2**19 else "" for case in cases]
+    names = ["x".join(map(str, case)) for case in cases]
+    return [pytest.param(*c, id=k + name) for c, k, name in zip(cases, large, names, strict=True)]
+
+
 @KINDS
 @pytest.mark.parametrize(
     ("n", "channels", "height", "width", "groups"),
-    [
-        (2, 320, 64, 64, 32),
-        (2, 960, 64, 64, 32),
-        (1, 128, 257, 131, 32),
-        (2, 2560, 8, 8, 32),
-        (2, 1920, 16, 16, 32),
-        (2, 2560, 16, 16, 32),
-        (3, 30, 7, 5, 3),
-        (1, 48, 1, 1, 1),
-        (2, 32, 1, 1, 32),
-        (1, 130, 40, 41, 2),
-        (2, 96, 67, 61, 2),
-        (1, 32, 2048, 1032, 32),
-    ],
+    sized(ALONE, lambda n, channels, height, width, groups: n * channels * height * width),
 )
 @pytest.mark.parametrize("pictures", [0, 1, 2])
 @pytest.mark.parametrize("silu", [False, True])
@@ -77,7 +88,9 @@ def test_a_group_norm(fused, near, dtype, n, channels, height, width, groups, pi
 @pytest.mark.parametrize("pictures", [1, 2])
 @pytest.mark.parametrize(
     ("first", "second", "height", "width", "groups"),
-    [(640, 320, 64, 64, 32), (1280, 1280, 8, 8, 32), (20, 12, 7, 5, 4), (70, 60, 40, 41, 2)],
+    sized(
+        BESIDE, lambda first, second, height, width, groups: 2 * (first + second) * height * width
+    ),
 )
 def test_a_group_norm_of_two_beside_each_other(
     fused, near, dtype, pictures, first, second, height, width, groups
