@@ -17,8 +17,9 @@ from sdfast.job import PARTS, Job
 from sdfast.protocols import Model
 from sdfast.solver import NoiseSchedule, classifier_free, inpainting, noised
 from sdfast.solver.guidance import Condition, changing, joined, length
+from sdfast.solver.predict import Network
 from sdfast.solver.spacing import grid
-from sdfast.solver.walk import Network, trajectory
+from sdfast.solver.walk import trajectory
 
 
 def generate(model: Model, job: Job) -> Iterator[Event]:

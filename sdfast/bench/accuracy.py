@@ -16,7 +16,7 @@ from torch import Tensor
 from sdfast.bench.problems import Answer, errors
 from sdfast.errors import one_line
 from sdfast.solver import NoiseSchedule
-from sdfast.solver.walk import Network
+from sdfast.solver.predict import Network
 
 End = Literal["zero", "sigma_min"]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sdfast.bench.accuracy import End, Posed, Row, Walk
 from sdfast.models.libraries import quiet
+from sdfast.solver.predict import Network
 from sdfast.solver.schedule import NoiseSchedule
-from sdfast.solver.walk import Network
 
 
 class Peer(NamedTuple):

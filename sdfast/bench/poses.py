@@ -12,7 +12,8 @@ from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.protocols import Model
 from sdfast.sampler import Sampler
-from sdfast.solver.walk import Network, trajectory
+from sdfast.solver.predict import Network
+from sdfast.solver.walk import trajectory
 
 PROMPTS = (
     "a cat",

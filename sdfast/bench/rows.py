@@ -17,8 +17,8 @@ from sdfast.errors import PresetError, UsageError
 from sdfast.presets import load_preset, names
 from sdfast.sampler import Sampler
 from sdfast.solver import solve
+from sdfast.solver.predict import Network
 from sdfast.solver.schedule import NoiseSchedule
-from sdfast.solver.walk import Network
 from sdfast.tune import Fitted, Lesson, tune
 from sdfast.wording import nearest, quoted
 

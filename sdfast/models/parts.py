@@ -30,7 +30,7 @@ from sdfast.models.source import Embedding, Source, Vocabulary
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer, Reader
 from sdfast.models.vram import Place
 
-Network = TypeVar("Network", bound=nn.Module)
+_N = TypeVar("_N", bound=nn.Module)
 
 
 class Text(NamedTuple):
@@ -55,16 +55,17 @@ class Text(NamedTuple):
         the whole, [1, width], is the first chunk's.
         """
         ids = [[token.id for token in chunk] for chunks in prompts for chunk in chunks]
-        normed, bare, whole = self.ask(torch.tensor(ids, device=device), back)
+        normed, plain, whole = self.ask(torch.tensor(ids, device=device), back)
         meant: list[Meaning] = []
         end = 0
         for chunks in prompts:
             begin, end = end, end + len(chunks)
             weights = [[token.weight for token in chunk] for chunk in chunks]
-            states = [emphasized(x[begin:end], weights) for x in (normed, bare)]
-            normed_row, bare_row = (x.flatten(0, 1)[None] for x in states)
+            row, plain_row = (
+                emphasized(x[begin:end], weights).flatten(0, 1)[None] for x in (normed, plain)
+            )
             first = None if whole is None else whole[begin : begin + 1]
-            meant.append(Meaning(normed_row, bare_row, first))
+            meant.append(Meaning(row, plain_row, first))
         return meant
 
 
@@ -125,17 +126,17 @@ def encoder(source: Source, place: Place) -> Encoder:
 def texts(source: Source, encoders: Sequence[TextEncoder], place: Place) -> list[Text]:
     """What reads the prompt: one encoder, in XL two, which are bare yet."""
     found: list[Text] = []
-    for part, words, bare in zip(source.texts, source.vocabularies, encoders, strict=True):
-        reader = AnyWords(bare.known) if source.random else _tokenizer(source, words, bare.known)
-        room = room_of(reader, bare.places)
+    for part, words, network in zip(source.texts, source.vocabularies, encoders, strict=True):
+        known = network.known
+        reader = AnyWords(known) if source.random else _tokenizer(source, words, known)
+        room = room_of(reader, network.places)
         for embedding in source.embeddings:
             if embedding.rows > room:
                 raise ModelError(
                     f"`{embedding.path}` is {embedding.rows} tokens and a chunk has room for {room}"
                 )
-        learned = Learned(source.embeddings, bare.known)
-        encoder = filled(source, part, bare, place)
-        found.append(Text(reader, encoder, encoder, learned))
+        filled(source, part, network, place)
+        found.append(Text(reader, network, network, Learned(source.embeddings, known)))
     return found
 
 
@@ -151,9 +152,7 @@ def _bare_text(source: Source, part: str) -> TextEncoder:
     return _built(source, part, lambda config: TextEncoder(config, projects=projects))
 
 
-def filled(
-    source: Source, part: str, network: Network, place: Place, *, stream: bool = False
-) -> Network:
+def filled(source: Source, part: str, network: _N, place: Place, *, stream: bool = False) -> _N:
     """A network with its weights, on the device or, if there is a stage, ready to be called there.
 
     stream   its large weights come one layer at a time
@@ -240,7 +239,7 @@ def fit(source: Source, unet: UNet, vae: Decoder, encoders: list[Text]) -> None:
         raise ModelError(f"`{source.name}`: unet and text encoders are of different families")
 
 
-def _built(source: Source, part: str, kind: Callable[[Config], Network]) -> Network:
+def _built(source: Source, part: str, kind: Callable[[Config], _N]) -> _N:
     try:
         return kind(Config(source.config(part)))
     except ModelError:

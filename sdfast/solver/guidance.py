@@ -10,10 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdfast.solver.predict import Prediction, guide
+from sdfast.solver.predict import Network, Prediction, guide
 from sdfast.solver.schedule import Node, NoiseSchedule
-
-Network = Callable[[Tensor, float], Tensor]
 
 Condition = Tensor | tuple[Tensor, ...]
 """What a network is told: one tensor, or several that belong together; one row a picture."""

@@ -8,8 +8,7 @@ the noise that the walk began with; programs that blend latents put it there aft
 import torch
 from torch import Tensor
 
-from sdfast.solver.guidance import Network
-from sdfast.solver.predict import Prediction, saying
+from sdfast.solver.predict import Network, Prediction, saying
 from sdfast.solver.schedule import NoiseSchedule
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from sdfast.solver.schedule import Node
 
+Network = Callable[[Tensor, float], Tensor]
+"""x in variance-preserving scale and a time on the schedule's clock; one call is one NFE."""
+
 
 class Target(StrEnum):
     """Which half of the mix a solver integrates: DPM-Solver++ the image, DPM-Solver the noise."""

@@ -17,13 +17,10 @@ from sdfast.solver import classics
 from sdfast.solver.adaptive import adaptive
 from sdfast.solver.draw import Draw, Generators, drawn_alone
 from sdfast.solver.plans import PLANS, midpoint
-from sdfast.solver.predict import Prediction, Target, read, thresholded
+from sdfast.solver.predict import Network, Prediction, Target, read, thresholded
 from sdfast.solver.schedule import Node, NoiseSchedule
 from sdfast.solver.spacing import Grid, grid
 from sdfast.solver.table import Plan, Standing, taken
-
-Network = Callable[[Tensor, float], Tensor]
-"""x in variance-preserving scale and a time on the schedule's clock; one call is one NFE."""
 
 Predict = Callable[[Tensor, Node], Tensor]
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from sdfast.sampler import FROM_PAST, MOST_CORRECTION, Sampler
-from sdfast.solver.predict import Prediction, Target, read
+from sdfast.solver.predict import Network, Prediction, Target, read
 from sdfast.solver.schedule import Node, NoiseSchedule
 from sdfast.solver.spacing import Grid, grid
 from sdfast.solver.step import Mixture, mixture
 from sdfast.solver.table import mix
-from sdfast.solver.walk import Network, plan
+from sdfast.solver.walk import plan
 
 LONG = 120
 """Calls of a walk that is taken for the truth."""
