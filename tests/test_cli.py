@@ -209,6 +209,22 @@ def test_threads_soon_leave_the_core_to_others_unless_told_otherwise(given, spin
     assert said.stdout.decode().splitlines()[-1] == spins
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"OMP_DYNAMIC": "TRUE"}, {"OMP_MAX_ACTIVE_LEVELS": "0"}, {"OMP_THREAD_LIMIT": "1"}],
+    ids=str,
+)
+def test_where_openmp_gives_fewer_threads_pictures_are_the_same(sdfast, asked):
+    painting = "from sdfast import *; *_, done = generate(load_model('tiny'), Job(prompt='a cat', "
+    painting += "seed=1, sampler=load_preset('default').sampler.model_copy(update={'steps': 2})))"
+    code = f"{painting}; done.image.save('fewer.png')"
+    environment = os.environ | {"OMP_NUM_THREADS": "2"} | asked
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert sdfast(*QUICK, "-o", "as-many.png")[0] == 0
+    fewer, as_many = (Image.open(name) for name in ("fewer.png", "as-many.png"))
+    assert max(high for _, high in ImageChops.difference(fewer, as_many).getextrema()) <= 2
+
+
 def test_the_summary_says_where_the_time_went(sdfast):
     _, _, err = sdfast(*QUICK)
     last = err.splitlines()[-1]
@@ -1191,6 +1207,49 @@ def test_the_strength_of_another_pass_is_not_taken_for_that_of_a_picture(sdfast)
     job, err = dry(sdfast, *words, "--init", "web.png")
     assert job["strength"] == 0.75
     assert "Denoising strength" in err
+
+
+def _terminated(leader, process, number, seen=b""):
+    """What a command drew that was ended, twice, once it had begun to walk."""
+    while b"ms/step" not in seen:
+        seen += os.read(leader, 65536)
+    process.send_signal(number)
+    process.send_signal(number)  # as `timeout` does
+    return seen.decode(errors="replace") + _read_all(leader)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_ended_by_a_signal_leaves_the_cursor_as_it_was(number, here):
+    leader, follower = pty.openpty()
+    words = ("gen", "a cat", "--steps", "1000", "-m", "tiny")
+    process = subprocess.Popen([sys.executable, "-m", "sdfast", *words], stderr=follower)
+    os.close(follower)
+    drawn = _terminated(leader, process, number)
+    assert process.wait(20) == -number
+    assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 1
+    assert not [*here.iterdir()]
+
+
+def test_who_is_ended_while_writing_leaves_no_draft(here):
+    slow = "import os, time; os.fsync = lambda file: time.sleep(20)"
+    words = [sys.executable, "-c", f"{slow}; from sdfast.cli import main; main()", *QUICK]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+        while not [*here.iterdir()]:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(10) == -signal.SIGTERM
+    assert not [*here.iterdir()]
+
+
+def test_pictures_painted_together_are_kept_when_nobody_reads_their_names(here):
+    words = ("gen", "a cat", "-n", "3", "--batch-size", "3", "-s", "2", "--seed", "1", "-m", "tiny")
+    with subprocess.Popen(
+        [sys.executable, "-m", "sdfast", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.wait(120) == 141
+    assert len([*here.glob("*.png")]) == 3
 
 
 def test_of_several_pictures_the_bar_says_which_it_is():

@@ -6,6 +6,7 @@ The worker is a real one, of the built-in model.
 import contextlib
 import json
 import os
+import pty
 import re
 import resource
 import shutil
@@ -163,6 +164,21 @@ def test_who_kills_the_caller_kills_the_call(how, here):
         assert process.wait(20) == -how
     assert soon(lambda: not waiting())
     assert not [*here.iterdir()]
+
+
+def test_a_call_whose_caller_is_killed_leaves_the_cursor_as_it_was():
+    leader, follower = pty.openpty()
+    words = (*QUICK[:2], "--steps", "1000", "-o", "cat.png")
+    with begun(HANDED, *words, stderr=follower) as process:
+        os.close(follower)
+        drawn = b""
+        while b"ms/step" not in drawn:
+            drawn += os.read(leader, 65536)
+        process.kill()
+        with contextlib.suppress(OSError):  # nobody holds the terminal any more
+            while part := os.read(leader, 65536):
+                drawn += part
+    assert drawn.count(b"\x1b[?25l") == drawn.count(b"\x1b[?25h") == 1
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,14 @@ from sdfast.cli.breaking import broken_off_by
 from sdfast.cli.complaint import complain, say_error, say_misuse
 from sdfast.cli.panels import Panelled
 from sdfast.cli.streams import set_up_streams
-from sdfast.errors import INTERRUPTED, FullError, OutOfMemoryError, SdfastError, UsageError
+from sdfast.errors import (
+    INTERRUPTED,
+    FullError,
+    OutOfMemoryError,
+    SdfastError,
+    UsageError,
+    one_line,
+)
 
 _COMMANDS = {
     "gen": "Make pictures.",
@@ -91,6 +98,8 @@ def main() -> None:
         # torch's threads wait for each other in a loop, on cores that other programs want, too:
         # cut short, it costs 3 % alone and saves a third beside one busy program
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # how many threads there are is settled, or oneDNN would miss some: see `use_cores`
+    os.environ.pop("OMP_DYNAMIC", None)
     set_up_streams()
     warnings.showwarning = _note
     # what is imported stays until the end, a quarter of a million objects with torch: they are
@@ -98,7 +107,25 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 100)
     code = run_command()
     gc.freeze()
+    if number := _ENDS.get(code):  # as whoever sent it expects
+        _flush()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
     sys.exit(code)
+
+
+_ENDS: dict[int, int] = {
+    128 + number: number
+    for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+    if number is not None
+}
+"""Signals that end a command as Ctrl-C does, by the exit code: the terminal is put in order, drafts
+are removed."""
+
+
+def _flush() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
 
 
 def _note(message: Warning | str, *_: object) -> None:
@@ -109,8 +136,15 @@ def _note(message: Warning | str, *_: object) -> None:
 
 def run_command() -> int:
     """Run the command in `sys.argv`; its exit code. What went wrong is said on stderr."""
+    ends: list[int] = []
+
+    def breaks(number: int) -> bool:
+        """Every Ctrl-C does, of the others the first: some that send one send it twice."""
+        ends.append(number)
+        return number == signal.SIGINT or len(ends) == 1
+
     try:
-        with broken_off_by(signal.SIGINT):
+        with broken_off_by(signal.SIGINT, *map(signal.Signals, _ENDS.values()), when=breaks):
             code = _app(sys.argv[1:])(standalone_mode=False)
         sys.stdout.flush()
     except SdfastError as error:
@@ -136,6 +170,8 @@ def run_command() -> int:
         return code
     if code == INTERRUPTED:
         exec("")  # else `python -m` ends by the signal, if that broke off a string it executed
+        if ends and ends[0] != signal.SIGINT:
+            return 128 + ends[0]
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
@@ -152,7 +188,8 @@ def _unforeseen(error: Exception) -> int:
         where = error.filename or ("stdout" if error.errno else "")
         say_error(": ".join(filter(None, (where, error.strerror or str(error)))))
         return FullError.exit_code if error.errno in FULL else UsageError.exit_code
-    say_error(f"{type(error).__name__}: {error}", "this is a bug; --debug shows where")
+    said = one_line(error, 300)
+    say_error(f"{type(error).__name__}: {said}", "this is a bug; --debug shows where")
     return SdfastError.exit_code
 
 

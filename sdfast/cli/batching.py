@@ -138,7 +138,7 @@ def hired(setting: Setting, gpus: str | None, ray: str | None, cpus: float) -> C
 
 
 def _signals(stop: threading.Event, say: Callable[[str], None]) -> AbstractContextManager[None]:
-    """The first SIGINT or SIGTERM lets what is in hand be finished, another SIGINT ends at once.
+    """The first signal lets what is in hand be finished, a SIGINT after it ends at once.
 
     Another SIGTERM does not: some that send it send it twice.
     """
@@ -154,4 +154,5 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> AbstractConte
             say("finishing what is in hand; Ctrl-C ends at once")
         return False
 
-    return broken_off_by(signal.SIGINT, signal.SIGTERM, when=ends_at_once)
+    hung_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+    return broken_off_by(signal.SIGINT, signal.SIGTERM, *hung_up, when=ends_at_once)

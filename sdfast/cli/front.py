@@ -180,12 +180,14 @@ def _stream(number: int, mode: str, encoding: str, errors: str | None) -> Any:
 
 
 def _listen(connection: socket.socket) -> None:
-    """Pass ctrl-C on; end when the caller has."""
+    """Pass ctrl-C on; end when the caller has, and leave the terminal in order."""
     painter = threading.main_thread().ident
     assert painter is not None
     while said := _heard(connection):
         if INTERRUPT in said:
             signal.pthread_kill(painter, signal.SIGINT)
+    signal.pthread_kill(painter, signal.SIGTERM)
+    time.sleep(_PATIENCE)
     os._exit(1)
 
 

@@ -151,20 +151,22 @@ class Output:
         pictures = [(done.image, self.recipe(done.job)) for done in painted]
         files = image_files.encode_all(pictures, places[0])
         share = (time.perf_counter() - begun) / len(files)
-        for done, file, place in zip(painted, files, places, strict=True):
-            self._write(done, file, place, painter, share)
+        written: list[tuple[Finished, Path, float]] = []
+        try:
+            for done, file, place in zip(painted, files, places, strict=True):
+                begun = time.perf_counter()
+                there = self.put(file, place)
+                written.append((done, there, share + time.perf_counter() - begun))
+        finally:  # all are there before one is told, as nobody may want to hear of it
+            for done, there, spent in written:
+                self._tell(done, there, painter, spent)
 
     def recipe(self, job: Job) -> dict[str, str]:
         """What a picture's file tells of a complete job, if anything."""
         return recipe_of(job, self.aliases) if self.metadata else {}
 
-    def _write(
-        self, painted: Finished, file: bytes, place: Path, painter: Painter, spent: float
-    ) -> None:
-        """Write one that took so many seconds to encode."""
-        begun = time.perf_counter()
-        place = self.put(file, place)
-        write = spent + time.perf_counter() - begun
+    def _tell(self, painted: Finished, place: Path, painter: Painter, write: float) -> None:
+        """Tell of one that took so many seconds to write."""
         if self.as_json:
             line = {"path": str(place), **line_of(painted, painter, write)}
             print(json.dumps(line, ensure_ascii=False), flush=True)

@@ -71,18 +71,39 @@ def cpu_flags() -> set[str]:
 
 
 def use_cores() -> None:
-    """One thread for each core where a core runs two, as far as the environment leaves it open."""
+    """One thread for each core where a core runs two, as far as the environment leaves it open.
+
+    And no more than OpenMP gives: oneDNN would leave undone what a thread that never comes has to
+    do of a product, and say nothing.
+    """
+    threads = min(_threads_for_cores(), _threads_given())
+    if threads < torch.get_num_threads():
+        torch.set_num_threads(threads)
+
+
+def _threads_for_cores() -> int:
+    asked = torch.get_num_threads()
     if {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & set(os.environ) or not hasattr(
         os, "sched_getaffinity"
     ):
-        return
+        return asked
     siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     try:
-        cores = {Path(siblings.format(n)).read_text() for n in os.sched_getaffinity(0)}
+        return len({Path(siblings.format(n)).read_text() for n in os.sched_getaffinity(0)})
     except OSError:
-        return
-    if len(cores) < torch.get_num_threads():
-        torch.set_num_threads(len(cores))
+        return asked
+
+
+def _threads_given() -> int:
+    """How many OpenMP is sure to give, by what its environment asks of it."""
+    said = {key: os.environ.get(f"OMP_{key}", "").strip() for key in _MAY_GIVE_FEWER}
+    if said["DYNAMIC"].lower() == "true" or said["MAX_ACTIVE_LEVELS"] == "0":
+        return 1
+    limit = said["THREAD_LIMIT"]
+    return int(limit) if re.fullmatch("[1-9][0-9]{0,8}", limit) else torch.get_num_threads()
+
+
+_MAY_GIVE_FEWER = ("DYNAMIC", "MAX_ACTIVE_LEVELS", "THREAD_LIMIT")
 
 
 _NO_MEMORY = re.compile(
