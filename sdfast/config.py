@@ -106,7 +106,7 @@ def save_alias(name: str, target: str | None) -> None:
 
 def _texts(path: Path, keys: Sequence[str] = ()) -> dict[str, str]:
     """A YAML file of names, these alone if any are given, and texts; empty if there is none."""
-    if not path.exists():
+    if not os.path.lexists(path):  # nor where no folder of theirs may be entered
         return {}
     found, lines = read_yaml(path, str(path))
     for key, value in found.items():

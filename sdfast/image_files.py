@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sdfast import exif
 from sdfast.naming import Exists, settle
 from sdfast.png_strips import encode_in_strips
-from sdfast.writing import draft_beside, drafted, unwritable
+from sdfast.writing import draft_beside, drafted, took, unwritable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,25 +71,6 @@ def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) 
         with drafted(data, draft):
             if exists is Exists.OVERWRITE:
                 return draft.replace(path)
-            return settle(path, exists, partial(_took, draft))
+            return settle(path, exists, partial(took, draft))
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
-
-
-def _took(draft: Path, name: Path) -> bool:
-    """Whether the draft could have the name, in one step that nobody can come between."""
-    try:
-        name.hardlink_to(draft)
-    except FileExistsError:
-        return False
-    except OSError:  # FAT and some network drives have no links: hold the name, then fill it
-        try:
-            name.touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        try:
-            draft.replace(name)
-        except BaseException:
-            name.unlink(missing_ok=True)
-            raise
-    return True

@@ -21,7 +21,7 @@ from sdfast.fields import named, scaled
 from sdfast.job import BEGINNINGS, KEYS, Job, Record, read_job
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
-from sdfast.writing import check_folder, unwritable, write_whole
+from sdfast.writing import check_folder, unwritable, write_new, write_whole
 
 _OF_ONE_PICTURE = ("prompt", "seed", *BEGINNINGS, "strength")
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in _OF_ONE_PICTURE))
@@ -66,7 +66,7 @@ def names() -> dict[str, Path]:
     """Every preset's file by its name."""
     found: dict[str, Path] = {}
     for folder in folders():
-        listed = sorted(folder.iterdir()) if folder.is_dir() else ()
+        listed = sorted(folder.iterdir()) if os.path.lexists(folder) and folder.is_dir() else ()
         for path in (one for one in listed if one.suffix in _ENDINGS):
             found.setdefault(path.stem, path)
     return found
@@ -113,8 +113,12 @@ def save_preset(name: str, record: Record, about: str = "", *, replace: bool | N
     path = check_free(name, replace=replace)
     kept = {k: v for k, v in record.items() if k in PRESET_KEYS}
     _job(kept)
-    write_text(path, as_yaml(({"about": about} if about else {}) | kept))
-    path.with_suffix(".yml").unlink(missing_ok=True)
+    text = as_yaml(({"about": about} if about else {}) | kept)
+    if replace:
+        write_text(path, text)
+        path.with_suffix(".yml").unlink(missing_ok=True)
+    elif not write_new(path, text.encode()):  # somebody else has saved one meanwhile
+        raise _taken(name, replace)
     return path
 
 
@@ -131,10 +135,14 @@ def check_free(name: str, *, replace: bool | None = None) -> Path:
         )
     path = config_folder() / "presets" / f"{name}.yaml"
     if name in names() and not replace:
-        hint = "another name" if replace is None else "--force puts yours in its place"
-        raise PresetError(f"there is a preset `{name}` already", hint)
+        raise _taken(name, replace)
     check_folder(path.parent)
     return path
+
+
+def _taken(name: str, replace: bool | None) -> PresetError:
+    hint = "another name" if replace is None else "--force puts yours in its place"
+    return PresetError(f"there is a preset `{name}` already", hint)
 
 
 def as_yaml(values: Record) -> str:
@@ -197,7 +205,7 @@ def _text(path: Path, name: str) -> str:
         why = getattr(error, "strerror", None) or error
         raise PresetError(f"`{name or path}` cannot be read: {why}") from error
     if len(content) > _LARGEST:
-        raise PresetError(f"`{name}` is larger than 64 kB; that is no preset")
+        raise PresetError(f"`{name}` is larger than 64 kB, and no file of settings")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -205,7 +213,7 @@ def _text(path: Path, name: str) -> str:
 
 
 def _refuse_tricks(text: str, name: str) -> None:
-    """Raise PresetError for what a preset has no use for and a hostile file would do harm with."""
+    """Raise PresetError for what settings have no use for and a hostile file would do harm with."""
     depth = 0
     for event in cast("Iterator[Any]", yaml.parse(text, Loader=yaml.SafeLoader)):
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -217,7 +225,7 @@ def _refuse_tricks(text: str, name: str) -> None:
         }.items():
             if used:
                 line = event.start_mark.line + 1
-                raise PresetError(f"{name}:{line}: a preset may not use YAML {trick}")
+                raise PresetError(f"{name}:{line}: YAML {trick} may not be used")
 
 
 def write_text(path: Path, text: str) -> None:

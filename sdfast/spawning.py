@@ -20,9 +20,24 @@ def spawned(target: Callable[..., None], *words: Any) -> BaseProcess:
     """A process that calls `target` with these words, and ends where this one does."""
     context = multiprocessing.get_context("spawn")  # CUDA outlives no fork
     process = context.Process(target=_alone, args=(target, words), daemon=True)
-    with _held_back():
+    with _from_no_folder(), _held_back():
         process.start()
     return process
+
+
+@contextmanager
+def _from_no_folder() -> Generator[None]:
+    """A process that begins in here imports nothing from the folder that it begins in."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextmanager

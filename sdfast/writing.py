@@ -55,6 +55,39 @@ def check_folder(folder: Path) -> None:
         raise unwritable(folder, PermissionError(13, "permission denied"))
 
 
+def took(draft: Path, name: Path) -> bool:
+    """Whether the draft could have the name, in one step that nobody can come between."""
+    try:
+        name.hardlink_to(draft)
+    except FileExistsError:
+        return False
+    except OSError:  # FAT and some network drives have no links: hold the name, then fill it
+        try:
+            name.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        try:
+            draft.replace(name)
+        except BaseException:
+            name.unlink(missing_ok=True)
+            raise
+    return True
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """A whole file where there is none; False if there is one. Folders are made.
+
+    Raises UsageError if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = draft_beside(path)
+        with drafted(data, draft):
+            return took(draft, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """A whole file in place of what was there, or none; a link stays and leads to it.
 

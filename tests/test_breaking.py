@@ -6,10 +6,12 @@ import sys
 import threading
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from sdfast.cli.breaking import broken_off_by
+from sdfast.spawning import spawned
 
 HERE = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhole = True\n"
 MODULES = {
@@ -120,3 +122,12 @@ def test_another_thread_hears_nothing():
     thread.start()
     thread.join()
     assert heard == [signal.default_int_handler]
+
+
+def test_a_process_beside_this_one_imports_nothing_from_the_folder_it_stands_in(here):
+    for name in ("signal", "struct", "socket", "pickle"):
+        Path(f"{name}.py").write_text("raise SystemExit(3)")
+    process = spawned(print)
+    process.join(60)
+    assert process.exitcode == 0
+    assert "PYTHONSAFEPATH" not in os.environ

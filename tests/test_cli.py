@@ -728,6 +728,27 @@ def test_doctor_tells_of_a_config_that_cannot_be_read(sdfast):
     assert "did you mean `model`" in out or "there is no key `modle`" in out
 
 
+def test_doctor_tells_what_is_broken_in_its_place(sdfast, monkeypatch):
+    def broken():
+        raise NotADirectoryError(20, "Not a directory", "/dev/null/token")
+
+    monkeypatch.setattr("huggingface_hub.get_token", broken)
+    code, out, _ = sdfast("doctor", "--json")
+    assert code == 0
+    said = json.loads(out)
+    assert said.pop("token") == "broken: [Errno 20] Not a directory: '/dev/null/token'"
+    assert not any("broken" in row for row in said.values())
+
+
+def test_in_a_folder_that_is_gone_nothing_is_begun(tmp_path):
+    (tmp_path / "gone").mkdir()
+    gone = "import os; os.chdir('gone'); os.rmdir('../gone'); from sdfast.cli import main; main()"
+    words = [sys.executable, "-c", gone, *QUICK]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[0] == "error: this folder is gone"
+
+
 def test_doctor_tells_what_a_bug_report_needs(sdfast):
     code, out, _ = sdfast("doctor")
     assert code == 0

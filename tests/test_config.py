@@ -1,9 +1,12 @@
 """What a person has settled once, and the environment above it."""
 
+import os
+
 import pytest
 
 from sdfast.config import Config, aliases_file, config_file, load_config, save_alias
 from sdfast.errors import PresetError
+from sdfast.presets import names
 
 
 def test_where_nothing_is_settled_nothing_is():
@@ -102,3 +105,17 @@ def test_a_time_that_is_none_is_named(said):
     with pytest.raises(PresetError, match=r"keep_warm must be a time such as `90s`") as caught:
         load_config()
     assert caught.value.exit_code == 2
+
+
+def test_a_link_that_leads_nowhere_is_no_empty_file():
+    config_file().symlink_to("not-there.yaml")
+    with pytest.raises(PresetError, match="there is no file"):
+        load_config()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_where_no_folder_may_be_entered_nothing_is_settled(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir(mode=0)
+    monkeypatch.setenv("SDFAST_CONFIG", str(tmp_path / "locked" / "sdfast"))
+    assert load_config() == Config()
+    assert "fast" in names()

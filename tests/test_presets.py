@@ -179,7 +179,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
     ids=range(13),
 )
 def test_yamls_tricks_are_refused(file, text, trick):
-    assert str(refused(file, text)).endswith(f":1: a preset may not use YAML {trick}")
+    assert str(refused(file, text)).endswith(f":1: YAML {trick} may not be used")
 
 
 @pytest.mark.parametrize(
@@ -309,6 +309,16 @@ def test_where_no_preset_can_be_written_it_is_said():
     (config_folder() / "presets").write_text("a file where the folder would be")
     with pytest.raises(UsageError, match="cannot write"):
         save_preset("mine", {"steps": 12})
+
+
+def test_of_two_who_save_a_preset_at_once_the_second_is_refused(own, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("sdfast.presets.names", dict)  # as each of them saw it
+        path = save_preset("mine", {"steps": 5})
+        with pytest.raises(PresetError, match="there is a preset `mine` already"):
+            save_preset("mine", {"steps": 6})
+    assert load_preset("mine").sampler.steps == 5
+    assert [*own.iterdir()] == [path]
 
 
 def test_a_preset_that_is_kept_elsewhere_is_replaced_there(own, tmp_path):

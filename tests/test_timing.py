@@ -323,8 +323,8 @@ def test_a_cold_gen_is_of_the_whole_job(tmp_path, sdfast):
     more |= {"init": str(tmp_path / "a.png"), "strength": 0.5}
     Image.new("RGB", (64, 64)).save(more["init"])
     one = entry(sampler=sampler, **more)
-    _, _, module, *words = program(one, "cpu", tmp_path / "x")
-    assert module == "sdfast"
+    _, safe, _, module, *words = program(one, "cpu", tmp_path / "x")
+    assert (safe, module) == ("-P", "sdfast")
     code, out, _ = sdfast(*words, "--dry-run", "--json")
     assert code == 0
     assert read_job(json.loads(out)) == one.job.model_copy(update={"model": "tiny"})
@@ -409,6 +409,8 @@ def test_timings_are_written_in_hyperfines_shape(monkeypatch, capsys, tmp_path, 
 
 
 def test_a_start_is_measured_in_a_process_of_its_own(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("random.py").write_text("raise SystemExit('this folder is not theirs to import from')")
     words = ("-m", "tiny", "-s", 2, "-r", 1, "-w", 0, "--size", "64x64", "--export-json")
     assert run(monkeypatch, capsys, *words, tmp_path / "a")[0] == 0
     (one,) = json.loads((tmp_path / "a").read_text())["results"]
@@ -418,6 +420,8 @@ def test_a_start_is_measured_in_a_process_of_its_own(monkeypatch, capsys, tmp_pa
 
 
 def test_cold_times_whole_processes(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("random.py").write_text("raise SystemExit('this folder is not theirs to import from')")
     words = ("--cold", "-m", "tiny", "-s", 2, "-r", 1, "-w", 0, "--size", "64x64")
     code, out, err = run(monkeypatch, capsys, *words, "--export-json", tmp_path / "a")
     assert (code, err) == (0, "")

@@ -12,6 +12,7 @@ import signal
 import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
@@ -144,6 +145,7 @@ def run_command() -> int:
         return number == signal.SIGINT or len(ends) == 1
 
     try:
+        _check_folder()
         with broken_off_by(signal.SIGINT, *map(signal.Signals, _ENDS.values()), when=breaks):
             code = _app(sys.argv[1:])(standalone_mode=False)
         sys.stdout.flush()
@@ -174,6 +176,14 @@ def run_command() -> int:
             return 128 + ends[0]
         print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _check_folder() -> None:
+    """Raise UsageError in a folder that is gone, where torch's libraries would end the process."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError("this folder is gone", "`cd` to one that is there") from error
 
 
 def _unforeseen(error: Exception) -> int:

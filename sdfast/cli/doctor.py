@@ -1,16 +1,15 @@
 """`sdfast doctor`: everything a bug report should say."""
 
-from __future__ import annotations
-
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import torch
+from sdfast.errors import one_line
 
 
 def doctor(
@@ -20,31 +19,25 @@ def doctor(
     import platform
     from importlib.metadata import version
 
-    import torch
     from huggingface_hub import constants, get_token
 
     from sdfast import __version__
-    from sdfast.models.cache import cache_folder, stored
-    from sdfast.models.device import cpu_has_bfloat16, pick_device
-    from sdfast.presets import folders, names
 
-    cache = cache_folder()
-    device = pick_device()
-    rows = {
-        "sdfast": __version__,
-        "python": f"{platform.python_version()} on {platform.platform()}",
-        **{p: version(p) for p in ("torch", "diffusers", "transformers", "safetensors")},
-        "device": _device(device),
-        "cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, bfloat16 "
-        + ("in hardware" if cpu_has_bfloat16() else "not in hardware"),
-        "memory": _memory(),
-        "config": _config(),
-        "presets": f"{len(names())} in {', '.join(str(f) for f in folders() if f.is_dir())}",
-        "cache": f"{cache}, {_free(cache)} free",
-        "models": ", ".join(["tiny", *(model.repo for model in stored() if model.whole)]),
-        "token": "set" if get_token() else "not set",
-        "offline": "yes" if constants.HF_HUB_OFFLINE else "no",
+    asked: dict[str, Callable[[], str]] = {
+        "sdfast": lambda: __version__,
+        "python": lambda: f"{platform.python_version()} on {platform.platform()}",
+        **{p: partial(version, p) for p in ("torch", "diffusers", "transformers", "safetensors")},
+        "device": _device,
+        "cpu": _cpu,
+        "memory": _memory,
+        "config": _config,
+        "presets": _presets,
+        "cache": _cache,
+        "models": _models,
+        "token": lambda: "set" if get_token() else "not set",
+        "offline": lambda: "yes" if constants.HF_HUB_OFFLINE else "no",
     }
+    rows = {name: _told(ask) for name, ask in asked.items()}
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
         return
@@ -53,20 +46,56 @@ def doctor(
         print(f"{name:<{wide}}  {value}")
 
 
+def _told(ask: Callable[[], str]) -> str:
+    """What a row says; of what is broken, how, as it is then that a report is written."""
+    try:
+        return ask()
+    except Exception as error:
+        return f"broken: {one_line(error)}"
+
+
 def _config() -> str:
     from sdfast.config import config_file, load_config
-    from sdfast.errors import PresetError
 
-    try:
-        load_config()
-    except PresetError as error:
-        return f"broken: {error}"
-    return f"{config_file()}" + ("" if config_file().exists() else " (none yet)")
+    load_config()
+    return f"{config_file()}" + ("" if os.path.lexists(config_file()) else " (none yet)")
 
 
-def _device(device: torch.device) -> str:
+def _presets() -> str:
+    from sdfast.presets import folders, names
+
+    there = (str(folder) for folder in folders() if os.path.lexists(folder))
+    return f"{len(names())} in {', '.join(there)}"
+
+
+def _cache() -> str:
+    from sdfast.models.cache import cache_folder
+
+    cache = cache_folder()
+    return f"{cache}, {_free(cache)} free"
+
+
+def _models() -> str:
+    from sdfast.models.cache import stored
+
+    return ", ".join(["tiny", *(model.repo for model in stored() if model.whole)])
+
+
+def _cpu() -> str:
     import torch
 
+    from sdfast.models.device import cpu_has_bfloat16
+
+    has = "in hardware" if cpu_has_bfloat16() else "not in hardware"
+    return f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, bfloat16 {has}"
+
+
+def _device() -> str:
+    import torch
+
+    from sdfast.models.device import pick_device
+
+    device = pick_device()
     if device.type != "cuda":
         return str(device)
     free, total = torch.cuda.mem_get_info(device)

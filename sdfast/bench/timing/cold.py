@@ -91,7 +91,7 @@ def _gen(entry: Entry, device: str, place: Path) -> list[str]:
     preset.write_text(as_yaml(settled), encoding="utf-8")
     begun = (key for key in ("init", "mask", "strength") if key in job)
     return [
-        *(sys.executable, "-m", "sdfast", "gen", entry.job.prompt, "-p", str(preset)),
+        *(sys.executable, "-P", "-m", "sdfast", "gen", entry.job.prompt, "-p", str(preset)),
         *(word for key in begun for word in (f"--{key}", f"{job[key]}")),
         *("--seed", f"{entry.job.seed}", "-o", str(place.with_suffix(".png"))),
         *("--exists", "overwrite", "--device", device, "--dtype", entry.dtype, "--offline"),

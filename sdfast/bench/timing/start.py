@@ -31,7 +31,7 @@ class Start(NamedTuple):
 def measure_start(entry: Entry, device: str) -> Start:
     """Start the entry's side in a process of its own."""
     asked = json.dumps({"entry": entry.record, "device": device})
-    ended = run([sys.executable, "-m", __name__], asked)
+    ended = run([sys.executable, "-P", "-m", __name__], asked)
     return Start(**json.loads(ended.out.splitlines()[-1]))
 
 
