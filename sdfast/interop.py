@@ -10,11 +10,11 @@ here turned inside out: the same plan, one call's rows at a time, and between tw
 that remembers. Of sdfast only `bench` imports this module, to walk with diffusers as it walks here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import (
@@ -64,8 +64,8 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
     num_train_timesteps to rescale_betas_zero_snr
                 the network's, as in any scheduler's config
     preset      the name of a preset, or the path of one; only its sampler counts
-    sampler     a record of sampler keys on top of the preset, such as
-                `{"sampler": "DPM++ 2M Karras"}`
+    sampler     a sampler's name, such as `DPM++ 2M Karras`, or a record of sampler keys, on top of
+                the preset
 
     Raises PresetError for an unknown preset, JobError for a record that is none, and ValueError for
     betas or a prediction that sdfast does not know and for adaptive samplers: a pipeline has to
@@ -87,7 +87,7 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         prediction_type: str = "epsilon",
         rescale_betas_zero_snr: bool = False,
         preset: str = "default",
-        sampler: dict[str, Any] | None = None,
+        sampler: dict[str, Any] | str | None = None,
     ) -> None:
         self._betas: dict[str, Any] = {
             "num_train_timesteps": num_train_timesteps,
@@ -102,7 +102,8 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
                 f"prediction_type must be one of {', '.join(Prediction)}, not `{prediction_type}`"
             )
         self._prediction = Prediction(prediction_type)
-        self._record = layered(sampler_record(load_preset(preset).sampler), sampler or {})
+        given = {"sampler": sampler} if isinstance(sampler, str) else sampler or {}
+        self._record = layered(sampler_record(load_preset(preset).sampler), given)
         self._sampler = read_sampler(self._record)
         if self._sampler.method == "adaptive":
             raise ValueError("an adaptive sampler is no scheduler: its steps are not known before")
@@ -125,7 +126,15 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **how: Any) -> Any:
-        """As diffusers' own; a preset that is asked for takes the place of a config's sampler."""
+        """As diffusers' own; a preset that is asked for takes the place of a config's sampler.
+
+        Raises ValueError for the config of a scheduler that has no betas, as of flows.
+        """
+        if isinstance(config, Mapping):
+            said = {**cast("Mapping[str, Any]", config), **how}
+            no_betas = said.get("beta_schedule") is None and said.get("trained_betas") is None
+            if no_betas or said.get("use_flow_sigmas"):
+                raise ValueError("this scheduler's config has no betas: sdfast cannot walk for it")
         if "preset" in how:
             how.setdefault("sampler", None)
         made: Any = super()
@@ -269,9 +278,8 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         return Row(half, HERE, mixture(half, [half], down, target)._replace(noise=noise))
 
     def _heard(self, output: Tensor, x: Tensor, node: Node) -> Tensor:
-        """What the network said, as the sampler integrates it; a copy, for it will be kept."""
-        said = output.to(x.dtype, copy=True)
-        estimate = read(said, x, node, self._prediction, target_of(self._sampler))
+        """What the network said, as the sampler integrates it."""
+        estimate = read(output.to(x.dtype), x, node, self._prediction, target_of(self._sampler))
         quantile = self._sampler.thresholding
         return estimate if quantile is None else thresholded(estimate, quantile)
 

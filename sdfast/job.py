@@ -135,8 +135,13 @@ class Job(Value):
 
     @property
     def turns(self) -> list[Turn]:
-        """What the prompts say, up to which of the sampler's calls; adaptive, part of the way."""
-        return turns(self.prompt, self.negative, self.sampler.calls or PARTS)
+        """What the prompts say, up to which of the sampler's calls; adaptive, part of the way.
+
+        A sampler that asks twice a step counts the call that its last may leave out, as in the web
+        UI.
+        """
+        asked = 2 * self.sampler.steps if self.sampler.twice else self.sampler.calls
+        return turns(self.prompt, self.negative, asked or PARTS)
 
     @property
     def calls(self) -> int | None:

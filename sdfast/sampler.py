@@ -144,7 +144,7 @@ class Sampler(Value):
             return given
         values = dict(cast("Mapping[str, Any]", given))
         times: object = values.get("timesteps")
-        if isinstance(times, list | tuple):
+        if hasattr(times, "__len__") and not isinstance(times, str):
             values.setdefault("steps", len(cast("list[Any]", times)))
         solver: object = values.get("solver")
         if isinstance(solver, str) and solver in TAKES and "order" not in TAKES[solver]:

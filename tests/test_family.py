@@ -270,9 +270,41 @@ def test_a_smaller_tolerance_brings_an_adaptive_walk_nearer(solver, order, final
         scale = SCHEDULE.end.alpha if final == "sigma_min" else 1.0
         return (x / scale - end).square().mean().sqrt().item()
 
-    floor = 2e-3 if final == "zero" else 0.0  # from the cleanest node to none there is one step
-    assert off(0.003) < max(0.5 * off(0.05), floor)
-    assert off(0.003) < 2e-3 + floor
+    floor = 2.1e-3 if final == "zero" else 0.0  # from the cleanest node to none there is one step
+    assert off(1e-4) < max(0.5 * off(0.05), floor)
+    assert off(1e-4) < 2e-4 + floor
+
+
+def torn(schedule):
+    """The network, in velocity, that knows that images come from about -1 and 0.6."""
+    means, widths = torch.tensor([-1.0, 0.6]).double(), torch.tensor([0.2, 0.35]).double()
+    shares = torch.tensor([0.4, 0.6]).double()
+
+    def network(x, t):
+        node = schedule.at(t)
+        wide = (node.alpha * widths) ** 2 + node.sigma**2
+        off = x[..., None] - node.alpha * means
+        likely = (shares.log() - wide.log() / 2 - off**2 / (2 * wide)).softmax(-1)
+        image = (likely * (means + node.alpha * widths**2 / wide * off)).sum(-1)
+        return node.alpha * (likely * node.sigma * off / wide).sum(-1) - node.sigma * image
+
+    return network
+
+
+@pytest.mark.parametrize(
+    "config", [STABLE_DIFFUSION, STABLE_DIFFUSION | {"rescale_betas_zero_snr": True}]
+)
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("solver", ["dpm", "dpm++"])
+def test_an_adaptive_walk_does_not_leap_over_where_samples_part(solver, order, config):
+    schedule = NoiseSchedule.from_config(config)
+    network, start = torn(schedule), noise(1, 192)
+    keys = {"solver": solver, "order": order, "final": "sigma_min"}
+    many = Sampler(steps=500, spacing="logsnr", **{**keys, "order": 3})
+    end = solve(network, start, many, schedule, prediction="v_prediction")
+    walk = Sampler(method="adaptive", **keys)
+    x = solve(network, start, walk, schedule, prediction="v_prediction")
+    assert (x - end).square().mean().sqrt() < 0.05
 
 
 def test_a_tolerance_that_cannot_be_met_is_told():

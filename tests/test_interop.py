@@ -457,6 +457,29 @@ def test_a_saved_scheduler_steps_alike(record, train, prediction, tmp_path):
     assert torch.equal(*ends)
 
 
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        diffusers.EDMEulerScheduler(),
+        diffusers.DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="flow_prediction"
+        ),
+    ],
+)
+def test_a_config_without_betas_is_refused(scheduler):
+    with pytest.raises(ValueError, match="has no betas"):
+        SdfastScheduler.from_config(scheduler.config, prediction_type="epsilon")
+
+
+def test_a_samplers_name_alone_is_a_sampler():
+    one = SdfastScheduler(**SD, sampler="DPM++ 2M Karras")
+    other = SdfastScheduler(**SD, sampler={"sampler": "DPM++ 2M Karras"})
+    for scheduler in (one, other):
+        scheduler.set_timesteps(5)
+    assert one.timesteps.equal(other.timesteps)
+
+
 def test_a_saved_config_is_the_same_config(tmp_path):
     scheduler = SdfastScheduler(**SD, sampler=CORRECTED, preset="fast")
     scheduler.save_pretrained(tmp_path)
@@ -467,7 +490,10 @@ def test_a_saved_config_is_the_same_config(tmp_path):
     assert (written["preset"], written["_class_name"]) == ("fast", "SdfastScheduler")
 
 
-@pytest.mark.parametrize("config", [{}, {**SD, "preset": "fast", "prediction_type": "sample"}])
+@pytest.mark.parametrize(
+    "config",
+    [{"beta_schedule": "linear"}, {**SD, "preset": "fast", "prediction_type": "sample"}],
+)
 def test_through_any_compatible_scheduler_the_config_comes_back(config, monkeypatch):
     monkeypatch.setattr(diffusers, "SdfastScheduler", SdfastScheduler, raising=False)
     scheduler = SdfastScheduler(**config)

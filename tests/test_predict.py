@@ -5,7 +5,7 @@ import torch
 
 from sdfast import NoiseSchedule
 from sdfast.solver import Prediction, Target
-from sdfast.solver.predict import guide, read
+from sdfast.solver.predict import guide, read, thresholded
 
 IMAGE, NOISE = torch.randn(2, 3, 4, 5, 5, generator=torch.manual_seed(0), dtype=torch.float64)
 WANTED = {Target.IMAGE: IMAGE, Target.NOISE: NOISE}
@@ -45,3 +45,17 @@ def test_guidance_of_zero_is_plain_and_of_one_prompted():
 
 def test_guidance_goes_on_in_a_straight_line():
     torch.testing.assert_close(guide(NOISE, IMAGE, 7.5), NOISE + 7.5 * (IMAGE - NOISE))
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 0.995, 1.0])
+@pytest.mark.parametrize("numbers", [1, 2, 999])
+def test_a_threshold_is_the_quantile_that_torch_finds(quantile, numbers):
+    image = 3 * torch.randn(2, numbers, dtype=torch.float64, generator=torch.manual_seed(1))
+    size = image.abs().quantile(quantile, 1, keepdim=True).clamp_min(1)
+    wanted = image.clamp(-size, size) / size
+    torch.testing.assert_close(thresholded(image, quantile), wanted, rtol=1e-14, atol=0)
+
+
+def test_a_picture_may_have_more_numbers_than_torchs_quantile_takes():
+    image = torch.full((1, 2**24 + 1), 2.0, dtype=torch.float16)
+    assert thresholded(image, 0.995).eq(1).all()

@@ -129,7 +129,7 @@ def test_the_network_is_told_what_the_prompts_say_at_each_call(method):
 
 def test_every_call_counts_where_a_step_makes_several():
     lengths = told(prompt="[a:bb:0.5]", guidance=1, sampler=Sampler(solver="heun", steps=5))
-    assert lengths == [[1]] * 5 + [[2]] * 4  # nine calls, of which int(4.5) and one more
+    assert lengths == [[1]] * 6 + [[2]] * 3  # nine calls, counted as ten: five and one more
     lengths = told(prompt="[a:bb:2]", guidance=1, sampler=Sampler(solver="pndm", steps=4))
     assert lengths == [[1]] * 3 + [[2]] * 2
 

@@ -119,3 +119,22 @@ def test_continuous_cosine_is_a_cosine_that_starts_at_one(t):
 def test_a_config_that_makes_no_schedule_is_a_value_error(config):
     with pytest.raises(ValueError, match=r"."):
         NoiseSchedule.from_config(config)
+
+
+@pytest.mark.parametrize(
+    "betas",
+    [
+        [],
+        [0.1],
+        np.full((1000, 2), 0.005),
+        [0.1, math.nan, 0.2],
+        [0.1, 1.5],
+        [0.1, -0.2],
+        np.linspace(0.999, 0.01, 1000),
+        [0.9] * 1000,
+    ],
+    ids=["none", "one", "a table", "nan", "above 1", "below 0", "alphas", "no signal"],
+)
+def test_betas_that_make_no_schedule_are_a_value_error(betas):
+    with pytest.raises(ValueError, match="betas"):
+        NoiseSchedule.from_betas(betas)

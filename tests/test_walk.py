@@ -3,6 +3,7 @@
 import math
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -491,6 +492,49 @@ def test_from_no_signal_at_all_a_velocity_leads_to_the_image(keys):
     )
     assert times[0] == 999
     torch.testing.assert_close(x, image.expand(1, 4), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"timesteps": (999, 500, 0)}, {"spacing": "simple", "steps": 1000}]
+)
+def test_a_step_of_no_length_at_the_end_is_none(keys):
+    sampler = Sampler(solver="sde-dpm++", method="midpoint", final="sigma_min", **keys)
+    asked = []
+    x = solve(lambda x, t: asked.append(t) or x, noise(1, 4), sampler, SCHEDULE)
+    assert x.isfinite().all()
+    assert len(asked) == sampler.calls
+
+
+@pytest.mark.parametrize("solver", ["dpm++", "dpm", "heun", "pndm", "rk45"])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+def test_a_network_may_write_over_what_it_has_said(solver, prediction):
+    said = torch.empty(2, 6, dtype=torch.float64)
+
+    def fresh(x, t):
+        return torch.tanh(0.7 * x + t / 1000)
+
+    def again(x, t):
+        return said.copy_(fresh(x, t))
+
+    sampler = Sampler(solver=solver, steps=6)
+    x = noise(2, 6, dtype=torch.float64)
+    one, other = (solve(n, x, sampler, SCHEDULE, prediction=prediction) for n in (fresh, again))
+    assert one.equal(other)
+
+
+def test_an_output_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"output is \(1, 4\) where x is \(2, 4\)"):
+        solve(lambda x, _: x[:1], noise(2, 4), Sampler(steps=2), SCHEDULE)
+
+
+def test_an_unknown_prediction_brings_those_that_there_are():
+    with pytest.raises(ValueError, match="one of epsilon, sample, v_prediction, score, not `v`"):
+        solve(lambda x, _: x, noise(2, 4), Sampler(steps=2), SCHEDULE, prediction="v")
+
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array])
+def test_explicit_times_count_the_steps_themselves(kind):
+    assert Sampler(timesteps=kind([999.0, 500.0])) == Sampler(timesteps=(999, 500), steps=2)
 
 
 def test_an_adaptive_walk_does_not_begin_in_the_middle():

@@ -3,7 +3,7 @@
 Each stride is taken with two orders at once; where they agree the next stride is longer, where they
 do not it is tried again, shorter. Every picture is walked by itself, so that none waits for or
 depends on another. To compare the two the walk has to look at its numbers: one host-device
-synchronisation a stride.
+synchronisation a stride. Theirs may be of any length; see `LONGEST`.
 """
 
 import math
@@ -20,6 +20,11 @@ from sdfast.solver.table import mix
 
 FIRST, SAFETY, ABSOLUTE, RELATIVE = 0.05, 0.9, 0.0078, 0.05
 """The first stride in lam, theta, and the tolerances, as in the paper."""
+
+LONGEST = 1.0
+"""A stride in lam. Where there is next to no signal both orders agree on anything, as neither has
+seen a thing: without an end, the next stride leapt over where samples decide on their mode.
+"""
 
 _STAGES = {2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 """Where inside a stride the network is asked, by the higher order."""
@@ -53,7 +58,7 @@ def adaptive(
     first = predict(x, here)
     yield x
     for _ in range(MOST):
-        h = min(h, schedule.end.lam - here.lam)
+        h = min(h, LONGEST, schedule.end.lam - here.lam)
         whole = here.lam + h >= schedule.end.lam - 1e-9
         there = schedule.end if whole else schedule.at_lam(here.lam + h)
         inside = [schedule.at_lam(here.lam + r * h) for r in _STAGES[sampler.order]]

@@ -1,8 +1,9 @@
 """A network that is told what stays, made of one that is not.
 
 Where a picture is to stay as it is, there is nothing to ask: the image is known. A network that
-says just that leads any solver along the exact way of that image, `alpha image + sigma noise` with
-the noise that the walk began with; programs that blend latents put it there after each step.
+says just that leads any solver (but `rk45`, to which the way is no straight line) along the exact
+way of that image, `alpha image + sigma noise` with the noise that the walk began with; programs
+that blend latents put it there after each step.
 """
 
 import torch

@@ -187,7 +187,7 @@ def midpoint(grid: Grid, sampler: Sampler, target: Target, schedule: NoiseSchedu
 
     DPM-Solver-2 (arXiv 2206.00927, algorithm 1 with r1 = 1/2) and DPM-Solver++(2S) (arXiv
     2211.01095, algorithm 1); with eta, what k-diffusion calls DPM2 a and DPM++ 2S a, and for the
-    SDE its DPM++ SDE. A step to no noise at all makes one call.
+    SDE, at eta 0 and 1, its DPM++ SDE. A step to no noise at all makes one call.
     """
     two = _halves_of_the_sde if sampler.solver == "sde-dpm++" else _halves
     plan: list[Row] = []
@@ -233,7 +233,7 @@ def _halves_of_the_sde(
     """
     half = schedule.at_lam((here.lam + there.lam) / 2)
     begin, middle, end = (node.noise_ratio for node in (here, half, there))
-    part = (begin - middle) / (begin - end)
+    part = (begin - middle) / (begin - end) if begin > end else 0.0  # none is drawn on no way
     step = mixture(here, [half], there, target, eta=eta)
     new, again = (step.noise * share**0.5 for share in (1 - part, part))
     return (

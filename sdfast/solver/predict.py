@@ -4,8 +4,10 @@ Every reading is a straight mix `skip * x + out * output`, so a network that pre
 image, velocity or the score differs from another by two numbers per node.
 """
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
+from typing import NoReturn
 
 from torch import Tensor
 
@@ -30,6 +32,10 @@ class Prediction(StrEnum):
     VELOCITY = "v_prediction"
     SCORE = "score"
 
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ValueError(f"prediction must be one of {', '.join(cls)}, not `{value}`")
+
 
 Mix = tuple[float, float]
 
@@ -46,9 +52,9 @@ _MIX: dict[tuple[Prediction, Target], Callable[[float, float], Mix]] = {
 
 
 def read(output: Tensor, x: Tensor, node: Node, said: Prediction, wanted: Target) -> Tensor:
-    """The wanted half of `x`, given what the network said about it."""
+    """The wanted half of `x`, given what the network said about it, as a tensor of its own."""
     skip, out = _MIX[said, wanted](node.alpha, node.sigma)
-    mixed = output if out == 1 else output * out
+    mixed = output * out if out != 1 else output if skip else output.clone()
     return mixed.add(x, alpha=skip) if skip else mixed
 
 
@@ -68,6 +74,9 @@ def thresholded(image: Tensor, quantile: float) -> Tensor:
 
     Dynamic thresholding (arXiv 2205.11487, section 2.3), for networks that paint pixels.
     """
-    size = image.abs().flatten(1).quantile(quantile, 1).clamp_min(1)
+    ordered = image.abs().flatten(1).sort(1).values  # torch's own quantile takes 2^24 at most
+    place = quantile * (ordered.shape[1] - 1)
+    below, above = (ordered[:, round_(place)] for round_ in (math.floor, math.ceil))
+    size = below.lerp(above, place % 1).clamp_min(1)
     size = size.view(-1, *(1 for _ in image.shape[1:]))
     return image.clamp(-size, size) / size

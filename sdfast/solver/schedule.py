@@ -66,8 +66,11 @@ class NoiseSchedule:
 
     @classmethod
     def from_betas(cls, betas: ArrayLike) -> "NoiseSchedule":
-        """Any discrete-time schedule, from its betas in the order of training steps."""
-        return _discrete(0.5 * np.log1p(-np.asarray(betas, np.float64)).cumsum())
+        """Any discrete-time schedule, from its betas in the order of training steps.
+
+        Raises ValueError unless they are two or more, between 0 and 1, and leave some signal.
+        """
+        return _discrete(_log_alphas(np.asarray(betas, np.float64)))
 
     @classmethod
     def scaled_linear(
@@ -88,16 +91,9 @@ class NoiseSchedule:
         Knows `trained_betas` and the `beta_schedule`s linear, scaled_linear and
         squaredcos_cap_v2, and `rescale_betas_zero_snr`. Raises ValueError for others.
         """
-        betas = _betas(config)
-        if betas.ndim != 1 or len(betas) < 2:
-            raise ValueError("a scheduler config must give at least two betas in a row")
-        if not (np.isfinite(betas).all() and (betas > 0).all() and (betas < 1).all()):
-            raise ValueError("a scheduler config's betas must lie between 0 and 1")
-        log_alpha = 0.5 * np.log1p(-betas).cumsum()
+        log_alpha = _log_alphas(_betas(config))
         if config.get("rescale_betas_zero_snr"):
             log_alpha = _zero_terminal_snr(log_alpha)
-        if log_alpha[-1] < _LEAST_LOG_ALPHA:
-            raise ValueError("a scheduler config's betas must leave some signal at the end")
         return _discrete(log_alpha)
 
     @classmethod
@@ -132,7 +128,7 @@ class NoiseSchedule:
         return cls(0.9946, 1e-3, log_alpha, time_of)
 
     def at(self, t: float) -> Node:
-        """Signal and noise at a time."""
+        """Signal and noise at a time; discrete schedules go on as they end."""
         return _node(t, self.log_alpha(t))
 
     def at_lam(self, lam: float) -> Node:
@@ -155,7 +151,17 @@ _LEAST_LOG_ALPHA = -300.0
 """Below it the square of a signal's share is no number any more."""
 
 
+def _log_alphas(betas: Array) -> Array:
+    if betas.ndim != 1 or len(betas) < 2:
+        raise ValueError("there must be two betas at least, in a row")
+    if not ((betas > 0) & (betas < 1)).all():
+        raise ValueError("betas must lie between 0 and 1")
+    return 0.5 * np.log1p(-betas).cumsum()
+
+
 def _discrete(log_alpha: Array) -> NoiseSchedule:
+    if log_alpha[-1] < _LEAST_LOG_ALPHA:
+        raise ValueError("betas must leave some signal at the end")
     clock = np.arange(len(log_alpha), dtype=np.float64)
     return NoiseSchedule(
         first=float(clock[-1]),

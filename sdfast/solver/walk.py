@@ -95,7 +95,11 @@ def _reader(network: Network, sampler: Sampler, prediction: str) -> Predict:
     said, target = Prediction(prediction), target_of(sampler)
 
     def predict(x: Tensor, node: Node) -> Tensor:
-        return read(network(x, node.t), x, node, said, target)
+        output = network(x, node.t)
+        if output.shape != x.shape:
+            shapes = f"{tuple(output.shape)} where x is {tuple(x.shape)}"
+            raise ValueError(f"the network's output is {shapes}")
+        return read(output, x, node, said, target)
 
     quantile = sampler.thresholding
     if quantile is None:
@@ -138,11 +142,12 @@ def solve(
     """The image that the network's probability-flow ODE leads to from the noise.
 
     network     asked as `network(x, t)`: x in variance-preserving scale, of the shape and dtype of
-                `noise`; t a float on the schedule's clock ([0, 999] for Stable Diffusion),
-                fractions allowed. It is called exactly `sampler.calls` times, and less often where
-                the walk begins in the middle. An adaptive sampler asks as often as each picture
-                needs, and for one picture at a time: a network that has a condition for each of a
-                batch must be asked for one picture a `solve`
+                `noise`, not to be written to; t a float on the schedule's clock ([0, 999] for
+                Stable Diffusion), fractions allowed. Its answer has the shape of x, and may be
+                written over by the next. It is called exactly `sampler.calls` times, and less often
+                where the walk begins in the middle. An adaptive sampler asks as often as each
+                picture needs, and for one picture at a time: a network that has a condition for
+                each of a batch must be asked for one picture a `solve`
     noise       unit Gaussian, float32 or float64, any shape, any device; both are kept. The first
                 dimension counts pictures
     prediction  what the network says: "epsilon", "v_prediction", "sample" or "score"
@@ -154,8 +159,8 @@ def solve(
 
     Implements DPM-Solver (arXiv 2206.00927), DPM-Solver++ and its SDE (arXiv 2211.01095), the
     corrector of UniPC (arXiv 2302.04867), and what came before them (`solver/classics.py`). Raises
-    ValueError for an unknown prediction or nodes the schedule has not, and FloatingPointError if
-    the result is not finite.
+    ValueError for an unknown prediction, an output of another shape, or nodes the schedule has not,
+    and FloatingPointError if the result is not finite.
     """
     if not noise.numel():
         return noise.clone()
