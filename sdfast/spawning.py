@@ -10,7 +10,9 @@ from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-_SENT_TO_ALL = (signal.SIGINT, signal.SIGTERM)
+_SENT_TO_ALL = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 """By a terminal, and by SLURM."""
 _HOLDS_BACK = hasattr(signal, "pthread_sigmask")
 """Whether signals can be; not on Windows, where no process hands them on either."""

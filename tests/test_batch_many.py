@@ -139,6 +139,19 @@ def test_ctrl_c_is_heard_by_the_one_that_began_them_alone(moment):
     assert err.endswith("interrupted\n")
 
 
+def test_what_is_in_hand_is_finished_when_the_terminal_is_closed():
+    """It tells all of them, and may do so twice."""
+    with begin("-o", "many/", "--gpus", "cpu,cpu", start_new_session=True) as many:
+        first = many.stdout.readline()
+        for _ in "twice":
+            os.killpg(many.pid, signal.SIGHUP)
+        out, err = many.communicate(timeout=60)
+    assert many.returncode == 130
+    assert "finishing what is in hand" in err
+    assert "killed" not in err
+    assert len([first, *out.splitlines()]) == len([*Path("many").glob("*.png")])
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("kill", [False, True])
 def test_two_workers_of_ray_paint_what_one_process_does(sdfast, kill):
