@@ -19,7 +19,7 @@ VRAM: tuple[Literal["auto"] | Vram, ...] = ("auto", *get_args(Vram))
 
 def read_device(wanted: str) -> tuple[str, int]:
     """The kind of a device, and which one of its kind. Raises UsageError for what names none."""
-    if named := re.fullmatch("(auto)|(cuda|mps|cpu)(?::([0-9]{1,4}))?", wanted):
+    if named := re.fullmatch("(auto)|(cuda|mps|cpu)(?::([0-9]{1,9}))?", wanted):
         return named[1] or named[2], int(named[3] or 0)
     kind = wanted.partition(":")[0]
     hint = "NVIDIA's are `cuda`, Apple's `mps`" if kind == "gpu" else nearest(kind, DEVICES)

@@ -5,6 +5,7 @@ key that a solver would not use is refused by name instead of being ignored.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -144,8 +145,9 @@ class Sampler(Value):
             return given
         values = dict(cast("Mapping[str, Any]", given))
         times: object = values.get("timesteps")
-        if hasattr(times, "__len__") and not isinstance(times, str):
-            values.setdefault("steps", len(cast("list[Any]", times)))
+        if not isinstance(times, str):
+            with suppress(TypeError):  # what has no length is no list of times
+                values.setdefault("steps", len(cast("list[Any]", times)))
         solver: object = values.get("solver")
         if isinstance(solver, str) and solver in TAKES and "order" not in TAKES[solver]:
             values.setdefault("order", 1)

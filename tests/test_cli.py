@@ -747,6 +747,10 @@ def test_in_a_folder_that_is_gone_nothing_is_begun(tmp_path):
     ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[0] == "error: this folder is gone"
+    for others in (["--version"], ["samplers"], [*QUICK, "--dry-run"]):
+        (tmp_path / "gone").mkdir()
+        words = [sys.executable, "-c", gone, *others]
+        assert subprocess.run(words, cwd=tmp_path, capture_output=True, check=False).returncode == 0
 
 
 def test_doctor_tells_what_a_bug_report_needs(sdfast):
@@ -1249,6 +1253,22 @@ def test_who_is_ended_by_a_signal_leaves_the_cursor_as_it_was(number, here):
     assert process.wait(20) == -number
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 1
     assert not [*here.iterdir()]
+
+
+def test_who_swallows_a_signal_is_ended_by_the_next(here):
+    deaf = "import os, signal; import sdfast.cli as c\n"
+    deaf += "class Deaf:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+    deaf += "app = c._app\n"
+    deaf += "def begun(words):\n    Deaf()\n    print('on', flush=True)\n    return app(words)\n"
+    deaf += "c._app = begun\nc.main()"
+    words = ("gen", "a cat", "--steps", "1000", "-m", "tiny", "-o", "cat.png")
+    with subprocess.Popen(
+        [sys.executable, "-c", deaf, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout.readline() == b"on\n"  # the first was lost in `__del__`
+        time.sleep(2)
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
 
 
 def test_who_is_ended_while_writing_leaves_no_draft(here):

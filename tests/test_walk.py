@@ -15,6 +15,7 @@ from diffusers import (
     PNDMScheduler,
     UniPCMultistepScheduler,
 )
+from pydantic import ValidationError
 
 from sdfast import NoiseSchedule, Sampler, solve
 from sdfast.job import read_sampler
@@ -535,6 +536,11 @@ def test_an_unknown_prediction_brings_those_that_there_are():
 @pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array])
 def test_explicit_times_count_the_steps_themselves(kind):
     assert Sampler(timesteps=kind([999.0, 500.0])) == Sampler(timesteps=(999, 500), steps=2)
+
+
+def test_one_number_is_no_list_of_times():
+    with pytest.raises(ValidationError):
+        Sampler(timesteps=torch.tensor(5.0))
 
 
 def test_an_adaptive_walk_does_not_begin_in_the_middle():

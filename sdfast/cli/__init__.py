@@ -7,9 +7,11 @@ help wakes neither torch nor the terminal's colours.
 import contextlib
 import errno
 import gc
+import math
 import os
 import signal
 import sys
+import time
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -138,14 +140,16 @@ def _note(message: Warning | str, *_: object) -> None:
 def run_command() -> int:
     """Run the command in `sys.argv`; its exit code. What went wrong is said on stderr."""
     ends: list[int] = []
+    last: dict[int, float] = {}
 
     def breaks(number: int) -> bool:
-        """Every Ctrl-C does, of the others the first: some that send one send it twice."""
+        """Every Ctrl-C does; of another, one a second: some that send it send it twice."""
         ends.append(number)
-        return number == signal.SIGINT or len(ends) == 1
+        before, last[number] = last.get(number, -math.inf), time.monotonic()
+        return number == signal.SIGINT or last[number] - before > 1
 
     try:
-        _check_folder()
+        _check_folder(sys.argv[1:])
         with broken_off_by(signal.SIGINT, *map(signal.Signals, _ENDS.values()), when=breaks):
             code = _app(sys.argv[1:])(standalone_mode=False)
         sys.stdout.flush()
@@ -178,11 +182,17 @@ def run_command() -> int:
     return code if isinstance(code, int) else 0
 
 
-def _check_folder() -> None:
+_WAKES_TORCH = {"gen", "batch", "grid", "bench", "tune", "doctor"}
+_WAKES_NOTHING = {"-h", "--help", "--dry-run"}
+
+
+def _check_folder(words: list[str]) -> None:
     """Raise UsageError in a folder that is gone, where torch's libraries would end the process."""
+    if not _WAKES_TORCH & {*words[:1]} or _WAKES_NOTHING & {*words}:
+        return
     try:
         Path.cwd()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise UsageError("this folder is gone", "`cd` to one that is there") from error
 
 
