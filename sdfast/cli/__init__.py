@@ -20,7 +20,7 @@ from typing import Annotated, TextIO
 import typer
 
 from sdfast import __version__
-from sdfast.cli.breaking import broken_off_by
+from sdfast.cli.breaking import ENDING, broken_off_by
 from sdfast.cli.complaint import complain, say_error, say_misuse
 from sdfast.cli.panels import Panelled
 from sdfast.cli.streams import set_up_streams
@@ -110,20 +110,16 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 100)
     code = run_command()
     gc.freeze()
-    if number := _ENDS.get(code):  # as whoever sent it expects
+    if number := _ENDED.get(code):  # as whoever sent it expects
         _flush()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     sys.exit(code)
 
 
-_ENDS: dict[int, int] = {
-    128 + number: number
-    for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
-    if number is not None
-}
-"""Signals that end a command as Ctrl-C does, by the exit code: the terminal is put in order, drafts
-are removed."""
+_ENDED = {128 + number: number for number in ENDING if number != signal.SIGINT}
+"""The signals that a command ends by itself, by its exit code. They break it off as Ctrl-C does:
+the terminal is put in order, drafts are removed."""
 
 
 def _flush() -> None:
@@ -149,8 +145,8 @@ def run_command() -> int:
         return number == signal.SIGINT or last[number] - before > 1
 
     try:
-        _check_folder(sys.argv[1:])
-        with broken_off_by(signal.SIGINT, *map(signal.Signals, _ENDS.values()), when=breaks):
+        _stand_somewhere(sys.argv[1:])
+        with broken_off_by(*ENDING, when=breaks):
             code = _app(sys.argv[1:])(standalone_mode=False)
         sys.stdout.flush()
     except SdfastError as error:
@@ -186,7 +182,7 @@ _WAKES_TORCH = {"gen", "batch", "grid", "bench", "tune", "doctor"}
 _WAKES_NOTHING = {"-h", "--help", "--dry-run"}
 
 
-def _check_folder(words: list[str]) -> None:
+def _stand_somewhere(words: list[str]) -> None:
     """Raise UsageError in a folder that is gone, where torch's libraries would end the process."""
     if not _WAKES_TORCH & {*words[:1]} or _WAKES_NOTHING & {*words}:
         return

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdfast.cli.breaking import broken_off_by
+from sdfast.cli.breaking import ENDING, broken_off_by
 from sdfast.cli.complaint import say_error
 from sdfast.cli.telling import named
 from sdfast.errors import INTERRUPTED
@@ -140,7 +140,7 @@ def hired(setting: Setting, gpus: str | None, ray: str | None, cpus: float) -> C
 def _signals(stop: threading.Event, say: Callable[[str], None]) -> AbstractContextManager[None]:
     """The first signal lets what is in hand be finished, a SIGINT after it ends at once.
 
-    Another SIGTERM does not: some that send it send it twice.
+    Another of the others does not: some that send one send it twice.
     """
     heard = False
 
@@ -154,5 +154,4 @@ def _signals(stop: threading.Event, say: Callable[[str], None]) -> AbstractConte
             say("finishing what is in hand; Ctrl-C ends at once")
         return False
 
-    hung_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
-    return broken_off_by(signal.SIGINT, signal.SIGTERM, *hung_up, when=ends_at_once)
+    return broken_off_by(*ENDING, when=ends_at_once)

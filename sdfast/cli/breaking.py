@@ -12,6 +12,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
+ENDING = tuple(
+    signal.Signals[name]
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if name in signal.Signals.__members__
+)
+"""What ends a command: somebody, a program, and a terminal that is closed."""
+
 
 @contextmanager
 def broken_off_by(

@@ -96,14 +96,13 @@ def _threads_for_cores() -> int:
 
 def _threads_given() -> int:
     """How many OpenMP is sure to give, by what its environment asks of it."""
-    said = {key: os.environ.get(f"OMP_{key}", "").strip() for key in _MAY_GIVE_FEWER}
-    if said["DYNAMIC"].lower() == "true" or said["MAX_ACTIVE_LEVELS"] == "0":
+    dynamic, levels, limit = (
+        os.environ.get(f"OMP_{key}", "").strip()
+        for key in ("DYNAMIC", "MAX_ACTIVE_LEVELS", "THREAD_LIMIT")
+    )
+    if dynamic.lower() == "true" or levels == "0":
         return 1
-    limit = said["THREAD_LIMIT"]
     return int(limit) if re.fullmatch("[1-9][0-9]{0,8}", limit) else torch.get_num_threads()
-
-
-_MAY_GIVE_FEWER = ("DYNAMIC", "MAX_ACTIVE_LEVELS", "THREAD_LIMIT")
 
 
 _NO_MEMORY = re.compile(

@@ -54,7 +54,7 @@ _MIX: dict[tuple[Prediction, Target], Callable[[float, float], Mix]] = {
 def read(output: Tensor, x: Tensor, node: Node, said: Prediction, wanted: Target) -> Tensor:
     """The wanted half of `x`, given what the network said about it, as a tensor of its own."""
     skip, out = _MIX[said, wanted](node.alpha, node.sigma)
-    mixed = output * out if out != 1 else output if skip else output.clone()
+    mixed = output if skip and out == 1 else output * out
     return mixed.add(x, alpha=skip) if skip else mixed
 
 
