@@ -10,7 +10,7 @@ from sdfast.wording import last_part
 
 def _size(value: Any) -> Any:
     match value:
-        case str() if found := re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", value.strip()):
+        case str() if found := re.fullmatch(r"([0-9]{1,9})[xX]([0-9]{1,9})", value.strip()):
             return int(found[1]), int(found[2])
         case [int(), int()]:
             return cast("Any", value)
@@ -24,7 +24,7 @@ def _paintable(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-_Sides = Annotated[str, Field(pattern=r"^\d+[xX]\d+$")]
+_Sides = Annotated[str, Field(pattern=r"^[0-9]+[xX][0-9]+$")]
 Size = Annotated[
     tuple[int, int],
     BeforeValidator(_size, json_schema_input_type=_Sides),

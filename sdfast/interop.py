@@ -299,8 +299,9 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
 
     def _shares(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma at each time, shaped to be multiplied with each picture."""
-        table = self._log_alpha.float().to(like.device, non_blocking=True)
-        t = timesteps.to(like.device, torch.float32, non_blocking=True).clamp(0, len(self) - 1)
+        moved = {"device": like.device, "non_blocking": like.is_cuda}  # MPS may read too late
+        table = self._log_alpha.float().to(**moved)
+        t = timesteps.to(dtype=torch.float32, **moved).clamp(0, len(self) - 1)
         below = t.long().clamp_max(len(self) - 2)
         log_alpha = torch.lerp(table[below], table[below + 1], t - below)
         log_alpha = log_alpha.view(-1, *(1 for _ in like.shape[1:]))

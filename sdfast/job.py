@@ -7,6 +7,7 @@ loaded.
 """
 
 import random
+from functools import lru_cache
 from typing import Annotated, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -178,6 +179,7 @@ _LETTERS = {
 }
 
 
+@lru_cache(256)
 def schedule_name(sampler: Sampler) -> tuple[str, str]:
     """A sampler's name and schedule type: AUTOMATIC1111's where it walks so, or ours.
 

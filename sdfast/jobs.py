@@ -116,7 +116,7 @@ def _over_another(recipe: "Recipe", given: Record) -> tuple[Record, dict[str, st
     if Path(given["init"]).name != Path(str(record.get("init"))).name:
         record.pop("size", None)
     if not any(name.startswith("Hires") for name in unknown):
-        with suppress(ValueError, KeyError):
+        with suppress(ValueError, KeyError, TypeError):  # what are no steps, the job says
             share = float(unknown["Denoising strength"])
             steps = given.get("steps") or record.get("steps") or DEFAULT.steps
             if 1 / steps <= share <= 1:

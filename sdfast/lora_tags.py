@@ -7,6 +7,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from unicodedata import normalize
 
 from sdfast.errors import JobError, UsageError
 from sdfast.fields import SCALE
@@ -29,7 +30,7 @@ def followed(job: Job, folder: str | None, missing: list[str] | None = None) -> 
         return job
     root, loras = _root(folder), list[str]()
     for name, said in ((name.strip(), said) for name, said in tags):
-        path = _find(root, name)
+        path = _find(root, normalize("NFC", name))
         if path is not None:
             loras.append(f"{path}:{_scale(name, said)}")
         elif missing is not None:
@@ -71,7 +72,10 @@ def _unknown(root: str, name: str) -> UsageError:
 
 @cache
 def _files(root: str) -> dict[str, str]:
-    """The LoRAs in a folder and those within by their names; of two alike, the first."""
+    """The LoRAs in a folder and those within by their names; of two alike, the first.
+
+    Letters are put together: some systems keep an accent by itself.
+    """
     found, walked = dict[str, str](), set[str]()
     for place, inner, files in os.walk(root, followlinks=True):
         inner[:] = sorted(name for name in inner if _real(place, name) not in walked)
@@ -79,7 +83,7 @@ def _files(root: str) -> dict[str, str]:
         for name in sorted(files):
             if name.endswith(_ENDING):
                 path = os.path.join(place, name)  # noqa: PTH118
-                found.setdefault(name.removesuffix(_ENDING), path)
+                found.setdefault(normalize("NFC", name.removesuffix(_ENDING)), path)
     return found
 
 

@@ -10,10 +10,10 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 
 from sdfast.errors import UsageError
@@ -152,9 +152,13 @@ def _filled(template: str, words: Mapping[str, str]) -> str:
     return re.sub(r"\{([^{}]*)\}", word, template)
 
 
+_DEVICE = re.compile("(con|prn|aux|nul|com[1-9]|lpt[1-9])", re.IGNORECASE)
+
+
 def _harmless(word: str) -> str:
-    """The word as a part of a file name on any system."""
-    return re.sub(r"[^\w.+-]+", "-", word, flags=re.ASCII).strip(".-")[:60] or "none"
+    """The word as a part of a file name on any system; Windows has devices of some names."""
+    plain = re.sub(r"[^\w.+-]+", "-", word, flags=re.ASCII).strip(".-")[:60] or "none"
+    return f"{plain}-" if _DEVICE.fullmatch(plain) else plain
 
 
 def _free(path: Path) -> bool:
@@ -174,14 +178,32 @@ def settle(path: Path, exists: Exists, take: Callable[[Path], bool] = _free) -> 
         case Exists.OVERWRITE:
             return path
         case Exists.RENAME:
-            numbered = (path.with_stem(f"{path.stem}-{k}") for k in count(2))
-            return next(filter(take, chain([path], numbered)))
+            return next(filter(take, _numbered(path)))
         case Exists.SKIP:
             return path if take(path) else None
         case Exists.ERROR:
             if take(path):
                 return path
             raise exists_already(path)
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """The name itself, and then with numbers, from the end of those that are taken on.
+
+    That is looked for in leaps, as there may be thousands.
+    """
+
+    def named(number: int) -> Path:
+        return path.with_stem(f"{path.stem}-{number}")
+
+    yield path
+    taken, free = 1, 2
+    while not _free(named(free)):
+        taken, free = free, 2 * free
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        taken, free = (taken, middle) if _free(named(middle)) else (middle, free)
+    yield from map(named, count(free))
 
 
 def exists_already(path: Path) -> UsageError:

@@ -74,14 +74,18 @@ def names() -> dict[str, Path]:
 
 def load_preset(name: str) -> Preset:
     """The preset of a name or of a YAML file's path. Raises PresetError."""
-    if name.endswith(_ENDINGS) or "/" in name:
-        return _read(Path(name), name)
+    if _is_path(name):
+        return read_preset(Path(name), name)
     known = names()
     if name not in known:
         prompt = 'a prompt needs no flag: sdfast gen "a cat"'
         hint = prompt if " " in name.strip() else nearest(name, tuple(known))
         raise PresetError(f"there is no preset `{_clean(name)}`", hint, unknown=name)
-    return _read(known[name], name)
+    return read_preset(known[name], name)
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(_ENDINGS) or "/" in name or os.sep in name
 
 
 def hides_shipped(path: Path) -> bool:
@@ -237,8 +241,9 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, text.encode())
 
 
-def _read(path: Path, name: str) -> Preset:
-    shown = _clean(name if name.endswith(_ENDINGS) else path.name)
+def read_preset(path: Path, name: str) -> Preset:
+    """The preset of a file, found by this name or path. Raises PresetError."""
+    shown = _clean(name if _is_path(name) else path.name)
     record, lines = read_yaml(path, shown)
     for key in record:
         if key not in PRESET_KEYS:
@@ -253,7 +258,7 @@ def _read(path: Path, name: str) -> Preset:
         where = f":{lines[error.key]}" if error.key in lines else ""
         raise PresetError(f"{shown}{where}: {error}", error.hint) from error
     record |= _beside(path, record)
-    return Preset(path.stem if name.endswith(_ENDINGS) else name, record, about)
+    return Preset(path.stem if _is_path(name) else name, record, about)
 
 
 def _beside(path: Path, record: Record) -> Record:

@@ -36,7 +36,7 @@ def seed_ranges(text: str | None, count: object, otherwise: int) -> list[range]:
 def _rows(text: str) -> list[range]:
     rows: list[range] = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,20})(?:\.\.(\d{1,20}))?", part.strip())
+        match = re.fullmatch(r"([0-9]{1,20})(?:\.\.([0-9]{1,20}))?", part.strip())
         if match is None:
             forms = "--seed 42, --seed 1,5,9 or --seed 1..8; without it a new one is drawn"
             raise UsageError(f"`{text[:60]}` is no seed", forms)

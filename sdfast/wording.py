@@ -85,7 +85,8 @@ def in_our_words(
     match first["type"]:
         case "literal_error":
             known = re.findall(r"'([^']+)'", str(context["expected"]))
-            problem = f"there is no {key} {came}"
+            is_name = key in ("sampler", "spacing", "method")
+            problem = f"there is no {key} {came}" if is_name else f"{key} cannot be {came}"
             hint = (
                 _nearest_sampler(came, known, samplers, spacings)
                 if key == "sampler"

@@ -810,6 +810,10 @@ _BAD = [
     (["gen", "a", "--set", "rho=3", "--set", "rho=4"], 2, "rho is set twice"),
     (["gen", "a", "--set", "rho="], 2, "rho is set to nothing"),
     (["gen", "a", "--set", "rho"], 2, "rho is set to nothing"),
+    (["gen", "a", "--set", "timesteps=[]"], 2, "timesteps is set to nothing"),
+    (["gen", "a", "--set", "weights=foo"], 2, "weights cannot be `foo`"),
+    (["gen", "a", "--size", "１２８x128"], 2, "size must be WIDTHxHEIGHT"),
+    (["bench", "--accuracy", "--problem", ""], 2, "there is no problem ``"),
     (["gen", "a", "--set", "rho=3,4"], 2, "`rho=3,4` is several values"),
     (["gen", "a", "--set", "timesteps=900,900,5"], 2, "`timesteps=900,900,5` has a time twice"),
     (["gen", "a", "--spacing", "rho", "--set", "rho=many"], 2, "rho must be a number, not `many`"),
@@ -1225,6 +1229,7 @@ def test_another_picture_to_begin_from_brings_its_size_and_is_left_as_far(sdfast
     assert "Denoising strength" in err
     job, _ = dry(sdfast, *words, "--init", "other.png", "--strength", "0.5", "--size", "64x64")
     assert (job["size"], job["strength"]) == ("64x64", 0.5)
+    assert sdfast(*words, "--init", "other.png", "-s", "two", "--dry-run")[0] == 2
 
 
 def test_the_strength_of_another_pass_is_not_taken_for_that_of_a_picture(sdfast):

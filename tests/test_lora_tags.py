@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from test_lora import LAYERS, kohya, with_lora
@@ -80,6 +81,13 @@ def test_a_file_that_has_come_since_is_found(folder):
         followed(Job(prompt="fog <lora:new>"), str(folder))
     (folder / "new.safetensors").touch()
     assert followed(Job(prompt="fog <lora:new>"), str(folder)).lora
+
+
+@pytest.mark.parametrize("kept", ["NFC", "NFD"])
+@pytest.mark.parametrize("said", ["NFC", "NFD"])
+def test_an_accent_may_stand_by_itself(folder, kept, said):
+    (folder / f"{normalize(kept, 'café')}.safetensors").touch()
+    assert followed(Job(prompt=f"fog <lora:{normalize(said, 'café')}>"), str(folder)).lora
 
 
 def test_links_in_a_folder_are_walked_once(folder):

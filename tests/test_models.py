@@ -282,6 +282,11 @@ def test_too_little_memory_is_an_error_of_the_device():
     assert (caught.value.exit_code, caught.value.hint) == (4, "--size asks for fewer pixels")
 
 
+def test_mps_says_of_one_large_tensor_that_it_has_no_memory():
+    assert is_memory(RuntimeError("Invalid buffer size: 16.00 GiB"))
+    assert not is_memory(RuntimeError("Invalid argument"))
+
+
 def test_who_is_nearest_to_the_memory_that_is_short_says_so():
     outside = memory_errors(CPU, "reading `sd15`", hint="")
     inside = memory_errors(torch.device("cuda"), "loading `sd15`", "--vram offload")

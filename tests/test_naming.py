@@ -135,6 +135,28 @@ def test_a_taken_name_is_settled_by_the_policy(tmp_path):
         settle(cat, Exists.ERROR)
 
 
+def test_of_many_names_that_are_taken_the_end_is_found_in_leaps(tmp_path):
+    cat = tmp_path / "cat.png"
+    cat.touch()
+    for number in (*range(2, 701), 900):
+        cat.with_stem(f"cat-{number}").touch()
+    asked = []
+
+    def take(path):
+        asked.append(path)
+        return not path.exists()
+
+    made = settle(cat, Exists.RENAME, take)
+    assert made == cat.with_stem("cat-701")
+    assert len(asked) < 5
+
+
+@pytest.mark.parametrize("word", ["con", "NUL", "aux", "com1", "lpt9"])
+def test_no_name_is_that_of_a_device(word):
+    assert destination("{slug}.png", words() | {"slug": word}) == Path(f"{word}-.png")
+    assert destination("{slug}.png", words() | {"slug": f"{word}s"}) == Path(f"{word}s.png")
+
+
 def test_a_name_too_long_for_the_disk_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="too long"):
         settle(tmp_path / ("x" * 300 + ".png"), Exists.RENAME)

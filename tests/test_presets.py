@@ -95,6 +95,14 @@ def test_a_preset_is_loaded_by_its_path_too(file):
     assert (preset.name, preset.about, preset.record) == ("some", "three", {"steps": 3})
 
 
+def test_a_path_is_told_as_it_was_typed(file):
+    missing = str(file.parent / "gone" / "fast")
+    with pytest.raises(PresetError, match=f"^there is no file `{missing}`$"):
+        load_preset(missing)
+    (bare := file.with_suffix("")).write_text("steps: 3\n")
+    assert load_preset(str(bare)).name == "some"
+
+
 def test_an_unknown_name_brings_the_nearest_one():
     with pytest.raises(PresetError, match="no preset `fastt`") as caught:
         load_preset("fastt")

@@ -109,6 +109,13 @@ def test_counted_spacings_ask_where_diffusers_asks(spacing, steps):
     assert times(spacing, steps) == theirs.timesteps.tolist()
 
 
+def test_no_walk_asks_beyond_the_schedule():
+    short = NoiseSchedule.linear(steps=10)
+    assert len(grid(short, Sampler(spacing="trailing", steps=10))) == 11
+    with pytest.raises(ValueError, match="must lie from 9 down to 0"):
+        grid(short, Sampler(spacing="trailing", steps=11))
+
+
 @pytest.mark.parametrize("steps", range(1, 51))
 def test_consistency_models_are_asked_where_diffusers_asks(steps):
     theirs = LCMScheduler(**STABLE_DIFFUSION)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -375,6 +376,15 @@ def test_a_process_tells_what_it_took():
     assert ended.out == "hello\n"
     assert ended.peak > 80_000_000
     assert 0 < ended.user < math.inf
+
+
+def test_where_no_process_tells_what_it_took_its_seconds_are_known(monkeypatch):
+    monkeypatch.delattr(os, "wait4")  # as on Windows
+    ended = processes.run([sys.executable, "-c", "print(1)"])
+    assert (ended.out, ended.peak, ended.user) == ("1\n", None, 0.0)
+    assert ended.wall > 0
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        processes.run([sys.executable, "-c", "1 / 0"])
 
 
 def test_timings_are_written_in_hyperfines_shape(monkeypatch, capsys, tmp_path, small):

@@ -1,11 +1,11 @@
 """The bytes of a batch file, or of a pipe while somebody writes into it."""
 
 import os
-import select
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, Queue
 from stat import S_ISDIR, S_ISREG
 
 from sdfast.errors import UsageError
@@ -14,6 +14,8 @@ from sdfast.wording import quoted
 _BLOCK = 2**16
 _MOMENT = 0.02
 """Seconds."""
+AS_IT_IS = getattr(os, "O_BINARY", 0)
+"""How Windows is told to hand over a file's bytes as they are."""
 
 
 @contextmanager
@@ -23,7 +25,8 @@ def opened(name: str, stop: threading.Event) -> Generator[Iterator[bytes]]:
     Raises UsageError for what cannot be read.
     """
     try:
-        file = os.dup(0) if name == "-" else os.open(Path(name).expanduser(), os.O_RDONLY)
+        read_only = os.O_RDONLY | AS_IT_IS
+        file = os.dup(0) if name == "-" else os.open(Path(name).expanduser(), read_only)
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {quoted(name)}") from error
     except (OSError, ValueError, RuntimeError) as error:
@@ -57,17 +60,40 @@ def _blocks(file: int, name: str) -> Iterator[bytes]:
 
 
 def _arriving(file: int, name: str, stop: threading.Event) -> Iterator[bytes]:
+    """A thread waits for them: Windows cannot ask of a pipe whether there is something to read."""
+    arrived: Queue[bytes | OSError] = Queue(1)
+    over = threading.Event()
+    threading.Thread(target=_wait_for, args=(os.dup(file), arrived, over), daemon=True).start()
     try:
         while not stop.is_set():
-            ready, _, _ = select.select([file], [], [], _MOMENT)
-            if not ready:
+            try:
+                block = arrived.get(timeout=_MOMENT)
+            except Empty:
                 yield b""
-            elif block := os.read(file, _BLOCK):
-                yield block
-            else:
+                continue
+            if isinstance(block, OSError):
+                raise UsageError(f"{quoted(name)} cannot be read: {_why(block)}") from block
+            if not block:
                 return
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{quoted(name)} cannot be read: {_why(error)}") from error
+            yield block
+    finally:
+        over.set()
+        with suppress(Empty):  # lets go of a thread that has one more
+            arrived.get_nowait()
+
+
+def _wait_for(file: int, arrived: Queue[bytes | OSError], over: threading.Event) -> None:
+    """Put the blocks as they come, and an empty one or an error at the end; close the file."""
+    try:
+        block: bytes | OSError = b"more"
+        while block and isinstance(block, bytes) and not over.is_set():
+            try:
+                block = os.read(file, _BLOCK)
+            except OSError as error:
+                block = error
+            arrived.put(block)
+    finally:
+        os.close(file)
 
 
 def _why(error: Exception) -> str:

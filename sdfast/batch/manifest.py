@@ -18,12 +18,14 @@ import errno
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sdfast import __version__
+from sdfast.batch.blocks import AS_IT_IS
 from sdfast.batch.seen import key_of
 from sdfast.batch.shards import Shard, manifests
 from sdfast.batch.store import Folder, Store
@@ -173,7 +175,7 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
     path = folder / f"{shard.tag}.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | AS_IT_IS, 0o666)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
     ours = False
@@ -233,18 +235,32 @@ def _begun(path: Path) -> datetime | None:
     return begun
 
 
+_FAR = 2**30
+"""Where no manifest reaches to."""
+
+
 def _lock(file: int, *, shared: bool = False) -> bool:
-    """Try to lock the file: True if that went well, or where the system has no locks.
+    """Try to lock the file: True if that went well, or where the drive has no locks.
 
-    Several may look at once whether somebody holds it (`shared`).
+    Several may look at once whether somebody holds it (`shared`), but on Windows. There a byte is
+    locked that lies beyond all others, as who does not hold a lock may not read there.
     """
-    try:
-        import fcntl
+    if sys.platform == "win32":
+        import msvcrt
 
+        os.lseek(file, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            return error.errno not in (errno.EACCES, errno.EDEADLK)
+        return True
+    import fcntl
+
+    try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except (ImportError, OSError):  # Windows, and network drives without locks
+    except OSError:  # network drives without locks
         return True
     return True
 
@@ -252,7 +268,7 @@ def _lock(file: int, *, shared: bool = False) -> bool:
 def _is_held(path: Path) -> bool:
     """Whether some process holds a manifest."""
     try:
-        file = os.open(path, os.O_RDWR)
+        file = os.open(path, os.O_RDWR | AS_IT_IS)
     except OSError:
         return False
     try:

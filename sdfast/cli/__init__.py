@@ -159,14 +159,14 @@ def run_command() -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except SystemExit as ending:  # typer's answer to a pipe that was closed
-        if not isinstance(ending.__context__, BrokenPipeError):
+        if not _nobody_reads(ending.__context__):
             raise
         _mute(sys.stdout)
         return _PIPE_CLOSED
-    except BrokenPipeError:
-        _mute(sys.stdout)
-        return _PIPE_CLOSED
     except Exception as error:
+        if _nobody_reads(error):
+            _mute(sys.stdout)
+            return _PIPE_CLOSED
         code = _unforeseen(error)
         _trace(error)
         return code
@@ -190,6 +190,13 @@ def _stand_somewhere(words: list[str]) -> None:
         Path.cwd()
     except FileNotFoundError as error:
         raise UsageError("this folder is gone", "`cd` to one that is there") from error
+
+
+def _nobody_reads(error: BaseException | None) -> bool:
+    """Whether a pipe was closed at its other end, of which Windows says that it is no argument."""
+    if isinstance(error, OSError) and sys.platform == "win32" and error.errno == errno.EINVAL:
+        return error.filename is None
+    return isinstance(error, BrokenPipeError)
 
 
 def _unforeseen(error: Exception) -> int:

@@ -62,7 +62,8 @@ def accuracy(asked: Question, paths: dict[str, Path]) -> None:
     chosen = picked(asked.rows, known, usual(known, plainly))
     names = list[str]()
     if asked.problem is not None or asked.model is None:
-        names = list(dict.fromkeys((asked.problem or PROBLEMS).split(",")))
+        listed = PROBLEMS if asked.problem is None else asked.problem
+        names = list(dict.fromkeys(listed.split(",")))
     for name in names:
         named(name)
     training = asked.vs or any(row.name == TUNED for row in chosen)

@@ -104,14 +104,16 @@ def _device() -> str:
 
 
 def _memory() -> str:
+    import torch
+
+    from sdfast.models.device import free_memory
+
+    free = free_memory(torch.device("cpu"))
     try:
-        free, total = (
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf(name) / 1e9
-            for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES")
-        )
+        total = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB"
     except (AttributeError, ValueError, OSError):  # not on Windows
         return "unknown"
-    return f"{free:.1f} of {total:.1f} GB free"
+    return total if free is None else f"{free / 1e9:.1f} of {total} free"
 
 
 def _free(path: Path) -> str:

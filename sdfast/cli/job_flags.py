@@ -71,7 +71,8 @@ def settings(words: list[str] | None) -> dict[str, Any]:
     for word in words:
         key, _, value = map(str.strip, word.partition("="))
         if key == "timesteps" and value.startswith("[") and value.endswith("]"):
-            word = f"{key}={value[1:-1]}"
+            value = value[1:-1].strip()
+            word = f"{key}={value}"
         if key not in keys:
             flag = f"that is a flag, --{key.replace('_', '-')}" if key in _OF_A_JOB else ""
             raise UsageError(f"--set cannot set {quoted(key)}", flag or nearest_key(key, keys))

@@ -42,11 +42,11 @@ def list_presets(
 def _entry(name: str, path: Path) -> dict[str, Any]:
     """A preset as JSON has it."""
     from sdfast.errors import PresetError
-    from sdfast.presets import load_preset
+    from sdfast.presets import read_preset
 
     told = {"name": name, "path": str(path)}
     try:
-        preset = load_preset(name)
+        preset = read_preset(path, name)
     except PresetError as error:
         return told | {"broken": str(error)}
     return told | {"about": preset.about} | preset.record
@@ -56,10 +56,10 @@ def _row(name: str, path: Path) -> tuple[str, str, str, str]:
     """And as people read it: its name, steps, walk, and what it is for."""
     from sdfast.errors import PresetError
     from sdfast.job import schedule_name
-    from sdfast.presets import hides_shipped, load_preset
+    from sdfast.presets import hides_shipped, read_preset
 
     try:
-        preset = load_preset(name)
+        preset = read_preset(path, name)
     except PresetError as error:
         return name, "", "broken", f"{path.parent}/{error}"
     kind = " ".join(schedule_name(preset.sampler))

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import os
 import sys
 from typing import Any
 
@@ -9,12 +10,21 @@ from typing import Any
 def set_up_streams() -> None:
     """Make stdout and stderr what every command expects of them."""
     codecs.register_error("sdfast", _spelled)
+    if sys.platform == "win32" and not os.environ.get("PYTHONIOENCODING"):
+        _pipe_in_utf8()
     stdout: Any = sys.stdout
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="sdfast")
     stderr: Any = sys.stderr
     if isinstance(stderr, io.TextIOWrapper):
         sys.stderr = _Notes(stderr)
+
+
+def _pipe_in_utf8() -> None:
+    """Have pipes and files carry what they do on other systems, and not the old code page."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8")
 
 
 def _spelled(error: UnicodeError) -> tuple[bytes | str, int]:

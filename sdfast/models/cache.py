@@ -7,6 +7,7 @@
 There is no second store, and reading this one wakes nothing of huggingface_hub.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -119,8 +120,14 @@ def size_of(path: Path) -> int | None:
 
 
 def _files(home: Path) -> dict[Path, int]:
-    """A repository's files, each once, with their bytes: names are links to blobs."""
-    return {path.resolve(): size_of(path) or 0 for path in home.rglob("*") if path.is_file()}
+    """A repository's files, each once, with their bytes: names are links to blobs, some hard."""
+    found: dict[tuple[int, int], tuple[Path, int]] = {}
+    for path in home.rglob("*"):
+        with contextlib.suppress(OSError):  # it may just have gone
+            if path.is_file():
+                known = path.stat()
+                found[known.st_dev, known.st_ino] = path.resolve(), known.st_size
+    return dict(found.values())
 
 
 def delete(repo: str) -> int:

@@ -51,6 +51,14 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
     return torch.bfloat16 if parameters > 100_000_000 and cpu_has_bfloat16() else torch.float32
 
 
+def layout(device: torch.device) -> torch.memory_format:
+    """How pictures [n, c, h, w] lie there, and the kernels that convolve them.
+
+    Channels last, but on MPS, where some versions of torch convolve as if they did not.
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
 @cache
 def multiplies_vectors_of_bfloat16() -> bool:
     """Whether it does so in vectors, and has no AMX to multiply whole matrices."""
@@ -107,10 +115,10 @@ def _threads_given() -> int:
 
 _NO_MEMORY = re.compile(
     "out of memory|can't allocate memory|annot allocate memory|not enough memory|ALLOC_FAILED"
-    "|could not create a primitive(?! descriptor)"
+    "|could not create a primitive(?! descriptor)|Invalid buffer size"
 )
-"""How CUDA, MPS, the CPU's allocator on Linux and Windows, Linux itself, oneDNN, cuBLAS and cuDNN
-say it."""
+"""How CUDA, MPS (which has a most of one tensor, too), the CPU's allocator on Linux and Windows,
+Linux itself, oneDNN, cuBLAS and cuDNN say it."""
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -175,7 +183,15 @@ class Clock:
             return [b - a for a, b in pairs]
         with self._here():
             self._backend.synchronize()
-        return [a.elapsed_time(b) / 1000 for a, b in pairs]
+        return [self._seconds(a, b) for a, b in pairs]
+
+    def _seconds(self, begin: Any, end: Any) -> float:
+        try:
+            return begin.elapsed_time(end) / 1000
+        except RuntimeError:
+            if self._device.type != "mps":
+                raise
+            return 0.0  # MPS may tell two moments with nothing between them the wrong way round
 
     def _here(self) -> AbstractContextManager[Any]:
         """Its own device as the current one, where there can be several."""

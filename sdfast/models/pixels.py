@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from sdfast.errors import ModelError
-from sdfast.models.device import memory_errors
+from sdfast.models.device import layout, memory_errors
 from sdfast.models.graphs import Album
 from sdfast.models.networks import Decoder
 from sdfast.models.parts import decoder, filled
@@ -80,7 +80,7 @@ class Pixels:
     ) -> tuple[Image.Image | None, int]:
         """A picture, if its numbers are all finite, and the tiles it took."""
         network: Decoder = self.network
-        z = network.unscaled(x).to(dtype, memory_format=torch.channels_last)
+        z = network.unscaled(x).to(dtype, memory_format=layout(x.device))
         pixels, tiles = by_parts(ask, z, (1, network.factor), network.heft * dtype.itemsize)
         finite = pixels.isfinite().all()
         # as diffusers' VaeImageProcessor rounds, so that the same latents are the same pixels

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sdfast.errors import ModelError
-from sdfast.models.device import memory_errors
+from sdfast.models.device import layout, memory_errors
 from sdfast.models.networks import Encoder
 from sdfast.models.parts import encoder
 from sdfast.models.source import Source
@@ -77,7 +77,7 @@ class Sight:
         return latents.contiguous()
 
     def _seen(self, network: Encoder, pixels: Tensor) -> Tensor:
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        pixels = pixels.contiguous(memory_format=layout(pixels.device))
         each = network.heft * pixels.dtype.itemsize
         return by_parts(network, pixels, (self._factor, 1), each)[0]
 

@@ -16,6 +16,7 @@ from sdfast.models.compiled import check_compiles, compile_unet
 from sdfast.models.device import (
     DTYPES,
     Clock,
+    layout,
     memory_errors,
     pick_device,
     pick_dtype,
@@ -209,7 +210,7 @@ class StableDiffusion:
                 x = torch.cat([x, self._sight.all_hole(x)], 1)
             self._stage.call(self._unet)
             told = self._read(context, (x.shape[-2], x.shape[-1]))
-            x = x.to(self.dtype, memory_format=torch.channels_last)
+            x = x.to(self.dtype, memory_format=layout(x.device))
             said = self._ask(x, self._read_time(t, told), told)
             return said.to(torch.float32, memory_format=torch.contiguous_format)
 

@@ -19,15 +19,18 @@ Grid = tuple[Node, ...]
 Spacing = Callable[[NoiseSchedule, Sampler], list[Node]]
 
 
+_ROUNDING = 1e-6
+
+
 def grid(schedule: NoiseSchedule, sampler: Sampler) -> Grid:
     """The nodes of a walk, its end included. Raises ValueError where the schedule has none such."""
     end = CLEAN if sampler.final == "zero" else schedule.end
     if sampler.timesteps is None:
         asked = SPACINGS[sampler.spacing](schedule, sampler)
-    elif sampler.timesteps[0] > schedule.first or sampler.timesteps[-1] < schedule.last:
-        raise ValueError(f"timesteps must lie from {schedule.first:g} down to {schedule.last:g}")
     else:
         asked = [schedule.at(t) for t in sampler.timesteps]
+    if asked[0].t > schedule.first + _ROUNDING or asked[-1].t < schedule.last - _ROUNDING:
+        raise ValueError(f"timesteps must lie from {schedule.first:g} down to {schedule.last:g}")
     if any(here.lam >= there.lam for here, there in pairwise(asked)):
         raise ValueError(
             "two steps begin at the same noise; fewer steps or a milder spacing part them"

@@ -19,13 +19,16 @@ _KILLED = -9
 
 
 class Ended(NamedTuple):
-    """A process that is over; seconds, and bytes of memory it filled at most."""
+    """A process that is over; seconds, and bytes of memory it filled at most.
+
+    Windows tells neither what the processor spent, which is 0 then, nor the memory.
+    """
 
     out: str
     wall: float
     user: float
     system: float
-    peak: int
+    peak: int | None
 
 
 def run(words: Sequence[str], said: str = "", more: Mapping[str, str] | None = None) -> Ended:
@@ -42,20 +45,29 @@ def run(words: Sequence[str], said: str = "", more: Mapping[str, str] | None = N
         begun = time.perf_counter()
         process = subprocess.Popen(words, stdin=heard, stdout=out, stderr=errors, env=environment)
         try:
-            _, status, used = os.wait4(process.pid, 0)
+            spent = _waited(process)
         except BaseException:
             process.kill()
             process.wait()
             raise
         wall = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
         for file in (out, errors):
             file.seek(0)
         if process.returncode:
             raise _failure(process.returncode, errors.read().decode(errors="replace"))
-        peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         text = out.read().decode(errors="replace")
-    return Ended(text, wall, used.ru_utime, used.ru_stime, peak)
+    return Ended(text, wall, *spent)
+
+
+def _waited(process: subprocess.Popen[bytes]) -> tuple[float, float, int | None]:
+    """What a process has spent when it is over: user's and system's seconds, and bytes."""
+    if not hasattr(os, "wait4"):
+        process.wait()
+        return 0.0, 0.0, None
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return used.ru_utime, used.ru_stime, peak
 
 
 def _failure(code: int, errors: str) -> Exception:

@@ -60,7 +60,7 @@ class Config:
         """A count for every level; one number stands for all of them."""
         value = self.get(key, default)
         listed = _listed(value)
-        return self._counts(key, [value] * levels if listed is None else listed, levels, most)
+        return _counts(key, [value] * levels if listed is None else listed, levels, most)
 
     def depths(
         self, key: str, layers: Sequence[int], default: Sequence[int] | None = None
@@ -69,12 +69,10 @@ class Config:
         value = self.get(key, 1 if default is None else default)
         listed = _listed(value)
         values = [value] * len(layers) if listed is None else listed
-        if len(values) != len(layers):
-            raise ValueError(
-                f"`{key}` has {len(values)} entries where there are {len(layers)} levels"
-            )
+        _check_length(key, values, len(layers), "levels")
         return [
-            Config({key: v}).each(key, n, most=256) for v, n in zip(values, layers, strict=True)
+            _counts(key, [v] * n if (within := _listed(v)) is None else within, n, 256, "layers")
+            for v, n in zip(values, layers, strict=True)
         ]
 
     def widths(self, key: str = "block_out_channels") -> list[int]:
@@ -82,7 +80,7 @@ class Config:
         values = _listed(self.get(key))
         if not values:
             raise _refusal(key, self.get(key))
-        return self._counts(key, values, min(len(values), 16), 100_000)
+        return _counts(key, values, min(len(values), 16), 100_000)
 
     def kinds(self, key: str, levels: int, known: Collection[str]) -> list[str]:
         """The kind of every level's block."""
@@ -100,10 +98,17 @@ class Config:
             if whole % parts:
                 raise ValueError(f"`{key}` is {parts}, which does not divide {whole} channels")
 
-    def _counts(self, key: str, values: Sequence[object], levels: int, most: int) -> list[int]:
-        if len(values) != levels:
-            raise ValueError(f"`{key}` has {len(values)} entries where there are {levels} levels")
-        return [_count(key, value, most) for value in values]
+
+def _counts(
+    key: str, values: Sequence[object], number: int, most: int, of: str = "levels"
+) -> list[int]:
+    _check_length(key, values, number, of)
+    return [_count(key, value, most) for value in values]
+
+
+def _check_length(key: str, values: Sequence[object], number: int, of: str) -> None:
+    if len(values) != number:
+        raise ValueError(f"`{key}` has {len(values)} entries where there are {number} {of}")
 
 
 def _listed(value: object) -> list[object] | None:

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from sdfast.models.device import layout as layout_on
 from sdfast.models.layout import TODAY, Layout
 from sdfast.models.networks.blocks import GatedLinear
 from sdfast.models.networks.layers import Conv, Linear
@@ -248,8 +249,8 @@ def _give(
     for path, layer in cast("Iterator[tuple[str, nn.Module]]", network.named_modules()):
         for name, blank in list(layer.named_parameters(recurse=False)):
             given = weight(f"{path}.{name}".lstrip("."), blank.shape).to(device)
-            if given.dim() == 4 and device.type != "cpu":  # as pictures have their channels
-                given = given.to(memory_format=torch.channels_last)
+            if given.dim() == 4 and device.type != "cpu":
+                given = given.to(memory_format=layout_on(device))
             setattr(layer, name, nn.Parameter(given, requires_grad=False))
         if lay_out and isinstance(layer, (Conv, GatedLinear, Linear)):
             layer.lay_out()

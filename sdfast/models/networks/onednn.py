@@ -41,9 +41,9 @@ def packs(weight: Tensor) -> bool:
     """Whether weights like this are to be laid out anew."""
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
         return False
-    if weight.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if operators() is None:
         return False
-    return operators() is not None
+    return weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @cache

@@ -103,7 +103,6 @@ class UNet(nn.Module):
             config.divides("attention_head_dim", count, width)
         self.words = words[0]
         self.channels = config.count("in_channels", 4)
-        self.side = config.count("sample_size", 64)
         self.says = config.count("out_channels", 4)
         into, out = (config.count(f"conv_{end}_kernel", 3, most=15) for end in ("in", "out"))
         time = config.count("time_embedding_dim", 4 * widths[0])
