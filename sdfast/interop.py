@@ -39,7 +39,7 @@ from sdfast.solver.predict import read, thresholded
 from sdfast.solver.schedule import Node
 from sdfast.solver.spacing import grid
 from sdfast.solver.step import mixture
-from sdfast.solver.table import HERE, Plan, Row, Standing, taken
+from sdfast.solver.table import HERE, Plan, Row, Standing, follow
 from sdfast.solver.walk import plan, target_of
 
 
@@ -218,7 +218,7 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         standing, seen, past = Standing(x, walk.anchor, walk.drawn), x, walk.past
         for row in rows:
             past = (*past, self._heard(model_output, seen, row.node))
-            standing = taken(row, standing, past, walk.draw)
+            standing = follow(row, standing, past, walk.draw)
         x, anchor, drawn = standing
         there = x.to(sample.dtype)
         lost = None if there.dtype == x.dtype else x - there
@@ -299,9 +299,9 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
 
     def _shares(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma at each time, shaped to be multiplied with each picture."""
-        moved = {"device": like.device, "non_blocking": like.is_cuda}  # MPS may read too late
-        table = self._log_alpha.float().to(**moved)
-        t = timesteps.to(dtype=torch.float32, **moved).clamp(0, len(self) - 1)
+        ahead = like.is_cuda  # MPS may read what it is not waited for when it is gone
+        table = self._log_alpha.float().to(like.device, non_blocking=ahead)
+        t = timesteps.to(like.device, torch.float32, non_blocking=ahead).clamp(0, len(self) - 1)
         below = t.long().clamp_max(len(self) - 2)
         log_alpha = torch.lerp(table[below], table[below + 1], t - below)
         log_alpha = log_alpha.view(-1, *(1 for _ in like.shape[1:]))

@@ -179,7 +179,6 @@ _LETTERS = {
 }
 
 
-@lru_cache(256)
 def schedule_name(sampler: Sampler) -> tuple[str, str]:
     """A sampler's name and schedule type: AUTOMATIC1111's where it walks so, or ours.
 
@@ -188,8 +187,8 @@ def schedule_name(sampler: Sampler) -> tuple[str, str]:
     """
     of_karras = (sampler.spacing, sampler.rho) == ("karras", 7)
     plain = sampler.model_copy(update={"rho": None}) if of_karras else sampler
-    for said, keys in (A1111 | NOISY).items():
-        if plain == read_sampler({"steps": sampler.steps, **keys}):
+    for said, theirs in _of_the_web_ui(sampler.steps):
+        if plain == theirs:
             return said
     order = f" {sampler.order}{_LETTERS[sampler.method]}"
     name = sampler.solver + (order if "order" in TAKES[sampler.solver] else "")
@@ -197,6 +196,14 @@ def schedule_name(sampler: Sampler) -> tuple[str, str]:
         name += f" eta {sampler.eta:g}"
     name += " UniC" * sampler.corrector + " tuned" * bool(sampler.corrections)
     return name, sampler.spacing if sampler.timesteps is None else "timesteps"
+
+
+@lru_cache(16)  # a batch names each of its pictures
+def _of_the_web_ui(steps: int) -> list[tuple[tuple[str, str], Sampler]]:
+    """Its samplers that walk here as there, in so many steps, by their names."""
+    return [
+        (said, read_sampler({"steps": steps, **keys})) for said, keys in (A1111 | NOISY).items()
+    ]
 
 
 def read_job(record: Record) -> Job:

@@ -812,7 +812,7 @@ _BAD = [
     (["gen", "a", "--set", "rho"], 2, "rho is set to nothing"),
     (["gen", "a", "--set", "timesteps=[]"], 2, "timesteps is set to nothing"),
     (["gen", "a", "--set", "weights=foo"], 2, "weights cannot be `foo`"),
-    (["gen", "a", "--size", "１２８x128"], 2, "size must be WIDTHxHEIGHT"),
+    (["gen", "a", "--size", "\uff11\uff12\uff18x128"], 2, "size must be WIDTHxHEIGHT"),
     (["bench", "--accuracy", "--problem", ""], 2, "there is no problem ``"),
     (["gen", "a", "--set", "rho=3,4"], 2, "`rho=3,4` is several values"),
     (["gen", "a", "--set", "timesteps=900,900,5"], 2, "`timesteps=900,900,5` has a time twice"),

@@ -40,7 +40,21 @@ def test_seeds_are_one_or_a_list_or_a_range(text, wanted):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x", "-1", "1.5", "1..", "..3", "1...3", "1,,2", "1-3", "1" * 21, "\x1b[2J", "x" * 999, "٣"],
+    [
+        "",
+        "x",
+        "-1",
+        "1.5",
+        "1..",
+        "..3",
+        "1...3",
+        "1,,2",
+        "1-3",
+        "1" * 21,
+        "\x1b[2J",
+        "x" * 999,
+        "٣",
+    ],
 )
 def test_what_is_no_seed_is_refused_in_one_line_with_the_forms_of_one(text):
     with pytest.raises(UsageError, match="is no seed") as caught:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from sdfast import NoiseSchedule, Sampler, solve
 from sdfast.job import read_sampler
 from sdfast.solver import Prediction, Target
-from sdfast.solver.plans import _trusted, _within, multistep, orders, singlestep
+from sdfast.solver.plans import _multistep_shares, _singlestep_shares, multistep, orders, singlestep
 from sdfast.solver.spacing import grid
 from sdfast.solver.step import mixture
 
@@ -401,7 +401,7 @@ def test_a_step_is_of_lower_order_where_it_is_long_and_nowhere_else(order):
     ],
 )
 def test_an_order_fades_as_the_step_grows(ratio, shares):
-    got = _trusted([1.0, 1.0, ratio], 3)
+    got = _multistep_shares([1.0, 1.0, ratio], 3)
     assert got == {order: pytest.approx(share) for order, share in shares.items()}
 
 
@@ -422,7 +422,7 @@ def test_an_order_fades_as_the_step_grows(ratio, shares):
     ],
 )
 def test_an_order_fades_as_a_stride_grows(lengths, target, shares):
-    got = _within(lengths, target)
+    got = _singlestep_shares(lengths, target)
     assert got == {order: pytest.approx(share) for order, share in shares.items()}
 
 

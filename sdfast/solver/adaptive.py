@@ -3,7 +3,7 @@
 Each stride is taken with two orders at once; where they agree the next stride is longer, where they
 do not it is tried again, shorter. Every picture is walked by itself, so that none waits for or
 depends on another. To compare the two the walk has to look at its numbers: one host-device
-synchronisation a stride. Theirs may be of any length; see `LONGEST`.
+synchronisation a stride. The paper's strides may be of any length, these not; see `LONGEST`.
 """
 
 import math
@@ -18,8 +18,14 @@ from sdfast.solver.schedule import CLEAN, Node, NoiseSchedule
 from sdfast.solver.step import Mixture, mixture
 from sdfast.solver.table import mix
 
-FIRST, SAFETY, ABSOLUTE, RELATIVE = 0.05, 0.9, 0.0078, 0.05
-"""The first stride in lam, theta, and the tolerances, as in the paper."""
+FIRST = 0.05
+"""The first stride in lam: the paper's h_init."""
+SAFETY = 0.9
+"""By how much the next stride is shorter than the error would allow: theta."""
+ABSOLUTE = 0.0078
+"""Error that a number may always have: epsilon_atol."""
+RELATIVE = 0.05
+"""And as a share of the number: epsilon_rtol, which `tolerance` sets."""
 
 LONGEST = 1.0
 """A stride in lam. Where there is next to no signal both orders agree on anything, as neither has

@@ -21,7 +21,7 @@ _ADAMS_BASHFORTH = (
 )
 
 
-def _shared(grid: Grid, i: int, shares: Sequence[float], target: Target) -> Mixture:
+def _ddim_step(grid: Grid, i: int, shares: Sequence[float], target: Target) -> Mixture:
     """DDIM's step from node i, with its one estimate mixed of several."""
     carry, (plain,), _ = mixture(grid[i], grid[i : i + 1], grid[i + 1], target)
     return Mixture(carry, tuple(plain * share for share in shares))
@@ -34,13 +34,13 @@ def plms(grid: Grid, target: Target) -> Plan:
     the second time with the mean of both its ends, so n steps make n + 1 calls; the estimate at the
     first arrival is used for that alone, which leaves a hole in the later mixes.
     """
-    plan = [Row(grid[0], HERE, _shared(grid, 0, (1.0,), target))]
+    plan = [Row(grid[0], HERE, _ddim_step(grid, 0, (1.0,), target))]
     if len(grid) > 2:
-        plan.append(Row(grid[1], None, _shared(grid, 0, (0.5, 0.5), target)))
+        plan.append(Row(grid[1], None, _ddim_step(grid, 0, (0.5, 0.5), target)))
     for i in range(1, len(grid) - 1):
         first, *rest = _ADAMS_BASHFORTH[min(i, 3)]
         shares = (first, 0.0, *rest) if i <= 3 else (first, *rest)
-        plan.append(Row(grid[i], HERE, _shared(grid, i, shares, target)))
+        plan.append(Row(grid[i], HERE, _ddim_step(grid, i, shares, target)))
     return tuple(plan)
 
 
@@ -52,9 +52,9 @@ def heun(grid: Grid, target: Target) -> Plan:
     """
     plan: list[Row] = []
     for i, (here, there) in enumerate(pairwise(grid)):
-        plan.append(Row(here, HERE, _shared(grid, i, (1.0,), target)))
+        plan.append(Row(here, HERE, _ddim_step(grid, i, (1.0,), target)))
         if there.sigma:
-            plan.append(Row(there, None, _shared(grid, i, (0.5, 0.5), target)))
+            plan.append(Row(there, None, _ddim_step(grid, i, (0.5, 0.5), target)))
     return tuple(plan)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 Generators = Generator | Sequence[Generator] | None
-"""One for each picture, one to have a child for each, or none: as chance has it."""
+"""One for each picture; one that seeds a child for each; or none, for torch's default one."""
 
 Draw = Callable[[], Tensor]
 

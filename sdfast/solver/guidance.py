@@ -61,11 +61,17 @@ def classifier_free(
 ) -> Network:
     """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond.
 
-    `network(x, t, condition)` is asked for both in one batch, unless their lengths have too large a
-    common multiple to be repeated to; at scale 1, or without `plain`, for `prompted` alone.
-    Conditions have one row a picture. `during` names the first and the last time at which to guide
-    at all (arXiv 2404.07724). A network that `repeats` is given x once, with a condition of twice
-    its rows.
+    What the network says becomes plain + scale (prompted - plain). Both are asked for in one batch,
+    unless their lengths have too large a common multiple to be repeated to; at scale 1, or without
+    `plain`, `prompted` alone is.
+
+    network   asked as `network(x, t, condition)`, for x of [n, ...] with a condition of n rows, or
+              x beneath itself, [2 n, ...], with one of 2 n
+    prompted  one row a picture, [n, ...], or a tuple of such tensors
+    plain     the same, of what to guide away from
+    during    the first and the last time, on the schedule's clock, at which to guide at all (arXiv
+              2404.07724)
+    repeats   the network takes x of [n, ...] with a condition of 2 n rows, and repeats it itself
     """
     if plain is None or scale == 1:
         return lambda x, t: network(x, t, prompted)

@@ -23,8 +23,8 @@ def inpainting(
 ) -> Network:
     """The network where `repaint` is true, and the image's own where it is not.
 
-    image    in the scale of x; one for all pictures or one for each
-    repaint  bool, of a shape that spreads over x
+    image    the clean image (for Stable Diffusion its latents), [1 or n, ...] for x of [n, ...]
+    repaint  bool, of a shape that broadcasts to that of x, such as [1, 1, h, w]
     """
     said = Prediction(prediction)
 

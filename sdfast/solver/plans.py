@@ -9,7 +9,7 @@ from sdfast.sampler import Sampler
 from sdfast.solver.predict import Target
 from sdfast.solver.schedule import Node, NoiseSchedule
 from sdfast.solver.spacing import Grid
-from sdfast.solver.step import Mixture, mixture, strides
+from sdfast.solver.step import Mixture, lam_lengths, mixture
 from sdfast.solver.table import HERE, Plan, Row
 
 CAUTION = {2: (1.9, 3.0), 3: (1.1, 1.5)}
@@ -41,26 +41,26 @@ Shares = dict[int, float]
 
 def orders(nodes: Sequence[Node], sampler: Sampler) -> list[Shares]:
     """The orders of each step: rising from 1 as the past fills, lower where a step is long."""
-    lengths = strides(nodes)
+    lengths = lam_lengths(nodes)
     if sampler.weights != "exact":
         return [{order: 1.0} for order in _reference_orders(len(lengths), sampler)]
     return [
         {1: 1.0}
         if there.lam == float("inf")
-        else _trusted(lengths[: i + 1], min(sampler.order, i + 1))
+        else _multistep_shares(lengths[: i + 1], min(sampler.order, i + 1))
         for i, there in enumerate(nodes[1:])
     ]
 
 
-def _trusted(lengths: Sequence[float], order: int) -> Shares:
+def _multistep_shares(lengths: Sequence[float], order: int) -> Shares:
     """As much of the highest orders up to `order` as the newest step's length allows."""
-    return _shared(order, lambda n: _fading(lengths[-1] / lengths[-2], *CAUTION[n]))
+    return _by_trust(order, lambda n: _fading(lengths[-1] / lengths[-2], *CAUTION[n]))
 
 
-def _within(lengths: Sequence[float], target: Target) -> Shares:
+def _singlestep_shares(lengths: Sequence[float], target: Target) -> Shares:
     """As much of the highest orders as the lengths of a stride's steps so far allow."""
     reach = REACH[target]
-    return _shared(len(lengths), lambda n: _fading(sum(lengths[-n:]), *reach[n]))
+    return _by_trust(len(lengths), lambda n: _fading(sum(lengths[-n:]), *reach[n]))
 
 
 def _fading(value: float, full: float, none: float) -> float:
@@ -68,7 +68,7 @@ def _fading(value: float, full: float, none: float) -> float:
     return min(1.0, max(0.0, (none - value) / (none - full)))
 
 
-def _shared(order: int, trust: Callable[[int], float]) -> Shares:
+def _by_trust(order: int, trust: Callable[[int], float]) -> Shares:
     """Each order takes what it is trusted with of what those above it left; the first the rest."""
     shares: Shares = {}
     left = 1.0
@@ -166,11 +166,11 @@ def singlestep(grid: Grid, sampler: Sampler, target: Target) -> Plan:
     plan: list[Row] = []
     whole = sampler.weights == "reference"
     for stride in _cut(grid, sampler):
-        lengths = strides(stride)
+        lengths = lam_lengths(stride)
         taken = HERE
         for i, (here, there) in enumerate(pairwise(stride)):
             known = stride[: i + 1]
-            shares = {i + 1: 1.0} if whole else _within(lengths[: i + 1], target)
+            shares = {i + 1: 1.0} if whole else _singlestep_shares(lengths[: i + 1], target)
             of_each = {
                 order: mixture(stride[0], known, there, target)
                 if order == i + 1
@@ -275,10 +275,3 @@ _SIZES: dict[str, Callable[[int, int], list[int]]] = {
     "singlestep": _rest_first,
     "fast": _rest_last,
 }
-
-PLANS: dict[str, Callable[[Grid, Sampler, Target], Plan]] = {
-    "multistep": multistep,
-    "singlestep": singlestep,
-    "fast": singlestep,
-}
-"""By the method's name; `midpoint` wants the schedule, too."""

@@ -47,6 +47,7 @@ class View(NamedTuple):
 
 
 def view(node: Node, target: Target) -> View:
+    """The node as a solver sees it that integrates the image, or the noise."""
     if target is Target.IMAGE:
         return View(node.alpha, node.sigma, node.lam)
     return View(node.sigma, node.alpha, -node.lam)
@@ -150,6 +151,6 @@ def _bend(offsets: Sequence[float]) -> np.ndarray:
     return np.array([1 / math.prod(own - o for o in offsets if o != own) for own in offsets])
 
 
-def strides(nodes: Sequence[Node]) -> list[float]:
+def lam_lengths(nodes: Sequence[Node]) -> list[float]:
     """How far each step goes in lam, either way; to no noise at all it goes infinitely far."""
     return [abs(b.lam - a.lam) for a, b in pairwise(nodes)]

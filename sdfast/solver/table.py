@@ -63,8 +63,12 @@ class Standing(NamedTuple):
     """The noise that was drawn last."""
 
 
-def taken(row: Row, stood: Standing, past: Sequence[Tensor], draw: Draw) -> Standing:
-    """Where a row leads, its own estimate the last of the past."""
+def follow(row: Row, stood: Standing, past: Sequence[Tensor], draw: Draw) -> Standing:
+    """Where a row leads: settle, go, and draw noise.
+
+    past    estimates of the image or noise, each of the shape of x, the row's own last
+    draw    gives unit noise of that shape, and is asked only where the row wants it
+    """
     x, anchor, drawn = stood
     if row.settle is not None:
         anchor = mix(x, row.settle, past)

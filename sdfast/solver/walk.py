@@ -16,11 +16,11 @@ from sdfast.sampler import Sampler
 from sdfast.solver import classics
 from sdfast.solver.adaptive import adaptive
 from sdfast.solver.draw import Draw, Generators, drawn_alone
-from sdfast.solver.plans import PLANS, midpoint
+from sdfast.solver.plans import midpoint, multistep, singlestep
 from sdfast.solver.predict import Network, Prediction, Target, read, thresholded
 from sdfast.solver.schedule import Node, NoiseSchedule
 from sdfast.solver.spacing import Grid, grid
-from sdfast.solver.table import Plan, Standing, taken
+from sdfast.solver.table import Plan, Standing, follow
 
 Predict = Callable[[Tensor, Node], Tensor]
 
@@ -34,6 +34,7 @@ TARGETS = {
 
 
 def target_of(sampler: Sampler) -> Target:
+    """What a sampler integrates: estimates of the image or of the noise."""
     return TARGETS.get(sampler.solver, Target.NOISE)
 
 
@@ -64,19 +65,21 @@ def written(nodes: Grid, sampler: Sampler, schedule: NoiseSchedule) -> Plan:
     if sampler.corrections and len(nodes) <= sampler.steps:
         sampler = sampler.model_copy(update={"corrections": None})
     target = target_of(sampler)
-    match sampler.solver:
-        case "pndm":
+    match sampler.solver, sampler.method:
+        case "pndm", _:
             return classics.plms(nodes, target)
-        case "heun":
+        case "heun", _:
             return classics.heun(nodes, target)
-        case "lms":
+        case "lms", _:
             return classics.lms(nodes)
-        case "lcm":
+        case "lcm", _:
             return classics.lcm(nodes)
-        case _ if sampler.method == "midpoint":
+        case _, "midpoint":
             return midpoint(nodes, sampler, target, schedule)
+        case _, "singlestep" | "fast":
+            return singlestep(nodes, sampler, target)
         case _:
-            return PLANS[sampler.method](nodes, sampler, target)
+            return multistep(nodes, sampler, target)
 
 
 def walk(x: Tensor, rows: Plan, predict: Predict, draw: Draw) -> Iterator[Tensor]:
@@ -86,7 +89,7 @@ def walk(x: Tensor, rows: Plan, predict: Predict, draw: Draw) -> Iterator[Tensor
     standing = Standing(x, x, x)
     for row in rows:
         past.append(predict(standing.x, row.node))
-        standing = taken(row, standing, past, draw)
+        standing = follow(row, standing, past, draw)
         yield standing.x
 
 
@@ -164,27 +167,20 @@ def solve(
     """
     if not noise.numel():
         return noise.clone()
-    whole = (network, sampler, schedule, prediction)
+
+    def image(x: Tensor) -> Tensor:
+        return _last(trajectory(network, x, sampler, schedule, prediction, generator, begin))
+
     if sampler.method == "adaptive":
-        x = torch.cat([_last(one, *whole, begin=begin) for one in torch.split(noise, 1)])
-    else:
-        x = _last(noise, *whole, generator=generator, begin=begin)
+        return torch.cat([image(one) for one in torch.split(noise, 1)])
+    return image(noise)
+
+
+def _last(steps: Iterator[Tensor]) -> Tensor:
+    """Where a walk ends. Raises FloatingPointError if that is not finite."""
+    (x,) = deque(steps, maxlen=1)
     if not torch.isfinite(x).all():
         raise FloatingPointError("the walk ended in numbers that are not finite")
-    return x
-
-
-def _last(
-    noise: Tensor,
-    network: Network,
-    sampler: Sampler,
-    schedule: NoiseSchedule,
-    prediction: str,
-    generator: Generators = None,
-    begin: int = 0,
-) -> Tensor:
-    steps = trajectory(network, noise, sampler, schedule, prediction, generator, begin)
-    (x,) = deque(steps, maxlen=1)
     return x
 
 
@@ -219,7 +215,4 @@ def invert(
     rows = written(nodes, plain, schedule)
     predict = _reader(network, sampler, prediction)
     start = image if sampler.final == "sigma_min" else schedule.end.alpha * image
-    (x,) = deque(walk(start, rows, predict, partial(torch.zeros_like, image)), maxlen=1)
-    if not torch.isfinite(x).all():
-        raise FloatingPointError("the walk ended in numbers that are not finite")
-    return x
+    return _last(walk(start, rows, predict, partial(torch.zeros_like, image)))
