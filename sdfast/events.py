@@ -9,9 +9,10 @@ from sdfast.job import Job
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Where the time went, in seconds of the device."""
+    """Where the time went, in seconds: of a GPU by its events, else of the clock on the wall."""
 
     encode: float
+    """Reading the prompts, and looking at a picture to begin from."""
     steps: tuple[float, ...]
     """One per network call; where pictures were painted together, a picture's share of it."""
     decode: float

@@ -52,6 +52,7 @@ class Job(Value):
     """One picture to make. The same job makes the same picture."""
 
     prompt: Annotated[str, Field(max_length=20_000)]
+    """What the picture should show, in the web UI's grammar."""
     negative: Annotated[str, Field(max_length=20_000)] = ""
     """What the picture should not show."""
     model: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
@@ -65,10 +66,12 @@ class Job(Value):
     seed: Annotated[int, Field(ge=0, lt=SEEDS)] = Field(
         default_factory=lambda: random.randrange(DRAWN_SEEDS)
     )
+    """Of the noise that the walk begins with, and of what it draws on its way."""
     size: Size | None = None
     """Width and height in pixels; None is the model's own."""
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
-    """How strongly to follow the prompt; 1 is not at all beyond it, None is the model's own."""
+    """The scale of classifier-free guidance (arXiv 2207.12598), how strongly to follow the prompt:
+    at 1 there is none, None is the model's own."""
     guidance_interval: Interval | None = None
     """Guide only on this part of the way, as shares of the schedule's time: 0 is all noise, 1 the
     image. Outside of it a step asks for the prompt alone, at half the cost (arXiv 2404.07724)."""

@@ -101,12 +101,18 @@ class Sampler(Value):
     Where a stride is long its order falls, unless `weights` is `reference`. `midpoint` asks once
     more in each step, half-way in log-SNR, whatever its length."""
     order: Annotated[int, Field(ge=1, le=3)] = 2
-    """Of the solver; adaptive walks compare it with the order below (12 or 23)."""
+    """How many estimates a step of the solver mixes, and the power of its step that its error falls
+    with; adaptive walks compare it with the order below (12 or 23)."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
     """Network calls, but for `heun` and the method `midpoint`, which take two a step, `pndm`, which
     takes one more, and adaptive walks, which decide."""
     spacing: Spacing = "uniform"
-    """Where the times lie between noise and image."""
+    """Where the times lie between noise and image. Evenly: `uniform` in time, `normal` the same
+    with the cleanest node among them, `logsnr` and `exponential` in log-SNR. By a power: `rho` in
+    time, `karras` in sigma. `beta`: at quantiles of a beta distribution (arXiv 2407.12173). `ays`:
+    Align Your Steps (arXiv 2404.14507). Of whole training steps, as other programs count them:
+    `linspace`, `leading`, `trailing` (diffusers), `simple` (the web UIs), `lcm` (consistency
+    models)."""
     rho: Annotated[float, Field(ge=0.5, le=20)] | None = None
     """The power of the spacings `rho` (2 unless given) and `karras` (7); others have none."""
     alpha: Annotated[float, Field(ge=0.1, le=10)] | None = None

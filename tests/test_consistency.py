@@ -19,7 +19,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sdfast.bench.poses import pose_model
 from sdfast.cli import run_command
-from sdfast.engine import generate, generate_together, guided, prepare, words_of
+from sdfast.conditioning import guided, prepare, words_of
+from sdfast.engine import generate, generate_together
 from sdfast.errors import ModelError
 from sdfast.job import Job, Sampler, read_sampler
 from sdfast.models import load_model
@@ -193,7 +194,7 @@ def test_xl_is_told_the_guidance_behind_the_whole(tmp_path):
         guidance_scale=8,
         output_type="latent",
     ).images
-    network = guided(model, *words_of(model, job.prompt, "", 8), 8)
+    network = guided(model.predict, [words_of(model, job.prompt, "", 8)], 8)
     *_, got = trajectory(
         network, model.noise(5, job.size), DDIM, model.schedule, str(model.prediction)
     )

@@ -8,7 +8,8 @@ from waiting import no_waiting
 
 from sdfast import generate
 from sdfast.bench.timing.ours import paint
-from sdfast.engine import _read, _walk, prepare
+from sdfast.conditioning import encode, prepare
+from sdfast.engine import _walk
 from sdfast.job import read_job
 from sdfast.models import load_model
 from sdfast.models.room import MOST, Room
@@ -92,7 +93,7 @@ def test_the_walk_never_waits_for_the_gpu():
     model = load_model("tiny", device="cuda", dtype="fp16")
     (job,) = map(model.complete, jobs())
     list(generate(model, job))  # records
-    steps = _walk(model, [_read(model, job)], None)
+    steps = _walk(model, [encode(model, job)], None)
     with no_waiting():
         *_, x = steps
     assert x.isfinite().all()

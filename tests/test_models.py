@@ -18,7 +18,8 @@ from diffusers import (
 from small import write_model, write_v2_model, write_xl_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from sdfast.engine import calls_of, generate, generate_together, guided, prepare
+from sdfast.conditioning import Words, calls_of, guided, prepare
+from sdfast.engine import generate, generate_together
 from sdfast.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
 from sdfast.job import Job, Sampler
 from sdfast.models import load_model
@@ -95,7 +96,7 @@ def theirs(pipeline, model, job, scheduler, changes, output_type="latent"):
 
 def ours(model, job):
     plain = model.encode(job.negative) if job.guidance != 1 else None
-    network = guided(model, model.encode(job.prompt), plain, job.guidance)
+    network = guided(model.predict, [Words(model.encode(job.prompt), plain)], job.guidance)
     noise = model.noise(job.seed, SIZE)
     *_, x = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
     return x

@@ -23,7 +23,8 @@ from small import write_inpainting_model, write_v2_model, write_xl_model
 from sdfast import Job, Sampler, generate, load_model
 from sdfast.canvas import Canvas, own_size, read_canvas
 from sdfast.cli import run_command
-from sdfast.engine import _read, _seen, _walk, generate_together
+from sdfast.conditioning import encode
+from sdfast.engine import _seen, _walk, generate_together
 from sdfast.errors import JobError
 from sdfast.events import Finished
 from sdfast.job import read_job
@@ -69,7 +70,7 @@ def window(size=SIZE):
 
 def ours(model, job, canvas):
     ground = _seen(model, canvas)
-    *_, x = _walk(model, [_read(model, model.complete(job))], ground)
+    *_, x = _walk(model, [encode(model, model.complete(job))], ground)
     return x, ground
 
 

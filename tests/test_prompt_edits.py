@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from test_engine import Grey
 
 from sdfast import Job, Sampler, generate
-from sdfast.engine import calls_of, generate_together, prepare
+from sdfast.conditioning import calls_of, prepare
+from sdfast.engine import generate_together
 from sdfast.events import Finished
 from sdfast.models import load_model
 from sdfast.prompt_edits import turns

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sdfast.bench.accuracy import Case, Posed, Settling
 from sdfast.bench.problems import CHOOSING, SCHEDULE, TEST, TRAINING, Answer, answered, errors
-from sdfast.engine import guided, words_of
+from sdfast.conditioning import guided, words_of
 from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.protocols import Model
@@ -115,7 +115,7 @@ def _settled(model: Model, job: Job) -> Case:
     assert job.size is not None
     assert job.guidance is not None
     words = words_of(model, job.prompt, job.negative, job.guidance)
-    network: Network = guided(model, *words, job.guidance)
+    network: Network = guided(model.predict, [words], job.guidance)
     noise = model.noise(job.seed, job.size)
     walk = trajectory(network, noise, CONVERGED, model.schedule, str(model.prediction))
     *_, at_min, zero = walk

@@ -143,7 +143,8 @@ def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> 
 def by_ourselves(found: Source, wanted: Wanted) -> Painter:
     """The model, loaded into this process."""
     begun = time.perf_counter()
-    from sdfast.engine import calls_of, generate_together, prepare
+    from sdfast.conditioning import calls_of, prepare
+    from sdfast.engine import generate_together
     from sdfast.models import load_model
 
     model = load_model(

@@ -31,17 +31,19 @@ def load_model(
 ) -> StableDiffusion:
     """A model on its device, ready to be asked.
 
-    model    `tiny`, an alias, a Hugging Face Hub id, a folder in diffusers' layout or a file
-    device   `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
-    dtype    `auto`, `fp32`, `fp16`, `bf16`
-    vram     how CUDA's memory is used: `auto`, `full`, `offload` (one network at a time is there),
-             `min` (of the UNet one layer)
-    compiled the UNet through torch.compile, CUDA only: minutes for the first call with a shape
-    lora     files of low-rank changes, each `PATH` or `PATH:SCALE`
-    embedding files that teach words, each `PATH` or `PATH:TOKEN`
-    vae      a folder or file whose autoencoder takes the place of the model's
-    safety   whether a model's own safety checker, if it has one, blackens pictures; one that was
-             not fetched with the model is fetched
+    model      `tiny`, an alias, a Hugging Face Hub id, a folder in diffusers' layout or a file
+    device     `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
+    dtype      `auto`, `fp32`, `fp16`, `bf16`
+    aliases    names of your own for models, and what each stands for
+    offline    ask nothing of the Hub: what is not in the cache raises ModelError
+    vram       how CUDA's memory is used: `auto`, `full`, `offload` (one network at a time is
+               there), `min` (of the UNet one layer)
+    compiled   the UNet through torch.compile, CUDA only: minutes for the first call with a shape
+    lora       files of low-rank changes, each `PATH` or `PATH:SCALE`
+    embedding  files that teach words, each `PATH` or `PATH:TOKEN`
+    vae        a folder or file whose autoencoder takes the place of the model's
+    safety     whether a model's own safety checker, if it has one, blackens pictures; one that was
+               not fetched with the model is fetched
 
     A job must name the same lora, embedding and vae. Raises ModelError if the model is not to be
     had, DeviceError if the device is not, and UsageError for an unknown name and for what is for

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdfast.engine import words_of
+from sdfast.conditioning import guided, words_of
 from sdfast.job import Job
 from sdfast.protocols import Model
 from sdfast.sampler import DEFAULT, Sampler
-from sdfast.solver import classifier_free, solve
-from sdfast.solver.guidance import joined
+from sdfast.solver import solve
 from sdfast.tune.fit import TRUTH, Lesson
 from sdfast.tune.search import Fitted, Tried, tune
 
@@ -127,15 +126,11 @@ def _lessons(model: Model, prompts: Sequence[str], scale: float, seed: int) -> l
     lessons: list[Lesson] = []
     for at in range(0, len(prompts), TOGETHER):
         words = prompts[at : at + TOGETHER]
-        read = [words_of(model, prompt, "", scale) for prompt in words]
-        told = joined([prompted for prompted, _ in read])
-        plain = [untold for _, untold in read if untold is not None]
-        away = joined(plain) if plain else None
+        each = [words_of(model, prompt, "", scale) for prompt in words]
         size = model.complete(Job(prompt="any", seed=0)).size
         assert size is not None
         noise = torch.cat([model.noise(seed + at + i, size) for i in range(len(words))])
-        network = classifier_free(model.predict, told, away, scale, repeats=True)
-        lessons.append(Lesson(network, noise))
+        lessons.append(Lesson(guided(model.predict, each, scale), noise))
     return lessons
 
 
