@@ -167,7 +167,7 @@ def test_to_prepare_is_to_ask_it_as_pictures_do(model):
 
     def count(module, inputs):
         if isinstance(module, UNet):
-            asked.append((len(inputs[2].keys[0].keys), inputs[2].scale.clone()))
+            asked.append((len(inputs[2].keys[0].keys), inputs[2].guidance.clone()))
 
     job = model.complete(Job(prompt="a cat", guidance=3, sampler=LCM))
     with register_module_forward_pre_hook(count):

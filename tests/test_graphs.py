@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from sdfast.models.graphs import Album
-from sdfast.models.networks import Told
+from sdfast.models.networks import Conditioning
 from sdfast.models.networks.blocks import Keys
 
 
 def network(x, time, told):
-    more = 0 if told.more is None else told.more.sum()
+    more = 0 if told.added is None else told.added.sum()
     return x * time + sum(part.sum() for keys in told.keys for part in keys) + more
 
 
@@ -29,7 +29,7 @@ class Recorder:
 
 def told(value, *, more=False):
     keys = [Keys(torch.full((1, 2, 3, 4), value), torch.full((1, 2, 3, 4), value + 1))]
-    return Told(keys, torch.full((1, 5), value) if more else None)
+    return Conditioning(keys, torch.full((1, 5), value) if more else None)
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from waiting import no_waiting
 
 from sdfast import NoiseSchedule, load_preset, solve
 from sdfast import models as our_models
-from sdfast.engine import generate, guided
+from sdfast.conditioning import Words, guided
+from sdfast.engine import generate
 from sdfast.errors import JobError, PresetError
 from sdfast.interop import SdfastScheduler
 from sdfast.job import Job, read_sampler, sampler_record
@@ -127,7 +128,7 @@ def pipeline(folder):
 
 def by_the_engine(model, job, x=None):
     plain = model.encode(job.negative) if job.guidance != 1 else None
-    asked = guided(model, model.encode(job.prompt), plain, job.guidance)
+    asked = guided(model.predict, [Words(model.encode(job.prompt), plain)], job.guidance)
     x = model.noise(job.seed, SIZE) if x is None else x
     *_, x = trajectory(asked, x, job.sampler, model.schedule, model.prediction, seeded(job.seed))
     return x
@@ -334,7 +335,7 @@ def test_image_to_image_begins_in_the_middle(small, preset):
         return
     sampler = read_sampler(layered(sampler_record(load_preset(preset).sampler), {"steps": 10}))
     first = model.schedule.at(float(pipeline.scheduler.timesteps[5]))
-    asked = guided(model, model.encode("a red cat"), None, 1)
+    asked = guided(model.predict, [Words(model.encode("a red cat"), None)], 1)
     wanted = solve(asked, noised(start, strewn, first), sampler, model.schedule, begin=5)
     torch.testing.assert_close(painted, wanted, rtol=0, atol=1e-5)
 

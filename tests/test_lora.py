@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sdfast import Job, Sampler, generate
 from sdfast.batch.studio import Order, Setting, Studio
 from sdfast.cli import run_command
-from sdfast.engine import guided
+from sdfast.conditioning import Words, guided
 from sdfast.errors import JobError, ModelError
 from sdfast.fields import scaled
 from sdfast.models import load_model
@@ -577,7 +577,7 @@ def test_the_walk_ends_where_diffusers_with_load_lora_weights_ends(
     wanted = pipeline(
         "a red cat", latents=noise, num_inference_steps=6, guidance_scale=5, output_type="latent"
     ).images
-    network = guided(model, model.encode("a red cat"), model.encode(""), 5)
+    network = guided(model.predict, [Words(model.encode("a red cat"), model.encode(""))], 5)
     sampler = Sampler(steps=6, weights="reference", spacing="linspace")
     *_, x = trajectory(network, noise, sampler, model.schedule, model.prediction)
     torch.testing.assert_close(x, wanted, rtol=0, atol=1e-3)

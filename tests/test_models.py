@@ -417,13 +417,13 @@ def test_a_time_that_is_kept_is_not_that_of_another_prompt_or_size(tmp_path, wri
 
 def test_a_time_is_read_once_for_all_pictures_until_it_is_let_go(tmp_path, monkeypatch):
     model = load_model(str(write_model(tmp_path)), device="cpu")
-    read, true = [], model._unet.read_time
+    read, true = [], model._unet.embed_time
 
     def noted(t, told):
         read.append(float(t))
         return true(t, told)
 
-    monkeypatch.setattr(model._unet, "read_time", noted)
+    monkeypatch.setattr(model._unet, "embed_time", noted)
     for seed in (1, 2):
         list(generate(model, Job(prompt="fog", seed=seed, sampler=Sampler(steps=4))))
     assert len(read) == len({*read}) > 0

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from sdfast import Sampler, generate
-from sdfast.engine import guided
+from sdfast.conditioning import Words, guided
 from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.models import load_model
@@ -105,8 +105,8 @@ def strewn(network):
 
 def asked(network, x, t, words, whole, sizes):
     pixels = x.to(memory_format=torch.channels_last)
-    told = network.read(words, whole, sizes)
-    time = network.read_time(torch.tensor([t], device=x.device), told)
+    told = network.condition(words, whole, sizes)
+    time = network.embed_time(torch.tensor([t], device=x.device), told)
     return network(pixels, time, told)
 
 
@@ -194,11 +194,11 @@ def test_a_text_encoder_reads_what_transformers_reads(activation, end, tmp_path)
     wanted, got, before = theirs(ids, output_hidden_states=True), network(ids), network(ids, 2)
     for mine, other in (
         (got.normed, wanted.last_hidden_state),
-        (got.bare, wanted.hidden_states[-1]),
-        (before.bare, wanted.hidden_states[-2]),
+        (got.hidden, wanted.hidden_states[-1]),
+        (before.hidden, wanted.hidden_states[-2]),
         (before.normed, theirs.text_model.final_layer_norm(wanted.hidden_states[-2])),
-        (got.whole, wanted.text_embeds),
-        (before.whole, wanted.text_embeds),
+        (got.pooled, wanted.text_embeds),
+        (before.pooled, wanted.text_embeds),
     ):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-5)
 
@@ -416,7 +416,7 @@ def test_bfloat16_ends_where_float32_ends(small):
     ends = []
     for dtype in ("fp32", "bf16"):
         model = load_model(str(small), device="cpu", dtype=dtype)
-        network = guided(model, model.encode(job.prompt), model.encode(""), 7.5)
+        network = guided(model.predict, [Words(model.encode(job.prompt), model.encode(""))], 7.5)
         noise = model.noise(5, (64, 64))
         *_, x = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
         ends.append(x.flatten())
@@ -425,8 +425,13 @@ def test_bfloat16_ends_where_float32_ends(small):
 
 def test_a_prompt_is_read_once_a_picture_and_again_for_another(small, monkeypatch):
     model, read = load_model(str(small), device="cpu"), []
-    true = UNet.read
-    monkeypatch.setattr(UNet, "read", lambda self, *a, **k: read.append(1) or true(self, *a, **k))
+    true = UNet.condition
+
+    def noted(self, *context, **more):
+        read.append(1)
+        return true(self, *context, **more)
+
+    monkeypatch.setattr(UNet, "condition", noted)
     job = Job(prompt="a cat", seed=1, sampler=Sampler(steps=4))
     first = [list(generate(model, job))[-1].image for _ in range(2)]
     assert len(read) == 2
@@ -461,7 +466,7 @@ def test_xl_ends_where_diffusers_ends(xl, guidance, negative):
         output_type="latent",
     ).images
     plain = model.encode(negative) if guidance != 1 else None
-    network = guided(model, model.encode("a red cat"), plain, guidance)
+    network = guided(model.predict, [Words(model.encode("a red cat"), plain)], guidance)
     sampler = Sampler(steps=8, weights="reference", spacing="linspace")
     *_, x = trajectory(network, noise, sampler, model.schedule, model.prediction)
     torch.testing.assert_close(x, wanted, rtol=0, atol=1e-3)

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save, save_file
 from sdfast import Job, Sampler, generate
 from sdfast.cli import run_command
 from sdfast.cli.remarks import trained_smaller
-from sdfast.engine import guided
+from sdfast.conditioning import Words, guided
 from sdfast.errors import ModelError
 from sdfast.models import load_model
 from sdfast.models.find import find
@@ -128,7 +128,7 @@ def test_one_file_ends_where_diffusers_from_single_file_ends(models, family):
         guidance_scale=5,
         output_type="latent",
     ).images
-    network = guided(model, model.encode("a red cat"), model.encode("dogs"), 5)
+    network = guided(model.predict, [Words(model.encode("a red cat"), model.encode("dogs"))], 5)
     sampler = Sampler(steps=6, weights="reference", spacing="linspace")
     *_, x = trajectory(network, noise, sampler, model.schedule, model.prediction)
     torch.testing.assert_close(x, wanted, rtol=0, atol=1e-3)

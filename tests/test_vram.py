@@ -59,8 +59,10 @@ def unet(folder):
 
 
 def told(network, xl):
-    words = torch.ones(2, 5, network.words)
-    return network.read(words, torch.ones(2, 20), [8.0] * 6) if xl else network.read(words)
+    words = torch.ones(2, 5, network.context_dim)
+    return (
+        network.condition(words, torch.ones(2, 20), [8.0] * 6) if xl else network.condition(words)
+    )
 
 
 def test_one_network_at_a_time_is_there(folder):
@@ -84,9 +86,9 @@ def test_one_network_at_a_time_is_there(folder):
 def test_large_weights_visit_for_one_call_and_the_one_before_leaves(folder, monkeypatch):
     monkeypatch.setattr(vram, "_LARGE", 1024)
     stage, network, before = Stage(CPU), unet(folder), unet(folder)
-    words = told(network, network.wants_more)
-    x = torch.randn(2, network.channels, 8, 8)
-    t = network.read_time(torch.tensor([500.0]), words)
+    words = told(network, network.takes_size)
+    x = torch.randn(2, network.in_channels, 8, 8)
+    t = network.embed_time(torch.tensor([500.0]), words)
     plain = network(x, t, words)
     stage.add(before)
     stage.stream(network)
@@ -152,11 +154,11 @@ def test_the_unet_compiles_as_one_program_with_products_joined_as_on_a_gpu(
     network = unet(write(tmp_path))
     monkeypatch.setattr("sdfast.models.networks.unet.joins", lambda network: True)
     network.lay_out()
-    words = told(network, network.wants_more)
+    words = told(network, network.takes_size)
     program = compiled(network, backend="eager")
-    t = network.read_time(torch.tensor([500.0]), words)
+    t = network.embed_time(torch.tensor([500.0]), words)
     for rows in (1, 2):
-        x = torch.randn(rows, network.channels, 8, 8)
+        x = torch.randn(rows, network.in_channels, 8, 8)
         torch.testing.assert_close(program(x, t, words), network(x, t, words))
 
 

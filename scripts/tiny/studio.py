@@ -15,7 +15,7 @@ from asking import Asked
 from judge import NAMES
 from scenes import Lesson
 from sdfast import solve
-from sdfast.engine import guided
+from sdfast.conditioning import Words, guided
 from sdfast.job import Job, Sampler
 from sdfast.models.stable_diffusion import StableDiffusion
 
@@ -62,7 +62,7 @@ class Studio:
         for begin in range(0, len(self.noise), self.batch):
             states = self.states[begin : begin + self.batch]
             plain = self.plain.expand(len(states), -1, -1)
-            network = guided(model, states, plain, self.guidance)
+            network = guided(model.predict, [Words(states, plain)], self.guidance)
             latents = solve(
                 network,
                 self.noise[begin : begin + self.batch],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdfast.errors import DeviceError, UsageError, one_line
 from sdfast.models.device import is_memory
-from sdfast.models.networks import Shifts, Told, UNet
+from sdfast.models.networks import Conditioning, Shifts, UNet
 
 _SHAPES = 256
 """Programs that torch keeps of one network; past them it would refuse a new shape."""
@@ -26,7 +26,7 @@ def check_compiles(device: torch.device, vram: str) -> None:
         raise UsageError("--compile does not go with --vram min", "--vram offload")
 
 
-def compile_unet(unet: UNet) -> Callable[[Tensor, Shifts, Told], Tensor]:
+def compile_unet(unet: UNet) -> Callable[[Tensor, Shifts, Conditioning], Tensor]:
     """The UNet as kernels of its own, chosen by trial when it is first asked with a shape.
 
     What was found is kept in the user's cache folder, unless TORCHINDUCTOR_CACHE_DIR names another.
@@ -41,9 +41,9 @@ def compile_unet(unet: UNet) -> Callable[[Tensor, Shifts, Told], Tensor]:
     # as the mode max-autotune-no-cudagraphs, but without trying each kernel's neighbours one by one
     program = compiled(unet, options={"max_autotune": True, "coordinate_descent_tuning": False})
 
-    def asked(x: Tensor, shifts: Shifts, told: Told) -> Tensor:
+    def asked(x: Tensor, shifts: Shifts, conditioning: Conditioning) -> Tensor:
         try:
-            return program(x, shifts, told)
+            return program(x, shifts, conditioning)
         except Exception as error:
             if is_memory(error) or not _is_compilers(error):
                 raise
@@ -88,7 +88,7 @@ def _share_ptxas() -> None:
         return  # no Triton, or one for GPUs of another make
 
 
-def compiled(unet: UNet, **how: Any) -> Callable[[Tensor, Shifts, Told], Tensor]:
+def compiled(unet: UNet, **how: Any) -> Callable[[Tensor, Shifts, Conditioning], Tensor]:
     """One whole program for each shape; what cannot be one is an error and no silent detour."""
     dynamo = cast("Any", torch)._dynamo
     dynamo.config.cache_size_limit = max(_SHAPES, dynamo.config.cache_size_limit)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from safetensors import safe_open
@@ -29,6 +29,7 @@ from sdfast.models.safety import count_weights
 from sdfast.models.source import Embedding, Source, Vocabulary
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer, Reader
 from sdfast.models.vram import Place
+from sdfast.solver.guidance import Condition
 
 _N = TypeVar("_N", bound=nn.Module)
 
@@ -51,22 +52,41 @@ class Text(NamedTuple):
     ) -> list[Meaning]:
         """What each prompt means `back` layers from the end, its chunks' words behind each other.
 
-        Every chunk is read by itself and weighed, all in one call. States are [1, words, width];
-        the whole, [1, width], is the first chunk's.
+        Every chunk is read by itself and weighed, all in one call. States are [1, tokens, width];
+        the pooled text, [1, width], is the first chunk's.
         """
         ids = [[token.id for token in chunk] for chunks in prompts for chunk in chunks]
-        normed, plain, whole = self.ask(torch.tensor(ids, device=device), back)
+        normed, hidden, pooled = self.ask(torch.tensor(ids, device=device), back)
         meant: list[Meaning] = []
         end = 0
         for chunks in prompts:
             begin, end = end, end + len(chunks)
             weights = [[token.weight for token in chunk] for chunk in chunks]
             row, plain_row = (
-                emphasized(x[begin:end], weights).flatten(0, 1)[None] for x in (normed, plain)
+                emphasized(x[begin:end], weights).flatten(0, 1)[None] for x in (normed, hidden)
             )
-            first = None if whole is None else whole[begin : begin + 1]
+            first = None if pooled is None else pooled[begin : begin + 1]
             meant.append(Meaning(row, plain_row, first))
         return meant
+
+
+def context(
+    read: Sequence[Meaning], *, xl: bool, blank: bool, guidance: Tensor | None
+) -> Condition:
+    """What text encoders have read, as one; of a `blank` prompt nothing but zeros.
+
+    The hidden states, [1, tokens, width]; for XL the pooled text behind them, [1, width]; at the
+    end the guidance, float32 [1], for a UNet that guides itself.
+    """
+    said = [read[0].normed]
+    if xl:
+        hidden = torch.cat([meaning.hidden for meaning in read], -1)
+        said = [hidden, cast("Tensor", read[-1].pooled)]
+        if blank:
+            said = [*map(torch.zeros_like, said)]
+    if guidance is not None:
+        said.append(guidance)
+    return tuple(said) if len(said) > 1 else said[0]
 
 
 def emphasized(states: Tensor, weights: list[list[float]]) -> Tensor:
@@ -222,20 +242,22 @@ def fit(source: Source, unet: UNet, vae: Decoder, encoders: list[Text]) -> None:
     An inpainting UNet reads latents twice, and a mask.
     """
     width = sum(text.encoder.width for text in encoders)
-    latents = unet.says
-    if unet.channels not in (latents, 2 * latents + 1):
-        raise ModelError(f"`{source.name}`: unet reads {unet.channels} channels and says {latents}")
+    latents = unet.out_channels
+    if unet.in_channels not in (latents, 2 * latents + 1):
+        raise ModelError(
+            f"`{source.name}`: unet reads {unet.in_channels} channels and says {latents}"
+        )
     for said, wanted, part in (
         (vae.channels, latents, "vae"),
-        (width, unet.words, "text_encoder"),
+        (width, unet.context_dim, "text_encoder"),
     ):
         if said != wanted:
             raise ModelError(
                 f"`{source.name}`: {part} has {said} channels where unet reads {wanted}"
             )
-    if not unet.listens:
+    if not unet.cross_attends:
         raise ModelError(f"`{source.name}`: unet asks no prompt: none of its blocks attends to it")
-    if unet.wants_more != source.xl:
+    if unet.takes_size != source.xl:
         raise ModelError(f"`{source.name}`: unet and text encoders are of different families")
 
 

@@ -25,10 +25,11 @@ from sdfast.models.device import (
 from sdfast.models.dressed import wears
 from sdfast.models.graphs import Album, Recorder
 from sdfast.models.malloc import keep_memory
-from sdfast.models.networks import Meaning, Shifts, Told
+from sdfast.models.networks import Conditioning, Meaning, Shifts
 from sdfast.models.parts import (
     bare,
     check_parts,
+    context,
     filled,
     fit,
     in_chunks,
@@ -39,7 +40,6 @@ from sdfast.models.pixels import Decoded, Pixels
 from sdfast.models.safety import SafetyChecker
 from sdfast.models.sight import Sight
 from sdfast.models.source import Source
-from sdfast.models.told import context
 from sdfast.models.vram import Place, Stage, pick_vram
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.guidance import Condition
@@ -86,7 +86,7 @@ class StableDiffusion:
         self._sight = Sight(source, place, self._pixels.factor)
         fit(source, unet, self._pixels.network, self._texts)
         self._unet = filled(source, "unet", unet, place, stream=vram == "min")
-        self._told: list[_Asked] = []
+        self._conditioned: list[_Asked] = []
         self._shifts: dict[float, Shifts] = {}
         self._source = source
         self._ask: Callable[..., Tensor] = self._unet
@@ -124,7 +124,7 @@ class StableDiffusion:
         """
         width, height = size
         factor = self._pixels.factor
-        shape = (1, self._unet.says, height // factor, width // factor)
+        shape = (1, self._unet.out_channels, height // factor, width // factor)
         generator = torch.Generator("cpu").manual_seed(seed)
         with memory_errors(self.device, "drawing noise"):
             return torch.randn(shape, generator=generator).to(self.device)
@@ -137,7 +137,7 @@ class StableDiffusion:
     @property
     def guides_itself(self) -> bool:
         """Whether the UNet is told of the guidance, and not asked twice."""
-        return self._unet.wants_guidance
+        return self._unet.takes_guidance
 
     def encode(
         self, prompt: str, clip_skip: int | None = None, guidance: float | None = None
@@ -194,7 +194,7 @@ class StableDiffusion:
 
         None for another UNet. The mask is white where to paint, and else black.
         """
-        paints = self._unet.channels > self._unet.says
+        paints = self._unet.in_channels > self._unet.out_channels
         return self._sight.hole(picture, mask) if paints else None
 
     @torch.inference_mode()
@@ -206,12 +206,12 @@ class StableDiffusion:
         object: it must not be written to.
         """
         with memory_errors(self.device, "painting"):
-            if x.shape[1] < self._unet.channels:
+            if x.shape[1] < self._unet.in_channels:
                 x = torch.cat([x, self._sight.all_hole(x)], 1)
             self._stage.call(self._unet)
-            told = self._read(context, (x.shape[-2], x.shape[-1]))
+            conditioning = self._read(context, (x.shape[-2], x.shape[-1]))
             x = x.to(self.dtype, memory_format=layout(x.device))
-            said = self._ask(x, self._read_time(t, told), told)
+            said = self._ask(x, self._read_time(t, conditioning), conditioning)
             return said.to(torch.float32, memory_format=torch.contiguous_format)
 
     def _asked_what_it_predicts(self) -> Prediction:
@@ -225,31 +225,33 @@ class StableDiffusion:
         alike = torch.cosine_similarity(said.flatten(), x.flatten(), dim=0)
         return Prediction.NOISE if float(alike) > 0.5 else Prediction.VELOCITY
 
-    def _read(self, context: Condition, size: tuple[int, int]) -> Told:
+    def _read(self, context: Condition, size: tuple[int, int]) -> Conditioning:
         """The context as the UNet's layers see it, of this call or an earlier one."""
-        for asked in self._told:
+        for asked in self._conditioned:
             if asked.context is context and asked.size == size:
-                return asked.told
+                return asked.conditioning
         words, *more = (context,) if isinstance(context, Tensor) else context
         guidance = more.pop() if self.guides_itself else None
         pixels = [float(side * self._pixels.factor) for side in size]
-        told = self._unet.read(words, *more, sizes=[*pixels, 0.0, 0.0, *pixels], guidance=guidance)
-        self._told = [_Asked(context, size, told), *self._told[:1]]
-        return told
+        conditioning = self._unet.condition(
+            words, *more, sizes=[*pixels, 0.0, 0.0, *pixels], guidance=guidance
+        )
+        self._conditioned = [_Asked(context, size, conditioning), *self._conditioned[:1]]
+        return conditioning
 
-    def _read_time(self, t: float, told: Told) -> Shifts:
+    def _read_time(self, t: float, conditioning: Conditioning) -> Shifts:
         """The time as the UNet's blocks see it; a schedule's come again with the next picture."""
-        kept = self._shifts if told.more is None and told.scale is None else {}
+        kept = self._shifts if conditioning.added is None and conditioning.guidance is None else {}
         if t not in kept:
             if len(kept) >= _TIMES:
                 kept.clear()
             time = torch.full((1,), t, dtype=torch.float32, device=self.device)
-            kept[t] = self._unet.read_time(time, told)
+            kept[t] = self._unet.embed_time(time, conditioning)
         return kept[t]
 
     def forget(self) -> None:
         """Let go of what is kept of contexts and calls; it takes memory, and only saves time."""
-        self._told.clear()
+        self._conditioned.clear()
         self._shifts.clear()
         if self._album is not None:
             self._album.clear()
@@ -269,7 +271,7 @@ class _Asked(NamedTuple):
 
     context: Condition
     size: tuple[int, int]
-    told: Told
+    conditioning: Conditioning
 
 
 def _checker(source: Source, place: Place) -> Callable[[Image.Image], bool] | None:

@@ -7,10 +7,11 @@ config that wants what is not written here is refused by name; nothing is painte
 from sdfast.models.networks.clip import Meaning, TextEncoder
 from sdfast.models.networks.config import Config
 from sdfast.models.networks.load import TensorError, check, fill, randomize
-from sdfast.models.networks.unet import Shifts, Told, UNet
+from sdfast.models.networks.unet import Conditioning, Shifts, UNet
 from sdfast.models.networks.vae import Decoder, Encoder
 
 __all__ = [
+    "Conditioning",
     "Config",
     "Decoder",
     "Encoder",
@@ -18,7 +19,6 @@ __all__ = [
     "Shifts",
     "TensorError",
     "TextEncoder",
-    "Told",
     "UNet",
     "check",
     "fill",

@@ -20,7 +20,7 @@ _EVERY = 8
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`F.scaled_dot_product_attention` of [n, heads, words, width]."""
+    """`F.scaled_dot_product_attention` of [n, heads, tokens, width]."""
     here = q.device.type == "cpu" and q.dtype == torch.bfloat16 and not q.requires_grad
     if here and k.shape[-2] >= _WORTH and multiplies_vectors_of_bfloat16():
         return in_parts(q, k, v)

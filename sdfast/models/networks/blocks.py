@@ -13,7 +13,7 @@ from sdfast.models.networks.layers import (
     Conv,
     Linear,
     as_pixels,
-    as_words,
+    as_tokens,
     blank,
     by_head,
     in_rows,
@@ -23,7 +23,7 @@ from sdfast.models.networks.norms import GroupNorm, LayerNorm
 
 
 class Keys(NamedTuple):
-    """What a prompt looks like to one layer of attention, [n, heads, words, width]."""
+    """What a prompt looks like to one layer of attention, [n, heads, tokens, width]."""
 
     keys: Tensor
     values: Tensor
@@ -33,35 +33,36 @@ class ResBlock(nn.Module):
     """Two convolutions beside a shortcut; in a UNet the first is told the time."""
 
     def __init__(
-        self, inside: int, outside: int, groups: int, eps: float, time: int | None = None
+        self, in_channels: int, out_channels: int, groups: int, eps: float, time: int | None = None
     ) -> None:
         super().__init__()
-        self.norm1 = GroupNorm(groups, inside, eps)
-        self.conv1 = Conv(inside, outside)
-        self.time_emb_proj = Linear(time, outside) if time else None
-        self.norm2 = GroupNorm(groups, outside, eps)
-        self.conv2 = Conv(outside, outside)
-        self.conv_shortcut = Linear(inside, outside) if inside != outside else None
+        self.norm1 = GroupNorm(groups, in_channels, eps)
+        self.conv1 = Conv(in_channels, out_channels)
+        self.time_emb_proj = Linear(time, out_channels) if time else None
+        self.norm2 = GroupNorm(groups, out_channels, eps)
+        self.conv2 = Conv(out_channels, out_channels)
+        self.conv_shortcut = (
+            Linear(in_channels, out_channels) if in_channels != out_channels else None
+        )
 
     def shift(self, time: Tensor) -> Tensor:
         """What the time adds to each channel, the bias besides, [n, c] of [n, width]."""
         assert self.time_emb_proj is not None
         return self.time_emb_proj(time) + self.conv1.bias
 
-    def forward(
-        self, x: Tensor, shift: Tensor | None = None, beside: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, shift: Tensor | None = None, skip: Tensor | None = None) -> Tensor:
         """`shift` has a row for each picture, or one that holds for all; x may have fewer.
 
-        beside   what was seen before, whose channels come behind those of x; it may have fewer rows
+        skip    what was seen on the way down, whose channels come behind those of x; it may have
+                fewer rows
         """
-        if beside is None:
+        if skip is None:
             h = self.norm1(x, silu=True)
         else:
-            x, h = self.norm1.of_both(x, beside)
+            x, h = self.norm1.of_both(x, skip)
         h = self.norm2.after(self.conv1, h, shift)
         if self.conv_shortcut is not None:  # of one pixel each: a linear map
-            x = as_pixels(self.conv_shortcut(as_words(x)), x)
+            x = as_pixels(self.conv_shortcut(as_tokens(x)), x)
         return self.conv2(h, x)
 
 
@@ -80,7 +81,7 @@ class SelfAttention(nn.Module):
         return cast("Linear", self.to_out[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        """What is found, [n, words, width]."""
+        """What is found, [n, tokens, width]."""
         q, k, v = (by_head(part, self._heads) for part in self.to_qkv(x).chunk(3, -1))
         found = attend(q, k, v)
         return found.transpose(1, 2).flatten(2)
@@ -89,21 +90,21 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Every pixel asks the words of the prompt, which stay the same for the whole walk."""
 
-    def __init__(self, width: int, heads: int, words: int) -> None:
+    def __init__(self, width: int, heads: int, context_dim: int) -> None:
         super().__init__()
         self.to_q = Linear(width, width, bias=False)
-        self.to_kv = Linear(words, 2 * width, bias=False)
+        self.to_kv = Linear(context_dim, 2 * width, bias=False)
         self.to_out = nn.ModuleList([Linear(width, width)])
         self.width = width
         self._heads = heads
 
     def read(self, words: Tensor) -> Keys:
-        """Keys and values of a prompt's states, [n, words, width]."""
+        """Keys and values of a prompt's states, [n, tokens, width]."""
         parts = self.to_kv(words).chunk(2, -1)
         return self.keys(*(part.contiguous() for part in parts))
 
     def keys(self, keys: Tensor, values: Tensor) -> Keys:
-        """As they lie behind each other, [n, words, width]."""
+        """As they lie behind each other, [n, tokens, width]."""
         return Keys(by_head(keys, self._heads), by_head(values, self._heads))
 
     @property
@@ -111,20 +112,20 @@ class CrossAttention(nn.Module):
         """What is found goes through it, and is added to what asked."""
         return cast("Linear", self.to_out[0])
 
-    def forward(self, x: Tensor, told: Keys) -> Tensor:
-        """What is found, as many rows as are told; x may have fewer."""
-        rows = len(told.keys)
+    def forward(self, x: Tensor, prompt: Keys) -> Tensor:
+        """What is found, as many rows as the prompt; x may have fewer."""
+        rows = len(prompt.keys)
         asking = by_head(in_rows(self.to_q(x), rows), self._heads)
-        found = F.scaled_dot_product_attention(asking, *told)
+        found = F.scaled_dot_product_attention(asking, *prompt)
         return found.transpose(1, 2).flatten(2)
 
 
 class GatedLinear(nn.Module):
     """Half of a product, times the other half through GELU (arXiv 2002.05202)."""
 
-    def __init__(self, inside: int, outside: int) -> None:
+    def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
-        self.weight, self.bias = blank(2 * outside, inside), blank(2 * outside)
+        self.weight, self.bias = blank(2 * out_features, in_features), blank(2 * out_features)
         self._halves: list[Linear] = []
 
     def lay_out(self) -> None:
@@ -174,19 +175,19 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Pixels ask each other, then the prompt, then think."""
 
-    def __init__(self, width: int, heads: int, words: int) -> None:
+    def __init__(self, width: int, heads: int, context_dim: int) -> None:
         super().__init__()
         self.norm1 = LayerNorm(width)
         self.attn1 = SelfAttention(width, heads)
         self.norm2 = LayerNorm(width)
-        self.attn2 = CrossAttention(width, heads, words)
+        self.attn2 = CrossAttention(width, heads, context_dim)
         self.norm3 = LayerNorm(width)
         self.ff = FeedForward(width)
 
-    def forward(self, x: Tensor, told: Keys) -> Tensor:
+    def forward(self, x: Tensor, prompt: Keys) -> Tensor:
         found = self.attn1(self.norm1(x))
         x, normed = self.norm2.after(self.attn1.out, found, x)
-        found = self.attn2(normed, told)
+        found = self.attn2(normed, prompt)
         x, normed = self.norm3.after(self.attn2.out, found, x, ahead=self.ff.bias)
         return self.ff(normed, x)
 
@@ -194,22 +195,22 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """Blocks of attention between two linear maps, beside a shortcut."""
 
-    def __init__(self, width: int, heads: int, words: int, groups: int, depth: int) -> None:
+    def __init__(self, width: int, heads: int, context_dim: int, groups: int, depth: int) -> None:
         super().__init__()
         self.norm = GroupNorm(groups, width, 1e-6)
         self.proj_in = Linear(width, width)
         self.transformer_blocks = nn.ModuleList(
-            TransformerBlock(width, heads, words) for _ in range(depth)
+            TransformerBlock(width, heads, context_dim) for _ in range(depth)
         )
         self.proj_out = Linear(width, width)
 
-    def forward(self, x: Tensor, told: Iterator[Keys]) -> Tensor:
+    def forward(self, x: Tensor, prompt: Iterator[Keys]) -> Tensor:
         """Each block takes the next of what the prompt looks like."""
-        h = self.proj_in(as_words(self.norm(x, ahead=self.proj_out.bias)))
+        h = self.proj_in(as_tokens(self.norm(x, ahead=self.proj_out.bias)))
         for block in self.transformer_blocks:
-            h = block(h, next(told))
+            h = block(h, next(prompt))
         x = in_rows(x, len(h))
-        return as_pixels(self.proj_out(h, "onto", as_words(x)), x)
+        return as_pixels(self.proj_out(h, "onto", as_tokens(x)), x)
 
 
 class Downsample(nn.Module):

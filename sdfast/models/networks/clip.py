@@ -18,13 +18,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Meaning(NamedTuple):
-    """Hidden states [n, words, width] of one layer, and where there is a projection the whole."""
+    """Hidden states [n, tokens, width] of one layer, and, where it is projected, the whole text."""
 
     normed: Tensor
     """By the final norm: what Stable Diffusion 1.x and 2.x read, of the last layer."""
-    bare: Tensor
+    hidden: Tensor
     """As they are: what XL reads, of the last but one."""
-    whole: Tensor | None
+    pooled: Tensor | None
     """What the text means as one, [n, width], always of the last layer."""
 
 
@@ -130,16 +130,16 @@ class TextEncoder(nn.Module):
         words.learned = nn.Parameter(rows.to(words.weight), requires_grad=False)
 
     def forward(self, ids: Tensor, back: int = 1) -> Meaning:
-        """What tokens [n, words] mean in a layer, counted from the last, which is 1."""
+        """What tokens [n, tokens] mean in a layer, counted from the last, which is 1."""
         states = [self.embeddings(ids)]
         for layer in self.encoder.layers:
             states.append(layer(states[-1]))
-        bare = states[-back]
-        normed = self.final_layer_norm(bare)
+        hidden = states[-back]
+        normed = self.final_layer_norm(hidden)
         if not hasattr(self, "text_projection"):
-            return Meaning(normed, bare, None)
+            return Meaning(normed, hidden, None)
         last = self.final_layer_norm(states[-1])
         # configs from before transformers 4.31 say 2 and mean the highest token there is
         end = ids.where(ids < self.known, 0) if self._end == 2 else (ids == self._end).int()
         rows = torch.arange(len(ids), device=ids.device)
-        return Meaning(normed, bare, self.text_projection(last[rows, end.argmax(-1)]))
+        return Meaning(normed, hidden, self.text_projection(last[rows, end.argmax(-1)]))

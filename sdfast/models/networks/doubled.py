@@ -56,8 +56,8 @@ class Doubled:
 def _of_quarters(conv: Conv) -> Conv:
     """A convolution for the quarters, laid out like the one of the whole."""
     weight = conv.plain_weight()
-    outside, inside = weight.shape[:2]
-    small = Conv(inside, 4 * outside, kernel=2, padding=1)
+    out_channels, in_channels = weight.shape[:2]
+    small = Conv(in_channels, 4 * out_channels, kernel=2, padding=1)
     kernel = added_up(weight).to(memory_format=torch.channels_last)
     small.weight = torch.nn.Parameter(kernel, requires_grad=False)
     small.bias = torch.nn.Parameter(conv.bias.repeat(4), requires_grad=False)

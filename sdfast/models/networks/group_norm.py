@@ -45,18 +45,18 @@ def group_norm(
 
 @where_it_is
 def group_norm_of_both(
-    x: Tensor, beside: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
+    x: Tensor, skip: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
     """`torch.cat` of two pictures' channels, [n, c, h, w] with channels last, and SiLU of its norm.
 
-    `beside` may be of fewer pictures, and is repeated.
+    `skip` may be of fewer pictures, and is repeated.
     """
-    return _norm(x, beside, groups, (weight, bias, eps), None, None, silu=True)
+    return _norm(x, skip, groups, (weight, bias, eps), None, None, silu=True)
 
 
 def _norm(
     x: Tensor,
-    beside: Tensor | None,
+    skip: Tensor | None,
     groups: int,
     scale: tuple[Tensor, Tensor, float],
     plus: Tensor | None,
@@ -68,18 +68,18 @@ def _norm(
     x = x.contiguous(memory_format=torch.channels_last)
     n, first, height, width = x.shape
     pixels = height * width
-    if beside is None:
+    if skip is None:
         channels, both, seen = first, x, (x, x, x, first, 1)
     else:
-        beside = beside.contiguous(memory_format=torch.channels_last)
-        channels = first + beside.shape[1]
+        skip = skip.contiguous(memory_format=torch.channels_last)
+        channels = first + skip.shape[1]
         shape = (n, channels, height, width)
         both = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        seen = (x, beside, both, first, len(beside))
+        seen = (x, skip, both, first, len(skip))
     y = torch.empty_like(both)
     weight, bias, eps = scale
     added = (weight, 0) if plus is None else (plus.contiguous(), channels * (len(plus) > 1))
-    joins = beside is not None
+    joins = skip is not None
     raises = ahead is not None
     raised = weight if ahead is None else ahead
     each = channels // groups
@@ -113,7 +113,7 @@ def _norm(
 
 @triton.jit
 def _load(
-    x, beside, both, first, again, picture, row, channel, pixels, channels, on,
+    x, skip, both, first, again, picture, row, channel, pixels, channels, on,
     JOINS: tl.constexpr,
 ):  # fmt: skip
     """A picture's numbers in float32; if it is in two parts, they are put together."""
@@ -121,7 +121,7 @@ def _load(
     if JOINS:
         there = (picture % again * pixels + row).to(tl.int64) * (channels - first) + channel - first
         v = tl.load(x + at * first + channel, mask=on & (channel < first), other=0)
-        v += tl.load(beside + there, mask=on & (channel >= first), other=0)
+        v += tl.load(skip + there, mask=on & (channel >= first), other=0)
         tl.store(both + at * channels + channel, v, mask=on)
     else:
         v = tl.load(x + at * channels + channel, mask=on, other=0)
@@ -130,7 +130,7 @@ def _load(
 
 @triton.jit(do_not_specialize=["again", "pixels", "eps", "silu"])
 def _norm_group(
-    x, beside, both, first, again, plus, added, ahead, weight, bias, y, pixels, channels, eps, silu,
+    x, skip, both, first, again, plus, added, ahead, weight, bias, y, pixels, channels, eps, silu,
     JOINS: tl.constexpr, PLUS: tl.constexpr, RAISES: tl.constexpr,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
@@ -143,7 +143,7 @@ def _norm_group(
     on = on_lane & (row < pixels)
     at = (picture * pixels + row).to(tl.int64) * channels + channel
     v = _load(
-        x, beside, both, first, again, picture, row, channel, pixels, channels, on, JOINS
+        x, skip, both, first, again, picture, row, channel, pixels, channels, on, JOINS
     )  # fmt: skip
     if RAISES:
         by = tl.load(ahead + channel, mask=on_lane, other=0).to(tl.float32)
@@ -163,7 +163,7 @@ def _norm_group(
 
 @triton.jit(do_not_specialize=["again", "pixels", "share"])
 def _look(
-    x, beside, both, first, again, parts, pixels, share, channels,
+    x, skip, both, first, again, parts, pixels, share, channels,
     JOINS: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Each channel's mean in a share of the pixels, and its squared distance from it.
@@ -181,7 +181,7 @@ def _look(
     for top in range(begin, end, ROWS):
         row = top + tl.arange(0, ROWS)[:, None]
         v = _load(
-            x, beside, both, first, again, picture, row, lane[None, :], pixels, channels,
+            x, skip, both, first, again, picture, row, lane[None, :], pixels, channels,
             on[None, :] & (row < end), JOINS,
         )  # fmt: skip
         here = tl.minimum(end - top, ROWS) * 1.0

@@ -69,10 +69,10 @@ class Linear(nn.Module):
     `kernels`: what made it took it `ahead`. Elsewhere it is `add`.
     """
 
-    def __init__(self, inside: int, outside: int, *, bias: bool = True) -> None:
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.weight = blank(outside, inside)
-        self.bias = blank(outside) if bias else None
+        self.weight = blank(out_features, in_features)
+        self.bias = blank(out_features) if bias else None
         self._packed: Tensor | None = None
 
     def lay_out(self) -> None:
@@ -100,8 +100,8 @@ class Conv(nn.Module):
 
     def __init__(
         self,
-        inside: int,
-        outside: int,
+        in_channels: int,
+        out_channels: int,
         kernel: int = 3,
         stride: int = 1,
         padding: int | None = None,
@@ -109,13 +109,15 @@ class Conv(nn.Module):
         in_tiles: bool = True,
     ) -> None:
         super().__init__()
-        self.weight = blank(outside, inside, kernel, kernel)
-        self.bias = blank(outside)
+        self.weight = blank(out_channels, in_channels, kernel, kernel)
+        self.bias = blank(out_channels)
         self._how = onednn.placing(kernel, stride, padding)
         keeps_size = kernel == 3 and self._how[:2] == ([1, 1], [1, 1])
-        self._takes_tiles = in_tiles and keeps_size and winograd.pays(inside, outside)
+        self._takes_tiles = in_tiles and keeps_size and winograd.pays(in_channels, out_channels)
         self._tiled: Tensor | None = None
-        self._for_any_size = outside >= 256 and outside % 64 == 0 and not onednn.size_matters()
+        self._for_any_size = (
+            out_channels >= 256 and out_channels % 64 == 0 and not onednn.size_matters()
+        )
         self._packed: dict[torch.Size | None, Tensor] = {}
         self.is_laid_out = False
         self.stays = False
@@ -191,7 +193,7 @@ class Conv(nn.Module):
         return convolve(x, weight, bias, *self._how, "none", [], "")
 
 
-def below_each_other(maps: Sequence[Linear]) -> tuple[Tensor, Tensor | None]:
+def stacked(maps: Sequence[Linear]) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of one product in place of several; the layers are left without weights."""
     weights: list[Tensor] = [one.weight for one in maps]
     biases: list[Tensor] = [one.bias for one in maps if one.bias is not None]
@@ -214,7 +216,7 @@ def in_rows(x: Tensor, rows: int) -> Tensor:
     return x if len(x) == rows else torch.cat([x] * (rows // len(x)))
 
 
-def as_words(x: Tensor) -> Tensor:
+def as_tokens(x: Tensor) -> Tensor:
     """[n, c, h, w] as [n, h * w, c]; with channels last in memory nothing is moved."""
     return torch.permute(x, (0, 2, 3, 1)).flatten(1, 2)
 
@@ -226,5 +228,5 @@ def as_pixels(x: Tensor, like: Tensor) -> Tensor:
 
 
 def by_head(x: Tensor, heads: int) -> Tensor:
-    """[n, words, c] as [n, heads, words, c / heads]."""
+    """[n, tokens, c] as [n, heads, tokens, c / heads]."""
     return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)

@@ -13,24 +13,24 @@ class Level(NamedTuple):
 
     width: int
     heads: int
-    words: int
+    context_dim: int
     groups: int
     eps: float
     time: int
 
-    def block(self, inside: int) -> ResBlock:
-        return ResBlock(inside, self.width, self.groups, self.eps, self.time)
+    def block(self, in_channels: int) -> ResBlock:
+        return ResBlock(in_channels, self.width, self.groups, self.eps, self.time)
 
     def transformer(self, depth: int) -> Transformer:
-        return Transformer(self.width, self.heads, self.words, self.groups, depth)
+        return Transformer(self.width, self.heads, self.context_dim, self.groups, depth)
 
 
 class _Block(nn.Module):
     """Residual blocks of one level, each with a transformer behind it or none."""
 
-    def __init__(self, level: Level, insides: Sequence[int], depths: Sequence[int]) -> None:
+    def __init__(self, level: Level, inputs: Sequence[int], depths: Sequence[int]) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(level.block(inside) for inside in insides)
+        self.resnets = nn.ModuleList(level.block(in_channels) for in_channels in inputs)
         if depths:
             self.attentions = nn.ModuleList(level.transformer(depth) for depth in depths)
 
@@ -39,27 +39,27 @@ class _Block(nn.Module):
         i: int,
         x: Tensor,
         shifts: Iterator[Tensor],
-        told: Iterator[Keys],
-        beside: Tensor | None = None,
+        prompt: Iterator[Keys],
+        skip: Tensor | None = None,
     ) -> Tensor:
-        x = self.resnets[i](x, next(shifts), beside)
-        return self.attentions[i](x, told) if hasattr(self, "attentions") else x
+        x = self.resnets[i](x, next(shifts), skip)
+        return self.attentions[i](x, prompt) if hasattr(self, "attentions") else x
 
 
 class Down(_Block):
     def __init__(
-        self, level: Level, insides: Sequence[int], depths: Sequence[int], *, last: bool
+        self, level: Level, inputs: Sequence[int], depths: Sequence[int], *, last: bool
     ) -> None:
-        super().__init__(level, insides, depths)
+        super().__init__(level, inputs, depths)
         if not last:
             self.downsamplers = nn.ModuleList([Downsample(level.width)])
 
     def forward(
-        self, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]
+        self, x: Tensor, shifts: Iterator[Tensor], prompt: Iterator[Keys]
     ) -> Iterator[Tensor]:
         """Everything seen on the way, the last of it smaller."""
         for i in range(len(self.resnets)):
-            yield (x := self.layer(i, x, shifts, told))
+            yield (x := self.layer(i, x, shifts, prompt))
         if hasattr(self, "downsamplers"):
             yield self.downsamplers[0](x)
 
@@ -72,26 +72,26 @@ class Middle(nn.Module):
         if depth:
             self.attentions = nn.ModuleList([level.transformer(depth)])
 
-    def forward(self, x: Tensor, shifts: Iterator[Tensor], told: Iterator[Keys]) -> Tensor:
+    def forward(self, x: Tensor, shifts: Iterator[Tensor], prompt: Iterator[Keys]) -> Tensor:
         x = self.resnets[0](x, next(shifts))
         if len(self.resnets) == 1:
             return x
-        return self.resnets[1](self.attentions[0](x, told), next(shifts))
+        return self.resnets[1](self.attentions[0](x, prompt), next(shifts))
 
 
 class Up(_Block):
     def __init__(
-        self, level: Level, insides: Sequence[int], depths: Sequence[int], *, last: bool
+        self, level: Level, inputs: Sequence[int], depths: Sequence[int], *, last: bool
     ) -> None:
-        super().__init__(level, insides, depths)
+        super().__init__(level, inputs, depths)
         if not last:
             self.upsamplers = nn.ModuleList([Upsample(level.width)])
 
     def forward(
-        self, x: Tensor, seen: list[Tensor], shifts: Iterator[Tensor], told: Iterator[Keys]
+        self, x: Tensor, skips: list[Tensor], shifts: Iterator[Tensor], prompt: Iterator[Keys]
     ) -> Tensor:
         for i in range(len(self.resnets)):
-            x = self.layer(i, x, shifts, told, beside=seen.pop())
+            x = self.layer(i, x, shifts, prompt, skip=skips.pop())
         if hasattr(self, "upsamplers"):  # an odd size is not twice another
-            x = self.upsamplers[0](x, seen[-1].shape[-2:])
+            x = self.upsamplers[0](x, skips[-1].shape[-2:])
         return x

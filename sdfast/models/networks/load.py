@@ -231,8 +231,8 @@ def randomize(
     def weight(name: str, shape: torch.Size) -> Tensor:
         if len(shape) == 1:
             return torch.full(shape, float(name.endswith(".weight")), device=device, dtype=dtype)
-        count, inside = shape.numel(), shape[1:].numel()
-        scaled = block * inside**-0.5
+        count, fan_in = shape.numel(), shape[1:].numel()
+        scaled = block * fan_in**-0.5
         return scaled.repeat(-(-count // len(block)))[:count].view(shape)
 
     _give(network, weight, device, lay_out=lay_out)

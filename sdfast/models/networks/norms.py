@@ -28,15 +28,15 @@ class GroupNorm(nn.Module):
         y = F.group_norm(x, self._groups, self.weight, self.bias, self._eps)
         return F.silu(y, inplace=True) if silu else y
 
-    def of_both(self, x: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
+    def of_both(self, x: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
         """x with another's channels behind its own, and SiLU of the norm of that.
 
-        `beside` may be of fewer pictures, and is repeated.
+        `skip` may be of fewer pictures, and is repeated.
         """
         if fused := kernels(x):
             scale = self.weight, self.bias, self._eps
-            return fused.group_norm_of_both(x, beside, self._groups, *scale)
-        both = torch.cat([x, in_rows(beside, len(x))], 1)
+            return fused.group_norm_of_both(x, skip, self._groups, *scale)
+        both = torch.cat([x, in_rows(skip, len(x))], 1)
         return both, self(both, silu=True)
 
     def after(self, conv: Conv, x: Tensor, shift: Tensor | None = None) -> Tensor:

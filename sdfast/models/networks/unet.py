@@ -20,12 +20,12 @@ from sdfast.models.networks.config import Config
 from sdfast.models.networks.layers import (
     Conv,
     Linear,
-    below_each_other,
     silu,
+    stacked,
 )
 from sdfast.models.networks.levels import Down, Level, Middle, Up
 from sdfast.models.networks.norms import GroupNorm
-from sdfast.models.networks.waves import Embedding, waves
+from sdfast.models.networks.time_embedding import TimeEmbedding, sinusoids
 
 _ONLY: dict[str, tuple[object, ...]] = {
     "act_fn": ("silu", "swish"),
@@ -58,14 +58,14 @@ _ATTENDS_UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
 _MIDDLES = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
 
 
-class Told(NamedTuple):
-    """A prompt as the UNet's layers see it."""
+class Conditioning(NamedTuple):
+    """What the UNet is told besides latents and time: the prompt as its layers see it."""
 
     keys: list[Keys] | Tensor
-    """Of each layer; or as they lie beside each other, [n, words, 2 * all widths]."""
-    more: Tensor | None
+    """Of each layer; or as they lie beside each other, [n, tokens, 2 * all widths]."""
+    added: Tensor | None
     """What is added to the time's embedding, [n, width]: the prompt as a whole and the size."""
-    scale: Tensor | None = None
+    guidance: Tensor | None = None
     """What is added before it, [n, width]: the guidance, where the network is told of that."""
 
 
@@ -88,7 +88,7 @@ class UNet(nn.Module):
         levels = len(widths)
         heads = config.each("attention_head_dim", levels, 8)
         groups = config.count("norm_num_groups", 32)
-        words = config.each("cross_attention_dim", levels, 1280)
+        context_dims = config.each("cross_attention_dim", levels, 1280)
         layers = config.each("layers_per_block", levels, 2, most=64)
         down = config.kinds("down_block_types", levels, _ATTENDS)
         up = config.kinds("up_block_types", levels, _ATTENDS_UP)
@@ -101,34 +101,36 @@ class UNet(nn.Module):
         config.divides("norm_num_groups", groups, *widths)
         for width, count in zip(widths, heads, strict=True):
             config.divides("attention_head_dim", count, width)
-        self.words = words[0]
-        self.channels = config.count("in_channels", 4)
-        self.says = config.count("out_channels", 4)
+        self.context_dim = context_dims[0]
+        self.in_channels = config.count("in_channels", 4)
+        self.out_channels = config.count("out_channels", 4)
         into, out = (config.count(f"conv_{end}_kernel", 3, most=15) for end in ("in", "out"))
         time = config.count("time_embedding_dim", 4 * widths[0])
         self._flip = config.flag("flip_sin_to_cos", True)
         self._shift = config.number("freq_shift", 0)
         eps = config.number("norm_eps", 1e-5)
-        level = [Level(*of, groups, eps, time) for of in zip(widths, heads, words, strict=True)]
+        level = [
+            Level(*of, groups, eps, time) for of in zip(widths, heads, context_dims, strict=True)
+        ]
 
-        self.conv_in = Conv(self.channels, widths[0], into)
+        self.conv_in = Conv(self.in_channels, widths[0], into)
         absent = config.get("time_cond_proj_dim") is None
         self._guidance = 0 if absent else config.count("time_cond_proj_dim", least=4)
-        self.time_embedding = Embedding(widths[0], time, self._guidance)
+        self.time_embedding = TimeEmbedding(widths[0], time, self._guidance)
         self._width = widths[0]
         self._size = 0
         if config.one_of("addition_embed_type", ("text_time", ""), "") == "text_time":
             self._size = config.count("addition_time_embed_dim")
             told = config.count("projection_class_embeddings_input_dim")
-            self.add_embedding = Embedding(told, time)
+            self.add_embedding = TimeEmbedding(told, time)
         self.down_blocks = nn.ModuleList()
-        seen = [widths[0]]
+        skips = [widths[0]]
         for i, kind in enumerate(down):
-            insides = [seen[-1], *[widths[i]] * (layers[i] - 1)]
+            in_channels = [skips[-1], *[widths[i]] * (layers[i] - 1)]
             last = i == levels - 1
             attends = depths[i] if _ATTENDS[kind] else []
-            self.down_blocks.append(Down(level[i], insides, attends, last=last))
-            seen += [widths[i]] * (layers[i] + (not last))
+            self.down_blocks.append(Down(level[i], in_channels, attends, last=last))
+            skips += [widths[i]] * (layers[i] + (not last))
         if config.literal("mid_block_type", "") is not None:
             middle = config.one_of("mid_block_type", _MIDDLES, _MIDDLES[0])
             attends = depths[-1][0] if middle == _MIDDLES[0] else 0
@@ -138,115 +140,119 @@ class UNet(nn.Module):
         for i, kind in enumerate(up):
             at = levels - 1 - i
             ends = [below, *[widths[at]] * layers[at]]
-            insides = [end + seen.pop() for end in ends]
+            in_channels = [end + skips.pop() for end in ends]
             attends = above[i] if _ATTENDS_UP[kind] else []
-            self.up_blocks.append(Up(level[at], insides, attends, last=at == 0))
+            self.up_blocks.append(Up(level[at], in_channels, attends, last=at == 0))
             below = widths[at]
         self.conv_norm_out = GroupNorm(groups, widths[0], eps)
-        self.conv_out = Conv(widths[0], self.says, out)
-        self._timed: tuple[Tensor, Tensor] | None = None
-        self._worded: Tensor | None = None
-        self._told_time = [layer for layer in self.modules() if isinstance(layer, ResBlock)]
-        self._told_words = [layer for layer in self.modules() if isinstance(layer, CrossAttention)]
+        self.conv_out = Conv(widths[0], self.out_channels, out)
+        self._all_shifts: tuple[Tensor, Tensor] | None = None
+        self._all_kv: Tensor | None = None
+        self._res_blocks = [layer for layer in self.modules() if isinstance(layer, ResBlock)]
+        self._cross_attentions = [
+            layer for layer in self.modules() if isinstance(layer, CrossAttention)
+        ]
 
     @property
-    def listens(self) -> bool:
+    def cross_attends(self) -> bool:
         """Whether any of its layers asks the words of the prompt."""
-        return bool(self._told_words)
+        return bool(self._cross_attentions)
 
     @property
-    def wants_more(self) -> bool:
-        """Whether `read` wants the prompt as a whole and the size, as XL does."""
+    def takes_size(self) -> bool:
+        """Whether `condition` wants the prompt as a whole and the size, as XL does."""
         return self._size > 0
 
     @property
-    def wants_guidance(self) -> bool:
-        """Whether `read` wants the guidance, which it was distilled to follow by itself."""
+    def takes_guidance(self) -> bool:
+        """Whether `condition` wants the guidance, which it was distilled to follow by itself."""
         return self._guidance > 0
 
-    def read(
+    def condition(
         self,
         words: Tensor,
-        whole: Tensor | None = None,
+        pooled: Tensor | None = None,
         sizes: Sequence[float] = (),
         guidance: Tensor | None = None,
-    ) -> Told:
+    ) -> Conditioning:
         """What is told of a prompt in each step.
 
-        words     [n, words, width]
-        whole     the prompt in one vector, [n, width], and
+        words     [n, tokens, width]
+        pooled    the prompt in one vector, [n, width], and
         sizes     six numbers of pixels (as it was, where it was cut, as it is to be): both for XL
         guidance  float32 [n], for latent consistency models (arXiv 2310.04378, 4.2)
         """
-        if self._worded is None:
-            keys = [layer.read(words) for layer in self._told_words]
+        if self._all_kv is None:
+            keys = [layer.read(words) for layer in self._cross_attentions]
         else:
-            keys = nn.functional.linear(words, self._worded)
+            keys = nn.functional.linear(words, self._all_kv)
         scale = None
         if self._guidance:
             assert guidance is not None
-            scale = waves(1000 * (guidance - 1), self._guidance, cosine_first=False, shift=1)
+            scale = sinusoids(1000 * (guidance - 1), self._guidance, cosine_first=False, shift=1)
             scale = self.time_embedding.cond_proj(scale.to(words.dtype))
         if not self._size:
-            return Told(keys, None, scale)
-        assert whole is not None
+            return Conditioning(keys, None, scale)
+        assert pooled is not None
         zero = torch.zeros((), dtype=torch.float32, device=words.device)
         numbers = torch.stack([zero + size for size in sizes])  # a list would have to be waited for
-        size = waves(numbers, self._size, self._flip, self._shift).flatten().to(words.dtype)
-        more = torch.cat([whole, size.expand(len(whole), -1)], -1)
-        return Told(keys, self.add_embedding(more), scale)
+        size = sinusoids(numbers, self._size, self._flip, self._shift).flatten().to(words.dtype)
+        added = torch.cat([pooled, size.expand(len(pooled), -1)], -1)
+        return Conditioning(keys, self.add_embedding(added), scale)
 
-    def read_time(self, t: Tensor, told: Told) -> Shifts:
+    def embed_time(self, t: Tensor, conditioning: Conditioning) -> Shifts:
         """What a time, float32 [1] on its device, means to each residual block.
 
-        It depends on what is told only where that has `more` or a `scale`.
+        It depends on the conditioning only where that has something `added` or a `guidance`.
         """
-        time = waves(t, self._width, self._flip, self._shift)
+        time = sinusoids(t, self._width, self._flip, self._shift)
         time = time.to(self.conv_in.bias.dtype)
-        time = self.time_embedding(time if told.scale is None else time + told.scale)
-        time = silu(time if told.more is None else time + told.more)
-        if self._timed is None:
-            return [block.shift(time) for block in self._told_time]
-        return nn.functional.linear(time, *self._timed)
+        time = self.time_embedding(
+            time if conditioning.guidance is None else time + conditioning.guidance
+        )
+        time = silu(time if conditioning.added is None else time + conditioning.added)
+        if self._all_shifts is None:
+            return [block.shift(time) for block in self._res_blocks]
+        return nn.functional.linear(time, *self._all_shifts)
 
-    def forward(self, x: Tensor, shifts: Shifts, told: Told) -> Tensor:
+    def forward(self, x: Tensor, shifts: Shifts, conditioning: Conditioning) -> Tensor:
         """What it says of latents [n, c, h, w] at the time that was read.
 
         One row for each that is told. Where the latents are fewer, they are repeated: row i is of
         latent i mod n.
         """
-        moved, keys = iter(self._each_shift(shifts)), iter(self._keys(told.keys))
-        seen = [self.conv_in(x)]
+        moved, keys = iter(self._each_shift(shifts)), iter(self._keys(conditioning.keys))
+        skips = [self.conv_in(x)]
         for block in self.down_blocks:
             # torch 2.11 does not compile a += here
-            seen.extend(cast("Down", block)(seen[-1], moved, keys))
-        x = self.mid_block(seen[-1], moved, keys) if hasattr(self, "mid_block") else seen[-1]
+            skips.extend(cast("Down", block)(skips[-1], moved, keys))
+        x = self.mid_block(skips[-1], moved, keys) if hasattr(self, "mid_block") else skips[-1]
         for block in self.up_blocks:
-            x = block(x, seen, moved, keys)
+            x = block(x, skips, moved, keys)
         return self.conv_out(self.conv_norm_out(x, silu=True))
 
     def lay_out(self) -> None:
         """On CUDA, put the linear maps of the time below each other, and those of the words."""
         if not joins(self):
             return
-        blocks = self._told_time
-        weight, bias = below_each_other([cast("Linear", b.time_emb_proj) for b in blocks])
-        self._timed = weight, cast("Tensor", bias) + torch.cat([b.conv1.bias for b in blocks])
-        if len({layer.to_kv.weight.shape[1] for layer in self._told_words}) == 1:
-            self._worded, _ = below_each_other([layer.to_kv for layer in self._told_words])
+        blocks = self._res_blocks
+        weight, bias = stacked([cast("Linear", b.time_emb_proj) for b in blocks])
+        self._all_shifts = weight, cast("Tensor", bias) + torch.cat([b.conv1.bias for b in blocks])
+        if len({layer.to_kv.weight.shape[1] for layer in self._cross_attentions}) == 1:
+            self._all_kv, _ = stacked([layer.to_kv for layer in self._cross_attentions])
 
     def _each_shift(self, shifts: Shifts) -> Sequence[Tensor]:
         """What each residual block raises its channels by, [1, channels] or [n, channels]."""
         if not isinstance(shifts, Tensor):
             return shifts
-        widths = [len(block.conv1.bias) for block in self._told_time]
+        widths = [len(block.conv1.bias) for block in self._res_blocks]
         return torch.split(shifts, widths, -1)
 
     def _keys(self, read: list[Keys] | Tensor) -> Sequence[Keys]:
         """What the prompt looks like to each layer of attention."""
         if not isinstance(read, Tensor):
             return read
-        widths = [width for layer in self._told_words for width in [layer.width] * 2]
+        widths = [width for layer in self._cross_attentions for width in [layer.width] * 2]
         parts = torch.split(read, widths, -1)
-        each = zip(self._told_words, parts[0::2], parts[1::2], strict=True)
+        each = zip(self._cross_attentions, parts[0::2], parts[1::2], strict=True)
         return [layer.keys(keys, values) for layer, keys, values in each]

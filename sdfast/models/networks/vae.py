@@ -10,7 +10,7 @@ from sdfast.models.malloc import give_back
 from sdfast.models.networks.attention import attend
 from sdfast.models.networks.blocks import ResBlock, Upsample
 from sdfast.models.networks.config import Config
-from sdfast.models.networks.layers import Conv, Linear, as_pixels, as_words
+from sdfast.models.networks.layers import Conv, Linear, as_pixels, as_tokens
 from sdfast.models.networks.norms import GroupNorm
 
 _EPS = 1e-6
@@ -41,9 +41,9 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.group_norm(x, ahead=self.to_out[0].bias)
-        q, k, v = self.to_qkv(as_words(normed)).chunk(3, -1)
+        q, k, v = self.to_qkv(as_tokens(normed)).chunk(3, -1)
         found = attend(q[:, None], k[:, None], v[:, None])
-        return as_pixels(self.to_out[0](found.squeeze(1), "onto", as_words(x)), x)
+        return as_pixels(self.to_out[0](found.squeeze(1), "onto", as_tokens(x)), x)
 
 
 class _Middle(nn.Module):
@@ -59,10 +59,12 @@ class _Middle(nn.Module):
 
 
 class _Up(nn.Module):
-    def __init__(self, inside: int, width: int, groups: int, layers: int, *, last: bool) -> None:
+    def __init__(
+        self, in_channels: int, width: int, groups: int, layers: int, *, last: bool
+    ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(
-            ResBlock(inside if i == 0 else width, width, groups, _EPS) for i in range(layers)
+            ResBlock(in_channels if i == 0 else width, width, groups, _EPS) for i in range(layers)
         )
         if not last:
             self.upsamplers = nn.ModuleList([Upsample(width)])
@@ -85,10 +87,12 @@ class _Halve(nn.Module):
 
 
 class _Down(nn.Module):
-    def __init__(self, inside: int, width: int, groups: int, layers: int, *, last: bool) -> None:
+    def __init__(
+        self, in_channels: int, width: int, groups: int, layers: int, *, last: bool
+    ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(
-            ResBlock(inside if i == 0 else width, width, groups, _EPS) for i in range(layers)
+            ResBlock(in_channels if i == 0 else width, width, groups, _EPS) for i in range(layers)
         )
         if not last:
             self.downsamplers = nn.ModuleList([_Halve(width)])
@@ -127,8 +131,10 @@ class _Encoding(nn.Module):
         widths, groups = shape.widths, shape.groups
         self.conv_in = Conv(_COLOURS, widths[0])
         self.down_blocks = nn.ModuleList(
-            _Down(inside, width, groups, shape.layers, last=i == len(widths) - 1)
-            for i, (inside, width) in enumerate(zip([widths[0], *widths], widths, strict=False))
+            _Down(in_channels, width, groups, shape.layers, last=i == len(widths) - 1)
+            for i, (in_channels, width) in enumerate(
+                zip([widths[0], *widths], widths, strict=False)
+            )
         )
         self.mid_block = _Middle(widths[-1], groups, attends=shape.attends)
         self.conv_norm_out = GroupNorm(groups, widths[-1], _EPS)
@@ -150,8 +156,8 @@ class _Decoding(nn.Module):
         self.conv_in = Conv(shape.channels, top[0])
         self.mid_block = _Middle(top[0], groups, attends=shape.attends)
         self.up_blocks = nn.ModuleList(
-            _Up(inside, width, groups, shape.layers + 1, last=i == len(top) - 1)
-            for i, (inside, width) in enumerate(zip([top[0], *top], top, strict=False))
+            _Up(in_channels, width, groups, shape.layers + 1, last=i == len(top) - 1)
+            for i, (in_channels, width) in enumerate(zip([top[0], *top], top, strict=False))
         )
         self.conv_norm_out = GroupNorm(groups, top[-1], _EPS)
         self.conv_out = Conv(top[-1], _COLOURS)
@@ -196,7 +202,7 @@ class Encoder(nn.Module):
         """Scaled latents of pixels from -1 to 1: the mean, and so the mode, of what they may be."""
         z = self.encoder(pixels)
         if hasattr(self, "quant_conv"):  # of one pixel each: a linear map
-            z = as_pixels(self.quant_conv(as_words(z)), z)
+            z = as_pixels(self.quant_conv(as_tokens(z)), z)
         return (z[:, : self._shape.channels].float() - self._shape.shift) * self._shape.scale
 
 
@@ -223,5 +229,5 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Pixels from -1 to 1, [n, 3, h, w], of unscaled latents."""
         if hasattr(self, "post_quant_conv"):  # of one pixel each: a linear map
-            z = as_pixels(self.post_quant_conv(as_words(z)), z)
+            z = as_pixels(self.post_quant_conv(as_tokens(z)), z)
         return self.decoder(z)

@@ -24,19 +24,19 @@ _LEAST = 1024
 waited for. How many pictures there are does not count, or one would come out otherwise beside
 others than alone."""
 _WIDE = 80
-"""inside * outside / (inside + outside) from which on it pays: transforms are work for each
-channel, what is saved is work for each pair of them."""
+"""in_channels * out_channels / (in_channels + out_channels) from which on it pays: transforms are
+work for each channel, what is saved is work for each pair of them."""
 _PAIRS = 1_500_000
-"""inside * outside up to which transformed kernels are not too large."""
+"""in_channels * out_channels up to which transformed kernels are not too large."""
 _FLOATS = 8 << 20
 """Numbers of transformed tiles, before and after the products, at a time."""
 _SIDES = {torch.float32: 4, torch.bfloat16: 2}
 """m, of which the transforms of bfloat16 hold no number that is not 0, 1 or -1."""
 
 
-def pays(inside: int, outside: int) -> bool:
+def pays(in_channels: int, out_channels: int) -> bool:
     """Whether a convolution has channels enough for it, and not too many."""
-    return _WIDE * (inside + outside) <= inside * outside <= _PAIRS
+    return _WIDE * (in_channels + out_channels) <= in_channels * out_channels <= _PAIRS
 
 
 def fits(x: Tensor) -> bool:
@@ -49,8 +49,8 @@ def fits(x: Tensor) -> bool:
 def transformed(weight: Tensor) -> Tensor:
     """Kernels [o, c, 3, 3] as matrices, [(m + 2)**2, c, o]."""
     _, of_kernels, _ = _transforms(weight.dtype)
-    outside, inside = weight.shape[:2]
-    kernels = (of_kernels @ weight.float().reshape(-1, 9).T).view(-1, outside, inside)
+    out_channels, in_channels = weight.shape[:2]
+    kernels = (of_kernels @ weight.float().reshape(-1, 9).T).view(-1, out_channels, in_channels)
     return kernels.transpose(1, 2).to(weight.dtype)
 
 
@@ -64,13 +64,13 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, plus: Tensor | Non
     """
     side = _SIDES[x.dtype]
     of_data, _, inverse = _transforms(x.dtype)
-    count, inside, outside = kernels.shape
+    count, in_channels, out_channels = kernels.shape
     n, _, height, width = x.shape
     down, across = -(-height // side), -(-width // side)
     rest = side * across - width, side * down - height
     pixels = x.permute(0, 2, 3, 1)
-    made = x.new_empty(n, down, side, across, side, outside)
-    rows = max(1, _FLOATS // (count * n * across * (inside + outside)))
+    made = x.new_empty(n, down, side, across, side, out_channels)
+    rows = max(1, _FLOATS // (count * n * across * (in_channels + out_channels)))
     for row in range(0, down, rows):
         y = made[:, row : row + rows]
         top, bottom = side * row - 1, side * (row + y.shape[1]) + 1
@@ -78,18 +78,18 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None, plus: Tensor | Non
         edges = (1, 1 + rest[0], int(top < 0), max(bottom - height, 0))
         tiles = F.pad(band, (0, 0, *edges)).unfold(1, side + 2, side).unfold(2, side + 2, side)
         some = of_data @ tiles.permute(4, 5, 0, 1, 2, 3).reshape(count, -1)
-        products = torch.bmm(some.view(count, -1, inside), kernels)
-        sums = (inverse @ products.view(count, -1)).view(side, side, n, -1, across, outside)
+        products = torch.bmm(some.view(count, -1, in_channels), kernels)
+        sums = (inverse @ products.view(count, -1)).view(side, side, n, -1, across, out_channels)
         sums = sums.permute(2, 3, 0, 4, 1, 5)
         if bias is None:
             y.copy_(sums)
         else:
             torch.add(sums, bias, out=y)
-    convolved = made.view(n, side * down, side * across, outside).permute(0, 3, 1, 2)
+    convolved = made.view(n, side * down, side * across, out_channels).permute(0, 3, 1, 2)
     if any(rest):
         convolved = convolved[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
     if plus is not None:
-        convolved.view(-1, len(plus), outside, height, width).add_(plus)
+        convolved.view(-1, len(plus), out_channels, height, width).add_(plus)
     return convolved
 
 

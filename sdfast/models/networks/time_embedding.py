@@ -8,22 +8,22 @@ from torch import Tensor, nn
 from sdfast.models.networks.layers import Linear, silu
 
 
-class Embedding(nn.Module):
-    """Waves through two linear maps; those of another number may be added to them first."""
+class TimeEmbedding(nn.Module):
+    """Sinusoids through two linear maps; those of another number may be added to them first."""
 
-    def __init__(self, inside: int, width: int, beside: int = 0) -> None:
+    def __init__(self, in_features: int, width: int, cond: int = 0) -> None:
         super().__init__()
-        if beside:
-            self.cond_proj = Linear(beside, inside, bias=False)
-        self.linear_1 = Linear(inside, width)
+        if cond:
+            self.cond_proj = Linear(cond, in_features, bias=False)
+        self.linear_1 = Linear(in_features, width)
         self.linear_2 = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear_2(silu(self.linear_1(x)))
 
 
-def waves(numbers: Tensor, width: int, cosine_first: bool, shift: float) -> Tensor:
-    """Numbers as waves of falling frequency, [n] to [n, width] (arXiv 1706.03762, 3.5)."""
+def sinusoids(numbers: Tensor, width: int, cosine_first: bool, shift: float) -> Tensor:
+    """Numbers as sinusoids of falling frequency, [n] to [n, width] (arXiv 1706.03762, 3.5)."""
     half = width // 2
     steps = torch.arange(half, dtype=torch.float32, device=numbers.device)
     angles = numbers[:, None] * torch.exp(-math.log(10_000) * steps / (half - shift))[None]
