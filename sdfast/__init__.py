@@ -1,9 +1,8 @@
 """Pictures from words in as few network calls as the mathematics allows.
 
-    from sdfast import Job, generate, load_model
+    from sdfast import Job, load_model, paint
 
-    *_, finished = generate(load_model("tiny"), Job(prompt="a cat"))
-    finished.image.save("cat.png")
+    paint(load_model("tiny"), Job(prompt="a cat")).image.save("cat.png")
 
 Each name below is imported when it is first asked for, so that `import sdfast` wakes no torch.
 """
@@ -12,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdfast.engine import generate
+    from sdfast.engine import generate, paint
     from sdfast.job import Job
     from sdfast.models import load_model
     from sdfast.presets import load_preset
@@ -30,6 +29,7 @@ __all__ = [
     "load_model",
     "load_preset",
     "noised",
+    "paint",
     "solve",
 ]
 
@@ -42,11 +42,18 @@ _HOMES = {
     "load_model": "sdfast.models",
     "load_preset": "sdfast.presets",
     "noised": "sdfast.solver",
+    "paint": "sdfast.engine",
     "solve": "sdfast.solver",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
-    return getattr(import_module(_HOMES[name]), name)
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+if not TYPE_CHECKING:  # to a type checker, what is not above is a slip
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+        return getattr(import_module(_HOMES[name]), name)

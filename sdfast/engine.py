@@ -30,6 +30,13 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
     return generate_together(model, [job])
 
 
+def paint(model: Model, job: Job) -> Finished:
+    """Make the picture, and tell nothing until it is done. Raises what `generate` raises."""
+    *_, finished = generate(model, job)
+    assert isinstance(finished, Finished)
+    return finished
+
+
 def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     """Make several pictures in one walk, which asks the network for all of them at once.
 

@@ -36,7 +36,7 @@ from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.draw import Draw, Generators, drawn_alone
 from sdfast.solver.plans import ancestral
 from sdfast.solver.predict import read, thresholded
-from sdfast.solver.schedule import Node
+from sdfast.solver.schedule import Node, has_betas
 from sdfast.solver.spacing import grid
 from sdfast.solver.step import mixture
 from sdfast.solver.table import HERE, Plan, Row, Standing, follow
@@ -108,7 +108,7 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         if self._sampler.method == "adaptive":
             raise ValueError("an adaptive sampler is no scheduler: its steps are not known before")
 
-        schedule = self._schedule
+        self._schedule = schedule = NoiseSchedule.from_config(self._betas)
         times = range(int(schedule.first) + 1)
         self._log_alpha = torch.tensor([schedule.log_alpha(t) for t in times], dtype=torch.float64)
         self.alphas_cumprod = (2 * self._log_alpha).exp().float()
@@ -132,18 +132,13 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         """
         if isinstance(config, Mapping):
             said = {**cast("Mapping[str, Any]", config), **how}
-            no_betas = said.get("beta_schedule") is None and said.get("trained_betas") is None
-            if no_betas or said.get("use_flow_sigmas"):
+            if not has_betas(said):
                 raise ValueError("this scheduler's config has no betas: sdfast cannot walk for it")
+            NoiseSchedule.from_config(said)
         if "preset" in how:
             how.setdefault("sampler", None)
         made: Any = super()
         return made.from_config(config, return_unused_kwargs, **how)
-
-    @property
-    def _schedule(self) -> NoiseSchedule:
-        """Read anew each time, because its functions cannot be pickled."""
-        return NoiseSchedule.from_config(self._betas)
 
     @property
     def begin_index(self) -> int | None:

@@ -17,6 +17,11 @@ class Value(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def replace(self, **values: Any) -> Self:
+        """The record with other values, checked as a new one. Raises pydantic's ValidationError."""
+        given = {key: getattr(self, key) for key in self.model_fields_set}
+        return type(self)(**given | values)
+
 
 Spacing = Literal[
     "uniform",
@@ -87,7 +92,10 @@ Row = Annotated[tuple[Weight, ...], Field(min_length=2, max_length=FROM_PAST + 1
 
 
 class Sampler(Value):
-    """How to walk from noise to image. Equal samplers walk alike."""
+    """How to walk from noise to image. Equal samplers walk alike.
+
+    `sdfast presets schema` says what each key is, as the source does below it.
+    """
 
     solver: Solver = "dpm++"
     """`dpm++` integrates the image, `dpm` the noise; `sde-dpm++` puts noise back on the way. `ddim`

@@ -3,11 +3,24 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 import sdfast
-from sdfast import Job, NoiseSchedule, Sampler, generate, load_model, load_preset, noised, solve
+from sdfast import (
+    Job,
+    NoiseSchedule,
+    Sampler,
+    generate,
+    invert,
+    load_model,
+    load_preset,
+    noised,
+    paint,
+    solve,
+)
+from sdfast.errors import ModelError
 from sdfast.solver import grid
 
 
@@ -50,6 +63,71 @@ def test_a_walk_goes_on_from_an_image_that_was_noised_to_its_step(begin):
 
 def test_a_preset_is_a_sampler_for_solve():
     assert load_preset("fast").sampler.steps == 10
+
+
+def test_to_paint_is_to_wait_for_the_last_event(small):
+    model, job = load_model(str(small)), Job(prompt="a cat", seed=1, sampler=Sampler(steps=2))
+    *_, finished = generate(model, job)
+    assert paint(model, job).image.tobytes() == finished.image.tobytes()
+
+
+def test_the_names_are_all_that_is_offered():
+    assert {*dir(sdfast)} == {*sdfast.__all__, "__version__"}
+
+
+def test_values_are_replaced_and_checked():
+    sampler = load_preset("default").sampler.replace(steps=15)
+    assert (sampler.steps, sampler.corrector, sampler.spacing) == (15, True, "beta")
+    for wrong in ({"steps": 0}, {"stepz": 3}, {"spacing": "karas"}, {"solver": "ddim"}):
+        with pytest.raises(
+            ValueError, match=next(iter(wrong)) if "solver" not in wrong else "takes"
+        ):
+            sampler.replace(**wrong)
+
+
+def test_one_lora_may_be_a_text(small):
+    with pytest.raises(ModelError, match=r"nowhere\.safetensors"):
+        load_model(str(small), lora="nowhere.safetensors:0.8")
+
+
+_X, _S, _N = torch.ones(1, 2), Sampler(steps=2), NoiseSchedule.scaled_linear()
+
+
+@pytest.mark.parametrize("led", [solve, invert])
+@pytest.mark.parametrize(
+    ("x", "sampler", "schedule", "said"),
+    [
+        (np.ones((1, 2)), _S, _N, "a tensor of float32 or float64"),
+        (_X.half(), _S, _N, "a tensor of float32 or float64"),
+        (_X.long(), _S, _N, "a tensor of float32 or float64"),
+        (_X, "DPM++ 2M", _N, "the sampler must be a Sampler, as a preset's `.sampler`, not a str"),
+        (_X, _N, _S, "the sampler must be a Sampler"),
+        (_X, _S, 1000, "the schedule must be a NoiseSchedule, not a int"),
+    ],
+)
+def test_what_no_walk_can_begin_with_is_refused(led, x, sampler, schedule, said):
+    with pytest.raises(TypeError, match=said):
+        led(lambda x, t: x, x, sampler, schedule)
+
+
+def test_a_step_is_a_whole_number():
+    with pytest.raises(TypeError, match=r"the number of a step, not 1\.5"):
+        solve(lambda x, t: x, _X, _S, _N, begin=1.5)
+
+
+def test_a_network_must_say_a_tensor():
+    with pytest.raises(TypeError, match="must say a tensor, not tuple"):
+        solve(lambda x, t: (x,), _X, _S, _N)
+
+
+def test_what_a_network_says_in_half_precision_is_read_in_that_of_x():
+    schedule = NoiseSchedule.from_config({"beta_schedule": "squaredcos_cap_v2"})
+    x = torch.randn(1, 64, generator=torch.manual_seed(0))
+    ends = [
+        solve(lambda x, t, kind=kind: x.half().to(kind), x, Sampler(steps=5), schedule)
+        for kind in (torch.float16, torch.float32)
+    ]
+    assert torch.equal(*ends)
 
 
 def test_a_job_becomes_a_picture(small):

@@ -1,6 +1,7 @@
 """The noise schedule against diffusers, against its own inverse and against an integral."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -119,6 +120,39 @@ def test_continuous_cosine_is_a_cosine_that_starts_at_one(t):
 def test_a_config_that_makes_no_schedule_is_a_value_error(config):
     with pytest.raises(ValueError, match=r"."):
         NoiseSchedule.from_config(config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000},
+        {"_class_name": "IPNDMScheduler", "num_train_timesteps": 1000, "trained_betas": None},
+        {"beta_schedule": "linear", "use_flow_sigmas": True},
+        {"beta_schedule": "scaled_linear", "snr_shift_scale": 3.0},
+    ],
+    ids=str,
+)
+def test_a_scheduler_that_walks_by_more_than_betas_is_a_value_error(config):
+    with pytest.raises(ValueError, match=r"has no betas|is not known"):
+        NoiseSchedule.from_config(config)
+
+
+@pytest.mark.parametrize(
+    "made", [NoiseSchedule.scaled_linear, lambda: NoiseSchedule.from_betas([0.1, 0.2])]
+)
+def test_equal_betas_are_equal_schedules(made):
+    assert made() == made()
+    assert hash(made()) == hash(made())
+    assert made() != NoiseSchedule.linear()
+
+
+@pytest.mark.parametrize("kind", ["scaled_linear", "continuous_linear", "continuous_cosine"])
+def test_a_schedule_can_be_sent_elsewhere(kind):
+    schedule = getattr(NoiseSchedule, kind)()
+    sent = pickle.loads(pickle.dumps(schedule))
+    times = np.linspace(schedule.last, schedule.first, 7)
+    assert [sent.at(t) for t in times] == [schedule.at(t) for t in times]
+    assert "0x" not in repr(schedule)
 
 
 @pytest.mark.parametrize(

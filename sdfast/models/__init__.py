@@ -51,6 +51,7 @@ def load_model(
     """
     from sdfast.models.stable_diffusion import StableDiffusion
 
+    lora, embedding = ((one,) if isinstance(one, str) else one for one in (lora, embedding))
     source = (
         find(model, aliases, offline=offline, safety=safety) if isinstance(model, str) else model
     )

@@ -76,7 +76,7 @@ def adaptive(
             past.append(predict(mix(x, go, past), node))
         low, high = mix(x, stride.low, past[:-1]), mix(x, stride.high, past)
         allowed = (low.abs().maximum(before.abs()) * relative).clamp_min(absolute)
-        error = float(((high - low) / allowed).square().mean().sqrt())
+        error = float(((high - low) / allowed).detach().square().mean().sqrt())
         if not math.isfinite(error):
             raise FloatingPointError("the walk came upon numbers that are not finite")
         if error <= 1:

@@ -9,8 +9,8 @@ divides by their differences.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,8 +58,8 @@ class NoiseSchedule:
     """The noisiest time, where a walk begins."""
     last: float
     """The cleanest time the network was trained on."""
-    log_alpha: Callable[[float], float]
-    time_of: Callable[[float], float]
+    log_alpha: Callable[[float], float] = field(repr=False)
+    time_of: Callable[[float], float] = field(repr=False)
     """The time of a log alpha; the inverse of `log_alpha`."""
     steps: int | None = None
     """How many training steps the clock counts; none in continuous time."""
@@ -89,8 +89,14 @@ class NoiseSchedule:
         """The schedule that a diffusers `scheduler_config.json` describes.
 
         Knows `trained_betas` and the `beta_schedule`s linear, scaled_linear and
-        squaredcos_cap_v2, and `rescale_betas_zero_snr`. Raises ValueError for others.
+        squaredcos_cap_v2, and `rescale_betas_zero_snr`. Raises ValueError for others, and for
+        schedulers that walk by something else than betas.
         """
+        for key, none in _ELSE.items():
+            if config.get(key, none) not in (none, None):
+                raise ValueError(f"a scheduler with `{key}` is not known")
+        if "_class_name" in config and not has_betas(config):
+            raise ValueError(f"{config['_class_name']} has no betas")
         log_alpha = _log_alphas(_betas(config))
         if config.get("rescale_betas_zero_snr"):
             log_alpha = _zero_terminal_snr(log_alpha)
@@ -100,15 +106,8 @@ class NoiseSchedule:
     def continuous_linear(cls, start: float = 0.1, end: float = 20.0) -> "NoiseSchedule":
         """The VP SDE of Song et al. (arXiv 2011.13456): t in [0.001, 1], beta from start to end."""
 
-        def log_alpha(t: float) -> float:
-            return -0.25 * t**2 * (end - start) - 0.5 * t * start
-
-        def time_of(log_alpha: float) -> float:
-            # the root of the quadratic above, in the form that does not cancel
-            root = math.sqrt(start**2 - 4 * (end - start) * log_alpha)
-            return -4 * log_alpha / (root + start)
-
-        return cls(1.0, 1e-3, log_alpha, time_of)
+        clock = _Linear(start, end)
+        return cls(1.0, 1e-3, clock.log_alpha, clock.time_of)
 
     @classmethod
     def continuous_cosine(cls, offset: float = 0.008) -> "NoiseSchedule":
@@ -116,16 +115,8 @@ class NoiseSchedule:
 
         The end is DPM-Solver's, appendix D.4: beyond it there is too little signal to divide by.
         """
-        whole = math.log(math.cos(offset / (1 + offset) * math.pi / 2))
-
-        def log_alpha(t: float) -> float:
-            return math.log(math.cos((t + offset) / (1 + offset) * math.pi / 2)) - whole
-
-        def time_of(log_alpha: float) -> float:
-            angle = math.acos(math.exp(log_alpha + whole))
-            return angle * 2 * (1 + offset) / math.pi - offset
-
-        return cls(0.9946, 1e-3, log_alpha, time_of)
+        clock = _Cosine(offset)
+        return cls(0.9946, 1e-3, clock.log_alpha, clock.time_of)
 
     def at(self, t: float) -> Node:
         """Signal and noise at a time; discrete schedules go on as they end."""
@@ -147,6 +138,63 @@ class NoiseSchedule:
         return self.at(self.last)
 
 
+class _Lines:
+    """Straight lines through points, in float64; equal where the points are."""
+
+    def __init__(self, x: Array, y: Array, sign: float = 1.0) -> None:
+        """x must rise, and is looked up at sign times what is asked for."""
+        self._x, self._y, self._sign = x, y, sign
+        self._key = x.tobytes(), y.tobytes(), sign
+
+    def __call__(self, value: float) -> float:
+        return float(np.interp(self._sign * value, self._x, self._y))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Lines) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+class _Linear(NamedTuple):
+    """Beta on a straight line in continuous time."""
+
+    start: float
+    end: float
+
+    def log_alpha(self, t: float) -> float:
+        return -0.25 * t**2 * (self.end - self.start) - 0.5 * t * self.start
+
+    def time_of(self, log_alpha: float) -> float:
+        # the root of the quadratic above, in the form that does not cancel
+        root = math.sqrt(self.start**2 - 4 * (self.end - self.start) * log_alpha)
+        return -4 * log_alpha / (root + self.start)
+
+
+class _Cosine(NamedTuple):
+    """Alpha on a cosine in continuous time."""
+
+    offset: float
+
+    def log_alpha(self, t: float) -> float:
+        return self._unscaled(t) - self._unscaled(0.0)
+
+    def time_of(self, log_alpha: float) -> float:
+        angle = math.acos(math.exp(log_alpha + self._unscaled(0.0)))
+        return angle * 2 * (1 + self.offset) / math.pi - self.offset
+
+    def _unscaled(self, t: float) -> float:
+        return math.log(math.cos((t + self.offset) / (1 + self.offset) * math.pi / 2))
+
+
+def has_betas(config: Mapping[str, Any]) -> bool:
+    """Whether a scheduler's config says its betas, as all of diffusers do that have some."""
+    return any(config.get(key) is not None for key in ("beta_schedule", "trained_betas"))
+
+
+_ELSE = {"use_flow_sigmas": False, "snr_shift_scale": 1.0}
+"""Keys by which a scheduler has another schedule than its betas say, and where it has not."""
+
 _LEAST_LOG_ALPHA = -300.0
 """Below it the square of a signal's share is no number any more."""
 
@@ -166,8 +214,8 @@ def _discrete(log_alpha: Array) -> NoiseSchedule:
     return NoiseSchedule(
         first=float(clock[-1]),
         last=0.0,
-        log_alpha=lambda t: float(np.interp(t, clock, log_alpha)),
-        time_of=lambda value: float(np.interp(-value, -log_alpha, clock)),
+        log_alpha=_Lines(clock, log_alpha),
+        time_of=_Lines(-log_alpha, clock, -1.0),
         steps=len(log_alpha),
     )
 

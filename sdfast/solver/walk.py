@@ -7,7 +7,7 @@ network call and one or two sums.
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -98,11 +98,13 @@ def _reader(network: Network, sampler: Sampler, prediction: str) -> Predict:
     said, target = Prediction(prediction), target_of(sampler)
 
     def predict(x: Tensor, node: Node) -> Tensor:
-        output = network(x, node.t)
+        output = cast("Any", network)(x, node.t)
+        if not isinstance(output, Tensor):
+            raise TypeError(f"the network must say a tensor, not {type(output).__name__}")
         if output.shape != x.shape:
             shapes = f"{tuple(output.shape)} where x is {tuple(x.shape)}"
             raise ValueError(f"the network's output is {shapes}")
-        return read(output, x, node, said, target)
+        return read(output.to(x.dtype), x, node, said, target)
 
     quantile = sampler.thresholding
     if quantile is None:
@@ -146,11 +148,12 @@ def solve(
 
     network     asked as `network(x, t)`: x in variance-preserving scale, of the shape and dtype of
                 `noise`, not to be written to; t a float on the schedule's clock ([0, 999] for
-                Stable Diffusion), fractions allowed. Its answer has the shape of x, and may be
-                written over by the next. It is called exactly `sampler.calls` times, and less often
-                where the walk begins in the middle. An adaptive sampler asks as often as each
-                picture needs, and for one picture at a time: a network that has a condition for
-                each of a batch must be asked for one picture a `solve`
+                Stable Diffusion), fractions allowed. Its answer has the shape of x, perhaps less
+                precision, and may be written over by the next. It is called exactly
+                `sampler.calls` times, and less often where the walk begins in the middle. An
+                adaptive sampler asks as often as each picture needs, and for one picture at a time:
+                a network that has a condition for each of a batch must be asked for one picture a
+                `solve`
     noise       unit Gaussian, float32 or float64, any shape, any device; both are kept. The first
                 dimension counts pictures
     prediction  what the network says: "epsilon", "v_prediction", "sample" or "score"
@@ -160,11 +163,17 @@ def solve(
     begin       walk from this step on only; `noise` is then a picture as noisy as that step finds
                 it, `noised(image, noise, schedule.at(t))`
 
+    Gradients flow through all calls: without a need for them, call it in `torch.inference_mode()`,
+    and with the network in `eval()`.
+
     Implements DPM-Solver (arXiv 2206.00927), DPM-Solver++ and its SDE (arXiv 2211.01095), the
     corrector of UniPC (arXiv 2302.04867), and what came before them (`solver/classics.py`). Raises
     ValueError for an unknown prediction, an output of another shape, or nodes the schedule has not,
-    and FloatingPointError if the result is not finite.
+    TypeError for arguments of other kinds, and FloatingPointError if the result is not finite.
     """
+    _check(noise, sampler, schedule)
+    if not isinstance(begin, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"begin must be the number of a step, not {begin}")
     if not noise.numel():
         return noise.clone()
 
@@ -174,6 +183,17 @@ def solve(
     if sampler.method == "adaptive":
         return torch.cat([image(one) for one in torch.split(noise, 1)])
     return image(noise)
+
+
+def _check(x: Any, sampler: Any, schedule: Any) -> None:
+    """Raise TypeError for what no walk can begin with."""
+    if not isinstance(x, Tensor) or x.dtype not in (torch.float32, torch.float64):
+        raise TypeError("a walk begins with a tensor of float32 or float64")
+    if not isinstance(sampler, Sampler):
+        kind = type(sampler).__name__
+        raise TypeError(f"the sampler must be a Sampler, as a preset's `.sampler`, not a {kind}")
+    if not isinstance(schedule, NoiseSchedule):
+        raise TypeError(f"the schedule must be a NoiseSchedule, not a {type(schedule).__name__}")
 
 
 def _last(steps: Iterator[Tensor]) -> Tensor:
@@ -201,8 +221,10 @@ def invert(
 
     The image is what `solve` gives with the sampler's `final`; of one without any noise only its
     own part of the cleanest node is known, and the walk begins with that. Arguments are those of
-    `solve`. Raises ValueError for samplers that draw noise or choose their own steps.
+    `solve`. Raises ValueError for samplers that draw noise or choose their own steps, and as
+    `solve`.
     """
+    _check(image, sampler, schedule)
     adaptive = sampler.method == "adaptive"
     if sampler.noisy or adaptive or sampler.solver == "rk45":
         which = f"an adaptive {sampler.solver}" if adaptive else sampler.solver
