@@ -11,6 +11,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from itertools import count
@@ -152,13 +153,13 @@ def _filled(template: str, words: Mapping[str, str]) -> str:
     return re.sub(r"\{([^{}]*)\}", word, template)
 
 
-_DEVICE = re.compile("(con|prn|aux|nul|com[1-9]|lpt[1-9])", re.IGNORECASE)
+_DEVICE = re.compile(r"^(con|prn|aux|nul|com[1-9]|lpt[1-9])(?=\.|$)", re.IGNORECASE)
 
 
 def _harmless(word: str) -> str:
     """The word as a part of a file name on any system; Windows has devices of some names."""
     plain = re.sub(r"[^\w.+-]+", "-", word, flags=re.ASCII).strip(".-")[:60] or "none"
-    return f"{plain}-" if _DEVICE.fullmatch(plain) else plain
+    return _DEVICE.sub(r"\1-", plain)
 
 
 def _free(path: Path) -> bool:
@@ -190,19 +191,24 @@ def settle(path: Path, exists: Exists, take: Callable[[Path], bool] = _free) -> 
 def _numbered(path: Path) -> Iterator[Path]:
     """The name itself, and then with numbers, from the end of those that are taken on.
 
-    That is looked for in leaps, as there may be thousands.
+    That is looked for in leaps, as there may be thousands; a gap before may stay one.
     """
 
     def named(number: int) -> Path:
         return path.with_stem(f"{path.stem}-{number}")
 
+    def is_there(number: int) -> bool:
+        with suppress(UsageError):  # a name that is too long: nearer ones may do
+            return not _free(named(number))
+        return False
+
     yield path
     taken, free = 1, 2
-    while not _free(named(free)):
+    while is_there(free):
         taken, free = free, 2 * free
     while free - taken > 1:
         middle = (taken + free) // 2
-        taken, free = (taken, middle) if _free(named(middle)) else (middle, free)
+        taken, free = (middle, free) if is_there(middle) else (taken, middle)
     yield from map(named, count(free))
 
 

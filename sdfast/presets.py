@@ -258,7 +258,8 @@ def read_preset(path: Path, name: str) -> Preset:
         where = f":{lines[error.key]}" if error.key in lines else ""
         raise PresetError(f"{shown}{where}: {error}", error.hint) from error
     record |= _beside(path, record)
-    return Preset(path.stem if _is_path(name) else name, record, about)
+    called = path.stem if path.suffix in _ENDINGS else path.name
+    return Preset(called if _is_path(name) else name, record, about)
 
 
 def _beside(path: Path, record: Record) -> Record:

@@ -19,7 +19,8 @@ class Value(BaseModel):
 
     def replace(self, **values: Any) -> Self:
         """The record with other values, checked as a new one. Raises pydantic's ValidationError."""
-        given = {key: getattr(self, key) for key in self.model_fields_set}
+        drawn = {key for key, field in type(self).model_fields.items() if field.default_factory}
+        given = {key: getattr(self, key) for key in self.model_fields_set | drawn}
         return type(self)(**given | values)
 
 

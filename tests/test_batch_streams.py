@@ -155,3 +155,42 @@ def test_reading_takes_no_more_memory_in_the_end_than_in_the_beginning(tmp_path,
     assert seen == count
     assert process.returncode == 0
     assert last - first < 50 * MB
+
+
+def test_a_pipe_that_does_not_wait_by_itself_is_waited_for(tmp_path):
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    before = os.dup(0)
+    os.dup2(reader, 0)
+    try:
+        stop = threading.Event()
+        with opened("-", stop) as blocks:
+            assert next(blocks) == b""
+            os.write(writer, b"a cat\n")
+            assert next(block for block in blocks if block) == b"a cat\n"
+            os.close(writer)
+            assert not any(blocks)
+    finally:
+        os.dup2(before, 0)
+        for file in (before, reader):
+            os.close(file)
+
+
+def test_a_reader_that_is_left_early_leaves_no_thread(tmp_path):
+    reader, writer = os.pipe()
+    before = os.dup(0)
+    os.dup2(reader, 0)
+    os.close(reader)
+    try:
+        with opened("-", threading.Event()) as blocks:
+            os.write(writer, b"a cat\n")
+            next(block for block in blocks if block)
+        os.close(writer)
+        os.dup2(before, 0)
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and "_wait_for" in thread.name:
+                thread.join(5)
+                assert not thread.is_alive()
+    finally:
+        os.dup2(before, 0)
+        os.close(before)

@@ -101,6 +101,8 @@ def test_a_path_is_told_as_it_was_typed(file):
         load_preset(missing)
     (bare := file.with_suffix("")).write_text("steps: 3\n")
     assert load_preset(str(bare)).name == "some"
+    (dotted := file.with_name("v1.5")).write_text("steps: 3\n")
+    assert load_preset(str(dotted)).name == "v1.5"
 
 
 def test_an_unknown_name_brings_the_nearest_one():

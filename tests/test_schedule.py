@@ -138,7 +138,13 @@ def test_a_scheduler_that_walks_by_more_than_betas_is_a_value_error(config):
 
 
 @pytest.mark.parametrize(
-    "made", [NoiseSchedule.scaled_linear, lambda: NoiseSchedule.from_betas([0.1, 0.2])]
+    "made",
+    [
+        NoiseSchedule.scaled_linear,
+        lambda: NoiseSchedule.from_betas([0.1, 0.2]),
+        NoiseSchedule.continuous_linear,
+        NoiseSchedule.continuous_cosine,
+    ],
 )
 def test_equal_betas_are_equal_schedules(made):
     assert made() == made()
@@ -146,10 +152,17 @@ def test_equal_betas_are_equal_schedules(made):
     assert made() != NoiseSchedule.linear()
 
 
+@pytest.mark.parametrize("said", [{}, {"beta_start": 0.0001, "beta_end": 0.02}])
+def test_what_a_trimmed_config_leaves_out_is_as_in_diffusers(said):
+    config = {"_class_name": "DDIMScheduler", **said}
+    assert NoiseSchedule.from_config(config) == NoiseSchedule.linear()
+
+
 @pytest.mark.parametrize("kind", ["scaled_linear", "continuous_linear", "continuous_cosine"])
 def test_a_schedule_can_be_sent_elsewhere(kind):
     schedule = getattr(NoiseSchedule, kind)()
     sent = pickle.loads(pickle.dumps(schedule))
+    assert sent == schedule
     times = np.linspace(schedule.last, schedule.first, 7)
     assert [sent.at(t) for t in times] == [schedule.at(t) for t in times]
     assert "0x" not in repr(schedule)

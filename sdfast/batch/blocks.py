@@ -3,7 +3,8 @@
 import os
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from queue import Empty, Queue
 from stat import S_ISDIR, S_ISREG
@@ -36,7 +37,8 @@ def opened(name: str, stop: threading.Event) -> Generator[Iterator[bytes]]:
         if S_ISDIR(kind):
             raise UsageError(f"{quoted(name)} is a folder", "a file of prompts, or -")
         read = _blocks(file, name) if name != "-" and S_ISREG(kind) else _arriving(file, name, stop)
-        yield _text(read, name)
+        with closing(read):
+            yield _text(read, name)
     finally:
         os.close(file)
 
@@ -61,17 +63,18 @@ def _blocks(file: int, name: str) -> Iterator[bytes]:
 
 def _arriving(file: int, name: str, stop: threading.Event) -> Iterator[bytes]:
     """A thread waits for them: Windows cannot ask of a pipe whether there is something to read."""
-    arrived: Queue[bytes | OSError] = Queue(1)
+    arrived: Queue[bytes | Exception] = Queue(1)
     over = threading.Event()
-    threading.Thread(target=_wait_for, args=(os.dup(file), arrived, over), daemon=True).start()
+    own = os.fdopen(os.dup(file), "rb", buffering=0)  # it may outlive the caller's
     try:
+        threading.Thread(target=_wait_for, args=(own, arrived, over), daemon=True).start()
         while not stop.is_set():
             try:
                 block = arrived.get(timeout=_MOMENT)
             except Empty:
                 yield b""
                 continue
-            if isinstance(block, OSError):
+            if isinstance(block, Exception):
                 raise UsageError(f"{quoted(name)} cannot be read: {_why(block)}") from block
             if not block:
                 return
@@ -82,18 +85,17 @@ def _arriving(file: int, name: str, stop: threading.Event) -> Iterator[bytes]:
             arrived.get_nowait()
 
 
-def _wait_for(file: int, arrived: Queue[bytes | OSError], over: threading.Event) -> None:
-    """Put the blocks as they come, and an empty one or an error at the end; close the file."""
-    try:
-        block: bytes | OSError = b"more"
-        while block and isinstance(block, bytes) and not over.is_set():
+def _wait_for(file: FileIO, arrived: Queue[bytes | Exception], over: threading.Event) -> None:
+    """Put the blocks as they come, and an empty one or an error at the end."""
+    with file:
+        block: bytes | Exception | None = b"more"
+        while isinstance(block, bytes) and block and not over.is_set():
             try:
-                block = os.read(file, _BLOCK)
-            except OSError as error:
+                while (block := file.read(_BLOCK)) is None:  # a pipe that does not wait by itself
+                    over.wait(_MOMENT)
+            except Exception as error:
                 block = error
             arrived.put(block)
-    finally:
-        os.close(file)
 
 
 def _why(error: Exception) -> str:

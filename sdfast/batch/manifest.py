@@ -243,7 +243,7 @@ def _lock(file: int, *, shared: bool = False) -> bool:
     """Try to lock the file: True if that went well, or where the drive has no locks.
 
     Several may look at once whether somebody holds it (`shared`), but on Windows. There a byte is
-    locked that lies beyond all others, as who does not hold a lock may not read there.
+    locked that lies beyond all others, as nobody else may read one that is locked.
     """
     if sys.platform == "win32":
         import msvcrt

@@ -54,7 +54,7 @@ def pick_dtype(wanted: str, device: torch.device, parameters: int) -> torch.dtyp
 def layout(device: torch.device) -> torch.memory_format:
     """How pictures [n, c, h, w] lie there, and the kernels that convolve them.
 
-    Channels last, but on MPS, where some versions of torch convolve as if they did not.
+    Channels last, but on MPS, where some versions of torch mistake them for channels first.
     """
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
 

@@ -9,8 +9,8 @@ divides by their differences.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,8 +58,8 @@ class NoiseSchedule:
     """The noisiest time, where a walk begins."""
     last: float
     """The cleanest time the network was trained on."""
-    log_alpha: Callable[[float], float] = field(repr=False)
-    time_of: Callable[[float], float] = field(repr=False)
+    log_alpha: Callable[[float], float]
+    time_of: Callable[[float], float]
     """The time of a log alpha; the inverse of `log_alpha`."""
     steps: int | None = None
     """How many training steps the clock counts; none in continuous time."""
@@ -95,8 +95,9 @@ class NoiseSchedule:
         for key, none in _ELSE.items():
             if config.get(key, none) not in (none, None):
                 raise ValueError(f"a scheduler with `{key}` is not known")
-        if "_class_name" in config and not has_betas(config):
-            raise ValueError(f"{config['_class_name']} has no betas")
+        kind = str(config.get("_class_name", ""))
+        if kind.startswith(_NO_BETAS) and not has_betas(config):
+            raise ValueError(f"{kind} has no betas")
         log_alpha = _log_alphas(_betas(config))
         if config.get("rescale_betas_zero_snr"):
             log_alpha = _zero_terminal_snr(log_alpha)
@@ -106,8 +107,7 @@ class NoiseSchedule:
     def continuous_linear(cls, start: float = 0.1, end: float = 20.0) -> "NoiseSchedule":
         """The VP SDE of Song et al. (arXiv 2011.13456): t in [0.001, 1], beta from start to end."""
 
-        clock = _Linear(start, end)
-        return cls(1.0, 1e-3, clock.log_alpha, clock.time_of)
+        return cls(1.0, 1e-3, _LinearLogAlpha(start, end), _LinearTime(start, end))
 
     @classmethod
     def continuous_cosine(cls, offset: float = 0.008) -> "NoiseSchedule":
@@ -115,8 +115,7 @@ class NoiseSchedule:
 
         The end is DPM-Solver's, appendix D.4: beyond it there is too little signal to divide by.
         """
-        clock = _Cosine(offset)
-        return cls(0.9946, 1e-3, clock.log_alpha, clock.time_of)
+        return cls(0.9946, 1e-3, _CosineLogAlpha(offset), _CosineTime(offset))
 
     def at(self, t: float) -> Node:
         """Signal and noise at a time; discrete schedules go on as they end."""
@@ -155,42 +154,65 @@ class _Lines:
     def __hash__(self) -> int:
         return hash(self._key)
 
+    def __repr__(self) -> str:
+        return f"<lines through {len(self._x)} points>"
 
-class _Linear(NamedTuple):
-    """Beta on a straight line in continuous time."""
+
+@dataclass(frozen=True)
+class _LinearLogAlpha:
+    """Of a beta on a straight line in continuous time."""
 
     start: float
     end: float
 
-    def log_alpha(self, t: float) -> float:
+    def __call__(self, t: float) -> float:
         return -0.25 * t**2 * (self.end - self.start) - 0.5 * t * self.start
 
-    def time_of(self, log_alpha: float) -> float:
-        # the root of the quadratic above, in the form that does not cancel
+
+@dataclass(frozen=True)
+class _LinearTime:
+    """The root of that quadratic, in the form that does not cancel."""
+
+    start: float
+    end: float
+
+    def __call__(self, log_alpha: float) -> float:
         root = math.sqrt(self.start**2 - 4 * (self.end - self.start) * log_alpha)
         return -4 * log_alpha / (root + self.start)
 
 
-class _Cosine(NamedTuple):
-    """Alpha on a cosine in continuous time."""
+@dataclass(frozen=True)
+class _CosineLogAlpha:
+    """Of an alpha on a cosine in continuous time."""
 
     offset: float
 
-    def log_alpha(self, t: float) -> float:
-        return self._unscaled(t) - self._unscaled(0.0)
+    def __call__(self, t: float) -> float:
+        return _log_cosine(t, self.offset) - _log_cosine(0.0, self.offset)
 
-    def time_of(self, log_alpha: float) -> float:
-        angle = math.acos(math.exp(log_alpha + self._unscaled(0.0)))
+
+@dataclass(frozen=True)
+class _CosineTime:
+    """The inverse of that."""
+
+    offset: float
+
+    def __call__(self, log_alpha: float) -> float:
+        angle = math.acos(math.exp(log_alpha + _log_cosine(0.0, self.offset)))
         return angle * 2 * (1 + self.offset) / math.pi - self.offset
 
-    def _unscaled(self, t: float) -> float:
-        return math.log(math.cos((t + self.offset) / (1 + self.offset) * math.pi / 2))
+
+def _log_cosine(t: float, offset: float) -> float:
+    return math.log(math.cos((t + offset) / (1 + offset) * math.pi / 2))
 
 
 def has_betas(config: Mapping[str, Any]) -> bool:
-    """Whether a scheduler's config says its betas, as all of diffusers do that have some."""
+    """Whether a scheduler's config says what its betas are, as diffusers writes them."""
     return any(config.get(key) is not None for key in ("beta_schedule", "trained_betas"))
 
+
+_NO_BETAS = ("FlowMatch", "EDM", "IPNDM", "DDPMWuerstchen", "CMStochastic", "ScoreSde", "KarrasVe")
+"""How diffusers' schedulers are called that walk by something else."""
 
 _ELSE = {"use_flow_sigmas": False, "snr_shift_scale": 1.0}
 """Keys by which a scheduler has another schedule than its betas say, and where it has not."""

@@ -30,7 +30,10 @@ def grid(schedule: NoiseSchedule, sampler: Sampler) -> Grid:
     else:
         asked = [schedule.at(t) for t in sampler.timesteps]
     if asked[0].t > schedule.first + _ROUNDING or asked[-1].t < schedule.last - _ROUNDING:
-        raise ValueError(f"timesteps must lie from {schedule.first:g} down to {schedule.last:g}")
+        span = f"from {schedule.first:g} down to {schedule.last:g}"
+        if sampler.timesteps is None:
+            raise ValueError(f"a walk of {sampler.steps} steps would leave the times {span}")
+        raise ValueError(f"timesteps must lie {span}")
     if any(here.lam >= there.lam for here, there in pairwise(asked)):
         raise ValueError(
             "two steps begin at the same noise; fewer steps or a milder spacing part them"

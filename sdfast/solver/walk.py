@@ -7,6 +7,7 @@ network call and one or two sums.
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from operator import index
 from typing import Any, cast
 
 import torch
@@ -172,8 +173,7 @@ def solve(
     TypeError for arguments of other kinds, and FloatingPointError if the result is not finite.
     """
     _check(noise, sampler, schedule)
-    if not isinstance(begin, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"begin must be the number of a step, not {begin}")
+    begin = index(begin)
     if not noise.numel():
         return noise.clone()
 

@@ -216,10 +216,10 @@ class UNet(nn.Module):
         return nn.functional.linear(time, *self._all_shifts)
 
     def forward(self, x: Tensor, shifts: Shifts, conditioning: Conditioning) -> Tensor:
-        """What it says of latents [n, c, h, w] at the time that was read.
+        """What it says of latents [n, c, h, w] at the time that was embedded.
 
-        One row for each that is told. Where the latents are fewer, they are repeated: row i is of
-        latent i mod n.
+        One row for each of the conditioning. Where the latents are fewer, they are repeated: row i
+        is of latent i mod n.
         """
         moved, keys = iter(self._each_shift(shifts)), iter(self._keys(conditioning.keys))
         skips = [self.conv_in(x)]
