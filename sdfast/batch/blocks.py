@@ -53,7 +53,7 @@ def _text(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
         yield block
 
 
-def _blocks(file: int, name: str) -> Iterator[bytes]:
+def _blocks(file: int, name: str) -> Generator[bytes]:
     try:
         while block := os.read(file, _BLOCK):
             yield block
@@ -61,7 +61,7 @@ def _blocks(file: int, name: str) -> Iterator[bytes]:
         raise UsageError(f"{quoted(name)} cannot be read: {_why(error)}") from error
 
 
-def _arriving(file: int, name: str, stop: threading.Event) -> Iterator[bytes]:
+def _arriving(file: int, name: str, stop: threading.Event) -> Generator[bytes]:
     """A thread waits for them: Windows cannot ask of a pipe whether there is something to read."""
     arrived: Queue[bytes | Exception] = Queue(1)
     over = threading.Event()
@@ -92,7 +92,8 @@ def _wait_for(file: FileIO, arrived: Queue[bytes | Exception], over: threading.E
         while isinstance(block, bytes) and block and not over.is_set():
             try:
                 while (block := file.read(_BLOCK)) is None:  # a pipe that does not wait by itself
-                    over.wait(_MOMENT)
+                    if over.wait(_MOMENT):
+                        return
             except Exception as error:
                 block = error
             arrived.put(block)
