@@ -90,7 +90,7 @@ def context(
 
 
 def emphasized(states: Tensor, weights: list[list[float]]) -> Tensor:
-    """States [chunks, words, width] times the words' weights, each chunk's mean kept as it was.
+    """States [chunks, tokens, width] times the words' weights, each chunk's mean kept as it was.
 
     The emphasis that AUTOMATIC1111 calls `Original`, its default. Computed in float32.
     """

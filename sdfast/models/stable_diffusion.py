@@ -209,9 +209,9 @@ class StableDiffusion:
             if x.shape[1] < self._unet.in_channels:
                 x = torch.cat([x, self._sight.all_hole(x)], 1)
             self._stage.call(self._unet)
-            conditioning = self._read(context, (x.shape[-2], x.shape[-1]))
+            conditioning = self._condition(context, (x.shape[-2], x.shape[-1]))
             x = x.to(self.dtype, memory_format=layout(x.device))
-            said = self._ask(x, self._read_time(t, conditioning), conditioning)
+            said = self._ask(x, self._embedded(t, conditioning), conditioning)
             return said.to(torch.float32, memory_format=torch.contiguous_format)
 
     def _asked_what_it_predicts(self) -> Prediction:
@@ -225,21 +225,21 @@ class StableDiffusion:
         alike = torch.cosine_similarity(said.flatten(), x.flatten(), dim=0)
         return Prediction.NOISE if float(alike) > 0.5 else Prediction.VELOCITY
 
-    def _read(self, context: Condition, size: tuple[int, int]) -> Conditioning:
+    def _condition(self, context: Condition, size: tuple[int, int]) -> Conditioning:
         """The context as the UNet's layers see it, of this call or an earlier one."""
         for asked in self._conditioned:
             if asked.context is context and asked.size == size:
                 return asked.conditioning
-        words, *more = (context,) if isinstance(context, Tensor) else context
+        states, *more = (context,) if isinstance(context, Tensor) else context
         guidance = more.pop() if self.guides_itself else None
         pixels = [float(side * self._pixels.factor) for side in size]
         conditioning = self._unet.condition(
-            words, *more, sizes=[*pixels, 0.0, 0.0, *pixels], guidance=guidance
+            states, *more, sizes=[*pixels, 0.0, 0.0, *pixels], guidance=guidance
         )
         self._conditioned = [_Asked(context, size, conditioning), *self._conditioned[:1]]
         return conditioning
 
-    def _read_time(self, t: float, conditioning: Conditioning) -> Shifts:
+    def _embedded(self, t: float, conditioning: Conditioning) -> Shifts:
         """The time as the UNet's blocks see it; a schedule's come again with the next picture."""
         kept = self._shifts if conditioning.added is None and conditioning.guidance is None else {}
         if t not in kept:

@@ -34,12 +34,12 @@ def in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Softmax does not mind what is taken off a whole row. So about its greatest product is taken off
     before they are rounded, by one more column: those that count then lie near zero.
     """
-    n, heads, words, width = q.shape
+    n, heads, tokens, width = q.shape
     among = k.shape[2]
     beside = min(heads, max(2, torch.get_num_threads()))
     rows = max(64, _BYTES // (q.element_size() * beside * among))
-    found = q.new_empty(n, words, heads, width)
-    room = q.new_empty(beside * min(rows, words) * among)
+    found = q.new_empty(n, tokens, heads, width)
+    room = q.new_empty(beside * min(rows, tokens) * among)
     one = q.new_ones(beside, among, 1)
     for picture in range(n):
         for head in range(0, heads, beside):
@@ -47,7 +47,7 @@ def in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             values = values.contiguous()
             some = keys[:, ::_EVERY].transpose(1, 2)
             keys = torch.cat([keys, one[: len(keys)]], -1).transpose(1, 2)
-            for row in range(0, words, rows):
+            for row in range(0, tokens, rows):
                 these = asking[:, row : row + rows]
                 greatest = torch.bmm(these, some).amax(-1, keepdim=True)
                 these = torch.cat([these, -greatest], -1)

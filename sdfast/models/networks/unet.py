@@ -170,33 +170,33 @@ class UNet(nn.Module):
 
     def condition(
         self,
-        words: Tensor,
+        states: Tensor,
         pooled: Tensor | None = None,
         sizes: Sequence[float] = (),
         guidance: Tensor | None = None,
     ) -> Conditioning:
         """What is told of a prompt in each step.
 
-        words     [n, tokens, width]
+        states    hidden states of the prompt, [n, tokens, width]
         pooled    the prompt in one vector, [n, width], and
         sizes     six numbers of pixels (as it was, where it was cut, as it is to be): both for XL
         guidance  float32 [n], for latent consistency models (arXiv 2310.04378, 4.2)
         """
         if self._all_kv is None:
-            keys = [layer.read(words) for layer in self._cross_attentions]
+            keys = [layer.read(states) for layer in self._cross_attentions]
         else:
-            keys = nn.functional.linear(words, self._all_kv)
+            keys = nn.functional.linear(states, self._all_kv)
         scale = None
         if self._guidance:
             assert guidance is not None
             scale = sinusoids(1000 * (guidance - 1), self._guidance, cosine_first=False, shift=1)
-            scale = self.time_embedding.cond_proj(scale.to(words.dtype))
+            scale = self.time_embedding.cond_proj(scale.to(states.dtype))
         if not self._size:
             return Conditioning(keys, None, scale)
         assert pooled is not None
-        zero = torch.zeros((), dtype=torch.float32, device=words.device)
+        zero = torch.zeros((), dtype=torch.float32, device=states.device)
         numbers = torch.stack([zero + size for size in sizes])  # a list would have to be waited for
-        size = sinusoids(numbers, self._size, self._flip, self._shift).flatten().to(words.dtype)
+        size = sinusoids(numbers, self._size, self._flip, self._shift).flatten().to(states.dtype)
         added = torch.cat([pooled, size.expand(len(pooled), -1)], -1)
         return Conditioning(keys, self.add_embedding(added), scale)
 
@@ -232,7 +232,7 @@ class UNet(nn.Module):
         return self.conv_out(self.conv_norm_out(x, silu=True))
 
     def lay_out(self) -> None:
-        """On CUDA, put the linear maps of the time below each other, and those of the words."""
+        """On CUDA, make one linear map of those of the time, and one of those of the prompt."""
         if not joins(self):
             return
         blocks = self._res_blocks
