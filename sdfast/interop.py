@@ -294,7 +294,7 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
 
     def _shares(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma at each time, shaped to be multiplied with each picture."""
-        ahead = like.is_cuda  # MPS may read what it is not waited for when it is gone
+        ahead = like.is_cuda  # MPS may read a source late, when it is gone
         table = self._log_alpha.float().to(like.device, non_blocking=ahead)
         t = timesteps.to(like.device, torch.float32, non_blocking=ahead).clamp(0, len(self) - 1)
         below = t.long().clamp_max(len(self) - 2)

@@ -27,7 +27,7 @@ def drawn_alone(like: Tensor, generator: Generators) -> Draw:
 
     def draw() -> Tensor:
         each = [torch.randn(shape, generator=g, dtype=like.dtype, device=g.device) for g in own]
-        # not waiting is safe where the driver has read the source by then: MPS may read it later
+        # CUDA has read such a source when the call returns; MPS may read it when it is gone
         return torch.stack(each).to(like.device, non_blocking=like.is_cuda)
 
     return draw
