@@ -4,46 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from sdfast.cli.model import find_model
+from sdfast.cli.questions import CALLS, PROBLEMS, OfErrors
 from sdfast.cli.tables import print_tables, progress, say, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from sdfast.bench.accuracy import Event, Measured, Posed, Settling
     from sdfast.bench.exports import Run
 
-CALLS = "5,8,10,12,15,20,25,50"
-PROBLEMS = "uncond,cfg7.5"
 
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is to be measured, as the flags have it."""
-
-    rows: list[str]
-    calls: str | None
-    problem: str | None
-    count: Any
-    vs: bool
-    model: str | None
-    prompts: str | None
-    guidance: Any
-    device: str
-    dtype: str
-    quiet: bool
-
-
-def accuracy(asked: Question, paths: dict[str, Path]) -> None:
+def accuracy(asked: OfErrors, paths: dict[str, Path]) -> None:
     """Measure, print and write. Raises UsageError for what cannot be measured."""
     from sdfast.errors import UsageError
     from sdfast.prompt_texts import read_lines
+    from sdfast.wording import quoted
 
     for flag, given in (("--prompts", asked.prompts), ("-g/--guidance", asked.guidance)):
         if given is not None and asked.model is None:
             raise UsageError(f"{flag} is for a model", "-m NAME says which")
+    for word in asked.vs or []:
+        if word != "diffusers":
+            raise UsageError(f"--vs cannot be {quoted(word)}", "known is `diffusers`")
     budgets = whole_numbers(asked.calls or CALLS, "--calls", 1000)
     counted = None if asked.count is None else whole_number(asked.count, "--count", 100_000)
     words = None
@@ -59,14 +43,14 @@ def accuracy(asked: Question, paths: dict[str, Path]) -> None:
 
     known = [*ours(), *(peers() if asked.vs else [])]
     plainly = (USUAL_ON_A_MODEL if asked.model else USUAL) + ((TUNED,) if asked.vs else ())
-    chosen = picked(asked.rows, known, usual(known, plainly))
+    chosen = picked(asked.rows or [], known, usual(known, plainly))
     names = list[str]()
     if asked.problem is not None or asked.model is None:
         listed = PROBLEMS if asked.problem is None else asked.problem
         names = list(dict.fromkeys(listed.split(",")))
     for name in names:
         named(name)
-    training = asked.vs or any(row.name == TUNED for row in chosen)
+    training = bool(asked.vs) or any(row.name == TUNED for row in chosen)
     poses = [pose_problem(name, counted or COUNT, training=training) for name in names]
     if asked.model is not None:
         poses.append(_pose(asked.model, words, counted or 1, asked, training=training))
@@ -108,7 +92,7 @@ def _write(run: Run, paths: dict[str, Path]) -> None:
 
 
 def _pose(
-    name: str, prompts: list[str] | None, count: int, asked: Question, *, training: bool
+    name: str, prompts: list[str] | None, count: int, asked: OfErrors, *, training: bool
 ) -> Iterator[Settling | Posed]:
     """The model with its prompts, each checked as a job's before the model is loaded."""
     from sdfast.bench.poses import PROMPTS, pose_model

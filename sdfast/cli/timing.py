@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from sdfast.cli.flags import MOST_TOGETHER
 from sdfast.cli.model import find_model
@@ -18,34 +18,14 @@ if TYPE_CHECKING:
     from sdfast.bench.timing.entries import Entry
     from sdfast.bench.timing.laps import Event
     from sdfast.bench.timing.report import Sheet
+    from sdfast.cli.questions import OfTimings
     from sdfast.job import Job
 
 PROMPT, SEED = "a cat", 1
 """What is painted unless something else is swept; no picture takes longer for its subject."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is to be timed, as the flags have it."""
-
-    presets: list[str]
-    sweeps: list[str]
-    given: dict[str, Any]
-    """Job keys that a flag names one value of."""
-    runs: Any
-    warmup: Any
-    vs: list[str]
-    batches: str
-    cold: bool
-    start: bool
-    """Whether to measure load, first picture and memory, in processes of their own."""
-    device: str
-    dtype: str
-    compiled: bool
-    quiet: bool
-
-
-def timing(asked: Question, paths: dict[str, Path], command: str) -> None:
+def timing(asked: OfTimings, paths: dict[str, Path], command: str) -> None:
     """Time, print and write. Raises UsageError for what cannot be timed.
 
     What has been timed when it is interrupted is printed, but not written: half a run in a file
@@ -53,8 +33,8 @@ def timing(asked: Question, paths: dict[str, Path], command: str) -> None:
     """
     from sdfast.bench.timing.entries import PEER, beside, read_settings, unmatched
 
-    runs = whole_number(asked.runs, "--runs", 1000)
-    warmup = whole_number(asked.warmup, "--warmup", 1000, least=0)
+    runs = whole_number(5 if asked.runs is None else asked.runs, "--runs", 1000)
+    warmup = whole_number(1 if asked.warmup is None else asked.warmup, "--warmup", 1000, least=0)
     families = list(dict.fromkeys(asked.vs or [PEER] * asked.cold))
     for family in families:
         read_settings(family)
@@ -92,7 +72,7 @@ class Row(NamedTuple):
     batch: int
 
 
-def _rows(asked: Question) -> list[Row]:
+def _rows(asked: OfTimings) -> list[Row]:
     """A row for every preset and combination, each checked."""
     from sdfast.bench.timing.entries import named, read_sweeps
     from sdfast.config import load_config
@@ -104,10 +84,10 @@ def _rows(asked: Question) -> list[Row]:
 
     config = load_config()
     dtype = None if asked.dtype == "auto" else asked.dtype
-    combined = read_sweeps(asked.sweeps, {**asked.given, "dtype": dtype})
-    presets = list(dict.fromkeys(asked.presets or [config.recipe(None)]))
+    combined = read_sweeps(asked.sweep or [], {**asked.given, "dtype": dtype})
+    presets = list(dict.fromkeys(asked.rows or [config.recipe(None)]))
     rows: list[Row] = []
-    batches = whole_numbers(asked.batches, "--batch-size", MOST_TOGETHER)
+    batches = whole_numbers(asked.batch or "1", "--batch-size", MOST_TOGETHER)
     if asked.cold and batches != [1]:
         raise UsageError("--batch-size cannot be combined with --cold")
     for preset, swept, batch in product(presets, combined, batches):
@@ -161,7 +141,7 @@ def _entries(rows: Sequence[Row], folders: dict[str, Path], *, compiled: bool) -
     return entries
 
 
-def _events(entries: Sequence[Entry], asked: Question, runs: int, warmup: int) -> Iterator[Event]:
+def _events(entries: Sequence[Entry], asked: OfTimings, runs: int, warmup: int) -> Iterator[Event]:
     from sdfast.bench.timing.apart import Apart
     from sdfast.bench.timing.cold import processes
     from sdfast.bench.timing.laps import Here, pictures, started
@@ -172,7 +152,7 @@ def _events(entries: Sequence[Entry], asked: Question, runs: int, warmup: int) -
         yield from processes(entries, asked.device, runs, warmup)
         return
     check_room(entries, asked.device)
-    if asked.start:
+    if not asked.no_start:
         yield from started(entries, lambda entry: measure_start(entry, asked.device))
     alone = len({entry.side for entry in entries}) == 1
     yield from pictures(
@@ -184,7 +164,7 @@ def _events(entries: Sequence[Entry], asked: Question, runs: int, warmup: int) -
 
 
 def _gathered(
-    events: Iterator[Event], entries: Sequence[Entry], asked: Question, command: str
+    events: Iterator[Event], entries: Sequence[Entry], asked: OfTimings, command: str
 ) -> tuple[Sheet, bool]:
     """Everything that was timed, and whether that is all there was to be."""
     import torch
