@@ -12,7 +12,7 @@ from unicodedata import normalize
 from sdfast.errors import JobError, UsageError
 from sdfast.fields import SCALE
 from sdfast.job import Job, read_job
-from sdfast.wording import nearest, quoted
+from sdfast.wording import near, quoted
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>:]{1,200})((?::[^<>:]{0,40}){0,4})>")
 _ENDING = ".safetensors"
@@ -65,8 +65,7 @@ def _find(root: str, name: str) -> str | None:
 
 
 def _unknown(root: str, name: str) -> UsageError:
-    close = nearest(name, tuple(_files(root)))
-    hint = "" if close.startswith("known") else close  # there may be thousands
+    hint = near(name, tuple(_files(root)))  # not all of them: there may be thousands
     return UsageError(f"there is no LoRA {quoted(name)} in {quoted(root)}", hint)
 
 

@@ -14,11 +14,19 @@ from pydantic import ValidationError
 from sdfast.errors import JobError, printable
 
 
+def near(word: str, known: Sequence[str]) -> str:
+    """A hint that names the likeliest of the known words; none where none is like it."""
+    lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(word.strip("`").lower(), lower, n=1, cutoff=0.6)
+    return f"did you mean `{lower[close[0]]}`?" if close else ""
+
+
 def nearest(word: str, known: Sequence[str]) -> str:
     """A hint that names the likeliest of the known words, or all of them."""
-    lower = {k.lower(): k for k in known}
-    if close := difflib.get_close_matches(word.strip("`").lower(), lower, n=1, cutoff=0.6):
-        return f"did you mean `{lower[close[0]]}`?"
+    return near(word, known) or _listed(known)
+
+
+def _listed(known: Sequence[str]) -> str:
     return "known are " + ", ".join(f"`{k}`" for k in known) if known else ""
 
 
@@ -35,12 +43,17 @@ _ELSEWHERE = {
 """Keys by the names that other programs give them."""
 
 
-def nearest_key(word: str, known: Sequence[str]) -> str:
-    """As `nearest`, for a key that may be another program's."""
+def near_key(word: str, known: Sequence[str]) -> str:
+    """As `near`, for a key that may be another program's."""
     for ours, theirs in _ELSEWHERE.items():
         if word.lower() in theirs and ours in known:
             return f"that is `{ours}` here"
-    return nearest(word, known)
+    return near(word, known)
+
+
+def nearest_key(word: str, known: Sequence[str]) -> str:
+    """As `nearest`, for a key that may be another program's."""
+    return near_key(word, known) or _listed(known)
 
 
 def quoted(value: Any) -> str:
@@ -129,9 +142,8 @@ def _nearest_sampler(
 ) -> str:
     if (spacing := came.strip("`").lower()) in spacings:
         return f"that is a spacing: --spacing {spacing}"
-    hint = nearest(came, [*known, *samplers])
-    plain = nearest("", known) + ", and other programs' names: `sdfast samplers` lists them"
-    return hint if hint.startswith("did you mean") else plain
+    others = "other programs' names: `sdfast samplers` lists them"
+    return near(came, [*known, *samplers]) or f"{_listed(known)}, and {others}"
 
 
 _KINDS = {

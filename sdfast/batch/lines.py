@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from sdfast.errors import JobError, UsageError
 from sdfast.job import FILE_LISTS, FILES, KEYS, Record
-from sdfast.wording import nearest, nearest_key, quoted
+from sdfast.wording import near_key, nearest, nearest_key, quoted
 
 RECORD_KEYS = (*KEYS, "n", "preset")
 """What a line may say: a job's keys, how many seeds, and a preset beneath its other keys."""
@@ -253,7 +253,7 @@ def _header(text: str, delimiter: str) -> list[str]:
     for name in names:
         if name not in RECORD_KEYS:
             hint = nearest_key(name, RECORD_KEYS)
-            if hint.startswith("known") and not {*names} & {*RECORD_KEYS}:
+            if not {*names} & {*RECORD_KEYS} and not near_key(name, RECORD_KEYS):
                 hint = "the first line names the columns, such as `prompt,seed`"
             raise UsageError(f"the CSV header names {quoted(name)}, which is no key", hint)
     if len(set(names)) < len(names):
