@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from sdfast.cli.complaint import say
 from sdfast.cli.model import find_model
 from sdfast.cli.questions import CALLS, PROBLEMS, OfErrors
-from sdfast.cli.tables import print_tables, progress, say, whole_number, whole_numbers
+from sdfast.cli.tables import print_tables, progress, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from sdfast.bench.accuracy import Event, Measured, Posed, Settling

@@ -1,4 +1,4 @@
-"""How a command says what went wrong: one line, and a way out where there is one."""
+"""How a command speaks on stderr, above all of what went wrong: a line, and the way out of it."""
 
 import sys
 
@@ -26,15 +26,20 @@ _ELSEWHERE = {flag: here for here, flags in _SAID_HERE.items() for flag in flags
 """Flags of diffusers', Stable Diffusion's and others' scripts, and what stands for them here."""
 
 
+def say(text: str) -> None:
+    """What is worth knowing, on stderr and at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def complain(error: SdfastError) -> None:
     """Print an error on stderr."""
     say_error(str(error), error.hint)
 
 
 def say_error(problem: str, hint: str = "") -> None:
-    print(f"error: {problem}", file=sys.stderr)
+    say(f"error: {problem}")
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        say(f"hint: {hint}")
 
 
 def say_misuse(error: typer.TyperException) -> None:

@@ -1,11 +1,11 @@
 """How a command paints: the flags of the machine, of the network and of what is said meanwhile."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import flags
+from sdfast.cli.complaint import say
 from sdfast.cli.spreading import keyword, spread
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class How:
     def note(self, text: str) -> None:
         """Say on stderr what is worth knowing of the jobs, painted or not."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def say(self, text: str) -> None:
         """Say on stderr what is worth knowing while they are painted."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from sdfast.cli import flags
+from sdfast.cli.complaint import say
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -105,15 +106,15 @@ def pull(
     from sdfast.models.find import hub_id
     from sdfast.models.folder import open_folder
 
-    def say(text: str) -> None:
+    def note(text: str) -> None:
         if not quiet:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     repo = hub_id(name, load_config().aliases)
-    folder = fetch(repo, say, draw=not quiet, colour=not no_color, full=full, offline=offline)
+    folder = fetch(repo, note, draw=not quiet, colour=not no_color, full=full, offline=offline)
     pulled = open_folder(repo, folder)
     if pulled.lacks_checker:
-        say(
+        note(
             f"note: {repo} names a safety checker, of which the Hub has no safetensors to be loaded"
         )
     print(pulled.path)
@@ -141,9 +142,9 @@ def remove(
         if not sys.stdin.isatty():
             raise UsageError(f"will not {question[:-1]} without being told to", "-y")
         if not typer.confirm(question, err=True):
-            print(f"kept {repo}", file=sys.stderr)
+            say(f"kept {repo}")
             return
-    print(f"removed {repo}, which frees {amount(delete(repo))}", file=sys.stderr)
+    say(f"removed {repo}, which frees {amount(delete(repo))}")
 
 
 @app.command("alias", help="Let a short name stand for a Hub id or a folder.")
@@ -173,4 +174,4 @@ def alias(
     aliases = load_config().aliases
     known = name in short_names(aliases)
     says = f"= {target_of(name, aliases)}" if known else "is forgotten"
-    print(f"{name} {says}", file=sys.stderr)
+    say(f"{name} {says}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,8 +75,3 @@ def whole_number(given: object, flag: str, most: int, least: int = 1) -> int:
     if "," in (text := f"{given}"):
         raise UsageError(f"{flag} takes one number, not {quoted(text)}")
     return whole_numbers(text, flag, most, least)[0]
-
-
-def say(line: str) -> None:
-    """A line on stderr."""
-    print(line, file=sys.stderr, flush=True)

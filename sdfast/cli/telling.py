@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from sdfast.cli import remarks
-from sdfast.cli.complaint import say_error
+from sdfast.cli.complaint import say, say_error
 
 if TYPE_CHECKING:
     from sdfast.batch.events import BatchEvent, Failed, Painted
@@ -52,7 +52,7 @@ class Telling:
 
     def say(self, text: str) -> None:
         if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def _print(self, result: str) -> None:
         print(result, file=self._results, flush=True)

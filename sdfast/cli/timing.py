@@ -10,9 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
+from sdfast.cli.complaint import say
 from sdfast.cli.flags import MOST_TOGETHER
 from sdfast.cli.model import find_model
-from sdfast.cli.tables import print_tables, progress, say, whole_number, whole_numbers
+from sdfast.cli.tables import print_tables, progress, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from sdfast.bench.timing.entries import Entry

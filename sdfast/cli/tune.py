@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdfast.cli import flags
+from sdfast.cli.complaint import say
 from sdfast.cli.model import find_model
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def tune(
     if job.sampler.steps > 100:
         raise UsageError(f"a walk of {job.sampler.steps} steps has nothing to gain by tuning")
     config = load_config()
-    found = find_model(model or config.model, config, _say, offline=offline, safety=False)
+    found = find_model(model or config.model, config, say, offline=offline, safety=False)
     assert found is not None
     asked = lasting_target(found.name, config.aliases)
     name = name or f"{slug(Path(asked).name)}-{job.sampler.steps}"
@@ -72,7 +73,7 @@ def tune(
     except FloatingPointError as error:
         raise ModelError(f"`{asked}`: {error}", "--dtype fp32 may help") from error
     for line in _told(gained):
-        _say(line)
+        say(line)
     if not gained.better:
         raise UsageError(
             f"tuning gained nothing on {len(unseen)} prompts it had not seen; no preset was written"
@@ -84,10 +85,6 @@ def tune(
         f"`default` with as many steps, {gained.tuned[0] / gained.doubled[0]:.2f} with twice"
     )
     print(save_preset(name, sampler_record(gained.sampler) | record, about, replace=force))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _split(path: Path) -> tuple[list[str], list[str]]:

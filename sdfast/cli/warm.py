@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sdfast.cli import flags
+from sdfast.cli.complaint import say
 from sdfast.cli.model import find_model
 from sdfast.cli.panels import Panelled
 
@@ -53,18 +53,18 @@ def start(
         raise UsageError(f"--idle must be {TIME}, not {quoted(idle)}")
     config = load_config()
     place = find_place()
-    found = find_model(model or config.model, config, _say)
+    found = find_model(model or config.model, config, say)
     assert found is not None
     stay = seconds_of(idle) if idle is not None else config.keep_warm
     started = control.start(place, control.Order(found, device, dtype, stay))
     if started.replaced:
-        _say(f"replaced the worker before: {started.replaced}")
+        say(f"replaced the worker before: {started.replaced}")
     held = started.greeting
     what = f"worker {held.pid} keeps {held.model} {held.dtype} on {held.device}"
     if started.was_there:
-        _say(f"{what} already")
+        say(f"{what} already")
     else:
-        _say(f"{what}; it leaves after {lasting(held.idle)} without a picture")
+        say(f"{what}; it leaves after {lasting(held.idle)} without a picture")
 
 
 @app.command("stop", help="End the worker, and wait until it is gone.")
@@ -73,7 +73,7 @@ def stop() -> None:
     from sdfast.warm.place import find_place
 
     pid = stop(find_place())
-    _say("no worker is running" if pid is None else f"worker {pid} is gone")
+    say("no worker is running" if pid is None else f"worker {pid} is gone")
 
 
 @app.command("status", help="What the worker holds, and what it has done; 0 if there is none, too.")
@@ -139,7 +139,3 @@ def lasting(seconds: float) -> str:
             rest = whole % unit // small
             return f"{whole // unit} {name}" + (f" {rest} {part}" if rest else "")
     return f"{whole} s"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
