@@ -72,16 +72,18 @@ def _tags(text: Mapping[str, str]) -> bytes:
     """The texts `parameters`, `sdfast` and a batch's as Exif data."""
     from PIL import Image
 
-    tags = Image.Exif()
+    tags, block = Image.Exif(), dict[int, Any]()
     if description := _description(text):
         tags[_DESCRIPTION] = description
     if "parameters" in text:
         comment = text["parameters"].encode("utf-16-be", "replace")
-        tags.get_ifd(_EXIF)[_COMMENT] = b"UNICODE\0" + comment
+        block[_COMMENT] = b"UNICODE\0" + comment
     if KEY in text:
-        tags[_SOFTWARE], tags.get_ifd(_EXIF)[_ID] = "sdfast", text[KEY]
+        tags[_SOFTWARE], block[_ID] = "sdfast", text[KEY]
     if NSFW in text:
         tags[_KEYWORDS] = f"{NSFW}\0".encode("utf-16-le")
+    if block:
+        tags[_EXIF] = block  # what is set in `get_ifd` itself is not written by older Pillows
     return tags.tobytes() if text else b""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -28,7 +29,6 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPConfig,
-    CLIPImageProcessorPil,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -70,7 +70,10 @@ def write_checked_model(folder: Path, prediction: str = "epsilon") -> Path:
     for weights in checker.vision_model.parameters():
         torch.nn.init.normal_(weights, std=0.3)
     torch.nn.init.normal_(checker.concept_embeds)
-    extractor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32)
+    pillows = getattr(transformers, "CLIPImageProcessorPil", None)  # from transformers 5.4 on
+    extractor = (pillows or transformers.CLIPImageProcessor)(
+        size={"shortest_edge": 32}, crop_size=32
+    )
     sizes = (_text_sizes(), _scheduler(prediction))
     _write(folder, StableDiffusionPipeline, _unet, *sizes, checker, extractor)
     file = folder / "safety_checker" / "model.safetensors"

@@ -130,7 +130,7 @@ def shot(camera=None):
     file, tags = io.BytesIO(), Image.Exif()
     if camera:
         tags[0x0131] = camera
-        tags.get_ifd(0x8769)[0xA420] = "0123456789abcdef" * 2
+        tags[0x8769] = {0xA420: "0123456789abcdef" * 2}
     Image.new("RGB", (64, 64), "red").save(file, "JPEG", exif=tags)
     return file.getvalue()
 

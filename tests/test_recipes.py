@@ -229,7 +229,7 @@ def photo(comment, format="JPEG", **camera):
     """A photo with this user comment, and with these tags of its camera."""
     exif = Image.Exif()
     if comment:
-        exif.get_ifd(0x8769)[0x9286] = comment
+        exif[0x8769] = {0x9286: comment}
     exif.update({{"make": 0x010F, "model": 0x0110}[tag]: text for tag, text in camera.items()})
     file = io.BytesIO()
     GREY.save(file, format, exif=exif)
