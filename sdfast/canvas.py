@@ -163,8 +163,10 @@ def _eight_bits(image: Image) -> Image:
     import numpy as np
     from PIL import Image
 
-    values = np.nan_to_num(np.asarray(image, np.float64))
+    values = np.array(image, np.float32)
+    np.nan_to_num(values, copy=False)
     most = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 255.0
     if image.mode != "F":
         most = 65535.0
-    return Image.fromarray((values / most * 255).clip(0, 255).round().astype(np.uint8))
+    values *= 255 / most
+    return Image.fromarray(values.clip(0, 255, out=values).round(out=values).astype(np.uint8))

@@ -4,7 +4,6 @@ Precedence, lowest first: the model's own, config file, preset, `--from`, flag.
 """
 
 import os
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sdfast.config import Config
-from sdfast.errors import UsageError, printable
+from sdfast.errors import UsageError
 from sdfast.job import BEGINNINGS, FILE_LISTS, FILES, Job, Record, read_job, read_sampler
 from sdfast.layering import layered, on_top
 from sdfast.lora_tags import followed, names
 from sdfast.presets import Preset, load_preset
 from sdfast.sampler import DEFAULT, SAMPLER_KEYS
 from sdfast.seeds import list_seeds
-from sdfast.wording import quoted
+from sdfast.wording import quoted, shortened
 
 if TYPE_CHECKING:
     from sdfast.recipes import Recipe
@@ -36,6 +35,19 @@ class Asked:
     """The model is what a picture says, whoever made it; nobody here has asked for it."""
     remarks: tuple[str, ...] = ()
     """What of the layers beneath had to go."""
+
+    @property
+    def left_out(self) -> str:
+        """What is not followed, in a line; nothing if all is."""
+        if not self.not_followed:
+            return ""
+        more = len(self.not_followed) - _MOST_NAMED
+        listed = ", ".join(shortened(each, 200) for each in self.not_followed[:_MOST_NAMED])
+        others = f" and {more} more" if more > 0 else ""
+        return f"of that picture's recipe, not followed: {listed}{others}"
+
+
+_MOST_NAMED = 30
 
 
 def read_source(source: str | None, prompts: Iterable[str]) -> "Recipe | None":
@@ -62,8 +74,8 @@ def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: 
         several = f"{recipe.named} is a sheet of {len(recipe.sheet.jobs)} pictures"
         raise UsageError(several, "`sdfast grid --from` paints it again")
     record, unknown = _over_another(recipe, given)
-    hashed = re.findall(r"([^:,]+):", unknown.get("Lora hashes", ""))
-    if config.loras and {*map(str.strip, hashed)} <= {*names(str(record.get("prompt")))}:
+    hashed = _hashed(unknown.get("Lora hashes", ""))
+    if config.loras and {*hashed} <= {*names(str(record.get("prompt")))}:
         unknown.pop("Lora hashes", None)  # the prompt says the same
     painted = layered(beneath, record | _beside(recipe.place, record))
     asked = placed(on_top(painted, given))
@@ -190,11 +202,16 @@ def _beside(picture: Path, record: Record) -> Record:
 def _in_words(name: str, value: str, record: Record) -> str:
     """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
     if name == "Sampler" and value and isinstance(near := record.get("sampler"), str):
-        return f"Sampler ({printable(value)}; `{near}` here walks otherwise)"
+        return f"Sampler ({value}; `{near}` here walks otherwise)"
     if name in ("RNG", "Sampler") and value:
-        return f"{name} ({printable(value)})"
-    found = re.findall(r"([^:,]+):", value) if name == "TI hashes" else ()
-    return f"{name} ({printable(', '.join(map(str.strip, found)))})" if found else name
+        return f"{name} ({value})"
+    found = _hashed(value) if name == "TI hashes" else ()
+    return f"{name} ({', '.join(found)})" if found else name
+
+
+def _hashed(text: str) -> list[str]:
+    """The names in what the web UI says as `name: hash, name: hash`."""
+    return [part.partition(":")[0].strip() for part in text.split(",") if ":" in part]
 
 
 def placed(record: Record) -> Record:

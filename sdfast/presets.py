@@ -194,7 +194,7 @@ def read_yaml(path: Path, shown: str) -> tuple[Record, dict[str, int]]:
         where = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "is no YAML"
         raise PresetError(f"{name}{where}: {_clean(str(problem))}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise PresetError(f"`{name}` is no YAML that makes sense") from error
     return found, lines
 

@@ -23,7 +23,7 @@ from sdfast.exif import is_photo, read_comments
 from sdfast.job import Job, Record, read_job
 from sdfast.png_texts import MOST_TEXT, is_png, read_texts
 from sdfast.sheet import Sheet, in_common, read_sheet, sheet_record
-from sdfast.wording import last_part
+from sdfast.wording import from_home, last_part
 
 SCHEMA = 1
 """The version of the `sdfast` chunk."""
@@ -42,9 +42,9 @@ def texts_of(job: Job, *, version: str, model: str | None, size: tuple[int, int]
     files = {"init": job.init, "mask": job.mask}
     named = {key: file and last_part(file) for key, file in files.items()}
     weights = {
-        "lora": tuple(map(_from_home, job.lora)),
-        "embedding": tuple(map(_from_home, job.embedding)),
-        "vae": job.vae and _from_home(job.vae),
+        "lora": tuple(map(from_home, job.lora)),
+        "embedding": tuple(map(from_home, job.embedding)),
+        "vae": job.vae and from_home(job.vae),
     }
     told = job.model_copy(update={"model": public, "size": size, **named, **weights})
     ours = {"schema": SCHEMA, "version": version, "job": spelled_out(told)}
@@ -80,12 +80,6 @@ def _public(model: str) -> str | None:
     name = last_part(model)
     is_folder = name != model and not name.endswith((".safetensors", ".ckpt"))
     return f"./{name}" if name and is_folder else name or None
-
-
-def _from_home(path: str) -> str:
-    """A path below the home folder as `~/...`, which tells nobody's name; any other as it is."""
-    home = os.path.expanduser("~").rstrip(os.sep) + os.sep  # noqa: PTH111 - there may be none
-    return f"~{os.sep}{path[len(home) :]}" if path.startswith(home) and home != os.sep else path
 
 
 def spelled_out(job: Job) -> Record:

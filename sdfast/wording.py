@@ -5,6 +5,7 @@ the hint says so.
 """
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -71,6 +72,16 @@ def quoted(value: Any) -> str:
 def last_part(path: str) -> str:
     """What a path of any system's ends with: the name of a file or a folder."""
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
+def from_home(path: str) -> str:
+    """A path below the home folder as `~/...`, which tells nobody's name; any other as it is."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - there may be none
+    for each in (home, os.path.realpath(home)):  # where home is a link, one stands in the latter
+        above = each.rstrip(os.sep)
+        if above and path.startswith(above + os.sep):
+            return f"~{path[len(above) :]}"
+    return path
 
 
 def shortened(text: str, most: int = 40) -> str:

@@ -52,6 +52,29 @@ def test_what_dry_runs_print_is_painted(sdfast, here):
         assert len([*Path(name).glob("*.png")]) == 2
 
 
+def test_a_manifest_that_is_a_link_is_not_written_to(sdfast, here):
+    """Whoever packs a folder may let it lead to a file of whoever unpacks it."""
+    Path("p.jsonl").write_text('{"prompt": "a", "$(touch x)": 1}\n')
+    own = here / "own"
+    own.write_text("mine\n")
+    Path("out").mkdir()
+    Path("out", "sdfast.jsonl").symlink_to(own)
+    code, out, err = sdfast("batch", "p.jsonl", *QUICK)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: cannot write `out/sdfast.jsonl`: ")
+    assert own.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["of another shard", "its own"])
+def test_a_manifest_that_is_no_file_is_not_read_for_ever(sdfast, other):
+    Path("p.txt").write_text("a\n")
+    Path("out").mkdir()
+    os.mkfifo(Path("out", "sdfast-2-of-4.jsonl" if other else "sdfast.jsonl"))
+    code, out, err = sdfast("batch", "p.txt", *QUICK)
+    assert (code, out) == (2, "")
+    assert "is no file" in err
+
+
 def test_each_line_is_a_picture_and_a_second_run_has_nothing_to_do(sdfast):
     Path("p.txt").write_text("a cat\na dog\na cat\n")
     code, out, _ = sdfast("batch", "p.txt", *QUICK)

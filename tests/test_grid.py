@@ -122,6 +122,13 @@ def test_only_a_sheet_of_one_axis_across_is_broken_into_rows(axes):
         lay_out(axes, 2, lambda cell: job(**cell))
 
 
+def test_labels_do_not_tell_whose_home_a_file_is_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "ann"))
+    files = tuple(str(tmp_path / folder / "l.st") for folder in ("ann", "other"))
+    page = lay_out(Sides(Sweep("lora", files), None), None, lambda cell: job())
+    assert page.tops == ("lora ~/l.st", "lora other/l.st")
+
+
 def test_too_many_pictures_are_refused_before_any_is_thought_of():
     many = Sweep("seed", tuple(range(40)))
     with pytest.raises(UsageError, match="at most 1000 pictures, not 1600"):

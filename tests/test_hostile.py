@@ -99,6 +99,7 @@ def judge(home, *argv):
     assert code == 0 or "error: " in said
     assert [p.name for p in home.parent.iterdir()] == ["here"]
     assert [p.name for p in home.parent.parent.iterdir()] == ["inner"]
+    return code, out.getvalue(), said
 
 
 def fuzz(strategy, check, count):
@@ -238,3 +239,36 @@ def test_a_bomb_is_not_unpacked(home):
     whole = image_files.encode(Image.new("RGB", (8, 8)), {})
     (home / "x.png").write_bytes(whole[:33] + body + whole[33:])
     judge(home, "info", "x.png")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"positive_prompt": "a cat", "steps": 2, "seed": 1, "\x1b]52;c;aGk=\x07\x1b[2J\x9b2J": 1},
+        {"positive_prompt": "a cat", "steps": 2, "seed": 1} | {f"key{i}": i for i in range(9_000)},
+    ],
+    ids=["escapes", "many"],
+)
+def test_what_a_recipe_says_besides_is_a_short_line(home, recipe):
+    (home / "r.json").write_text(json.dumps(recipe))
+    code, out, err = judge(home, "gen", "--from", "r.json", "-m", "tiny", "--dry-run")
+    assert (code, len(out.splitlines())) == (0, 1)
+    notes = err.splitlines()
+    assert notes[0].startswith("note: of that picture's recipe, not followed: ")
+    assert all(line.isprintable() and len(line) < 1000 for line in notes)
+
+
+@pytest.mark.parametrize("key", ["Lora hashes", "TI hashes"])
+def test_a_text_of_hashes_without_any_takes_no_time(home, key):
+    text = f'fog\nSteps: 2, Sampler: Euler, CFG scale: 2, Seed: 1, {key}: "{"x" * 900_000}"'
+    (home / "p.txt").write_text(text)
+    code, out, _ = judge(home, "gen", "--from", "p.txt", "-m", "tiny", "--dry-run")
+    assert (code, len(out.splitlines())) == (0, 1)
+
+
+def test_lines_of_json_do_nothing_to_a_terminal(home):
+    prompt = "a\x9b2Jb\u202ec\u200d\U0001f600\x7f"
+    code, out, _ = judge(home, "gen", prompt, "-m", "tiny", "--seed", "1", "--dry-run")
+    assert (code, json.loads(out)["prompt"]) == (0, prompt)
+    assert out.rstrip("\n").isprintable()
+    assert "\U0001f600" in out

@@ -70,6 +70,11 @@ def test_a_range_that_falls_or_is_endless_is_refused(text):
         seeds(text)
 
 
+def test_ranges_are_not_endless_together():
+    with pytest.raises(UsageError, match="is more than 100000 seeds"):
+        seeds("1..60000,1..60000")
+
+
 @pytest.mark.parametrize("text", [f"{SEEDS}", "9" * 20])
 def test_a_seed_beyond_the_last_is_refused(text):
     with pytest.raises(UsageError, match=f"must be from 0 to 18446744073709551615, not `{text}`"):

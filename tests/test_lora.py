@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from sdfast.models.find import find
 from sdfast.models.lora_kinds import fits
 from sdfast.solver.walk import trajectory
 from sdfast.warm.greeting import circumstances, holding, stamp
+from sdfast.wording import from_home
 
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0."
 LAYERS = {
@@ -620,6 +622,15 @@ def test_a_picture_does_not_tell_whose_home_its_files_are_in(small, tmp_path, mo
     assert str(tmp_path).encode() not in file
     assert gen(monkeypatch, "--from", "a.png", "-m", str(small), "-o", "b.png", "-q")[0] == 0
     assert (tmp_path / "b.png").read_bytes() == file
+
+
+def test_a_home_that_is_a_link_is_hidden_too(tmp_path, monkeypatch):
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "me").symlink_to("ann")
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    for home in ("ann", "me"):
+        assert Path(from_home(str(tmp_path / home / "l.st"))) == Path("~", "l.st")
+    assert from_home(str(tmp_path / "anna" / "l.st")) == str(tmp_path / "anna" / "l.st")
 
 
 @pytest.mark.parametrize("way", ["folder", "diffusers file", "original file"])

@@ -202,6 +202,7 @@ def test_yamls_tricks_are_refused(file, text, trick):
         (b"- 5", "must hold keys and values"),
         (b"steps", "must hold keys and values"),
         (b"model: 2024-13-45", "is no YAML that makes sense"),
+        (b"guidance: " + b"59:" * 20_000 + b"59.5", "is no YAML that makes sense"),
         (b"steps: 0x" + b"f" * 60_000, "steps must be"),
         (b"steps: " + b"9" * 60_000, "is no YAML that makes sense"),
         (b"steps: =", "could not determine a constructor"),

@@ -537,8 +537,11 @@ def test_a_hub_that_cannot_be_reached_is_told_with_its_address(pull, monkeypatch
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(
+            "huggingface_hub.constants.ENDPOINT", f"http://ann:word@127.0.0.1:{port}"
+        )
         problem, hint = refused(pull())
+    assert "word" not in problem + hint
     assert problem.startswith(f"the Hub cannot be reached at 127.0.0.1:{port}: ")
     assert hint.endswith("sdfast models pull some/model")
 

@@ -18,6 +18,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -111,7 +112,7 @@ _LONGEST = 2**21
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     """A manifest's lines; what is none is passed over."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(_opened(path, os.O_RDONLY), "rb") as file:
             while raw := file.readline(_LONGEST):
                 with contextlib.suppress(ValueError, RecursionError):
                     found: object = json.loads(raw)
@@ -119,6 +120,20 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
                         yield cast("dict[str, Any]", found)
     except OSError as error:
         raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
+
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+"""What was handed on may hold a link in the manifest's place, to another file of whoever paints."""
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+
+
+def _opened(path: Path, how: int) -> int:
+    """A manifest's file. Raises OSError also for a device and a pipe, which are none."""
+    file = os.open(path, how | _NO_WAIT | AS_IT_IS, 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "is no file", str(path))
+    return file
 
 
 class Manifest:
@@ -175,7 +190,7 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
     path = folder / f"{shard.tag}.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | AS_IT_IS, 0o666)
+        file = _opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_LINK)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
     ours = False
@@ -268,7 +283,7 @@ def _lock(file: int, *, shared: bool = False) -> bool:
 def _is_held(path: Path) -> bool:
     """Whether some process holds a manifest."""
     try:
-        file = os.open(path, os.O_RDWR | AS_IT_IS)
+        file = _opened(path, os.O_RDWR)
     except OSError:
         return False
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sdfast.cli.breaking import ENDING, broken_off_by
 from sdfast.cli.complaint import say_error
+from sdfast.cli.streams import json_line
 from sdfast.cli.telling import named
 from sdfast.errors import INTERRUPTED
 
@@ -57,7 +57,7 @@ def list_missing(
             say_error(f"{named(file)}:{event.number}: {event.error}", event.error.hint)
         elif isinstance(event, Ready):
             said = {"key": event.task.key.hex(), **event.job.record}
-            print(json.dumps(said, ensure_ascii=False))
+            print(json_line(said))
             left = None if left is None else left - 1
         if left == 0 or (failed and rules.fail_fast):
             break

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sdfast.errors import SdfastError
+from sdfast.errors import SdfastError, printable
 
 _SAID_HERE = {
     "--size 512x512": "-W -H --width --height --W --H",
@@ -27,8 +27,8 @@ _ELSEWHERE = {flag: here for here, flags in _SAID_HERE.items() for flag in flags
 
 
 def say(text: str) -> None:
-    """What is worth knowing, on stderr and at once."""
-    print(text, file=sys.stderr, flush=True)
+    """What is worth knowing, a line on stderr and at once."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def complain(error: SdfastError) -> None:

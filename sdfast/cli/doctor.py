@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
+from sdfast.cli.streams import json_line
 from sdfast.errors import one_line
+from sdfast.wording import from_home
 
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
 ) -> None:
-    import json
     import platform
     from importlib.metadata import version
 
@@ -39,7 +40,7 @@ def doctor(
     }
     rows = {name: _told(ask) for name, ask in asked.items()}
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False))
+        print(json_line(rows))
         return
     wide = max(map(len, rows))
     for name, value in rows.items():
@@ -58,13 +59,13 @@ def _config() -> str:
     from sdfast.config import config_file, load_config
 
     load_config()
-    return f"{config_file()}" + ("" if os.path.lexists(config_file()) else " (none yet)")
+    return from_home(f"{config_file()}") + ("" if os.path.lexists(config_file()) else " (none yet)")
 
 
 def _presets() -> str:
     from sdfast.presets import folders, names
 
-    there = (str(folder) for folder in folders() if os.path.lexists(folder))
+    there = (from_home(str(folder)) for folder in folders() if os.path.lexists(folder))
     return f"{len(names())} in {', '.join(there)}"
 
 
@@ -72,7 +73,7 @@ def _cache() -> str:
     from sdfast.models.cache import cache_folder
 
     cache = cache_folder()
-    return f"{cache}, {_free(cache)} free"
+    return f"{from_home(str(cache))}, {_free(cache)} free"
 
 
 def _models() -> str:

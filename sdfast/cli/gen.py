@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from sdfast.cli.model import find_as_painted
 from sdfast.cli.output import Drawing, Output, policy
 from sdfast.cli.painter import wanted_of
 from sdfast.cli.painting import paint
+from sdfast.cli.streams import json_line
 
 if TYPE_CHECKING:
     from sdfast.job import Job, Sampler
@@ -61,10 +61,7 @@ def gen(
     config = load_config()
     recipe = read_source(source, prompts or [])
     asked = resolve(given, preset, recipe, config)
-    notes = list(asked.remarks)
-    if asked.not_followed:
-        notes.insert(0, f"of that picture's recipe, not followed: {', '.join(asked.not_followed)}")
-    for note in notes:
+    for note in filter(None, (asked.left_out, *asked.remarks)):
         how.note(f"note: {note}")
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
     jobs = _with_loras(jobs, recipe, config.loras, how.note, typed=bool(prompts))
@@ -94,7 +91,7 @@ def gen(
         found = dressed(found, jobs[0].weights)
     if how.dry_run:
         for job in jobs:
-            print(json.dumps((found.complete(job) if found else job).record, ensure_ascii=False))
+            print(json_line((found.complete(job) if found else job).record))
         return
     assert found is not None
     wanted = wanted_of(how, config, jobs, [found], batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from sdfast.cli.model import find_as_painted
 from sdfast.cli.output import Drawing, Output, policy
 from sdfast.cli.paging import new_page, paint_sheet
 from sdfast.cli.painter import wanted_of
+from sdfast.cli.streams import json_line
 from sdfast.wording import quoted
 
 
@@ -121,7 +121,7 @@ def grid(
         for place, job in enumerate(jobs):
             model = found[job.weights]
             told = (model.complete(job) if model else job).record
-            print(json.dumps({"cell": plan.sheet.name(place)} | told, ensure_ascii=False))
+            print(json_line({"cell": plan.sheet.name(place)} | told))
         return
     sources = {weights: model for weights, model in found.items() if model is not None}
     sheet = replace(plan.sheet, jobs=tuple(sources[job.weights].complete(job) for job in jobs))

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from sdfast.cli.complaint import complain
+from sdfast.cli.streams import json_line
 
 
 def info(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per file.")] = False,
 ) -> None:
-    import json
 
     from sdfast.errors import MetadataError, printable
     from sdfast.job import FILE_LISTS
@@ -38,7 +38,7 @@ def info(
             line = {**told, "job": recipe.record, "unknown": recipe.unknown}
             if recipe.sheet is not None:
                 line["sheet"] = recipe.sheet.layout
-            print(json.dumps(line, ensure_ascii=False))
+            print(json_line(line))
             continue
         print("  ".join((printable(str(path)), *filter(None, (size,)), recipe.program)))
         unused = idle(recipe.record.get("sampler"))

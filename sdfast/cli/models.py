@@ -4,7 +4,6 @@ There is no second store: what diffusers has fetched is here too, and what is pu
 finds.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from sdfast.cli import flags
 from sdfast.cli.complaint import say
+from sdfast.cli.streams import json_line
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -34,7 +34,7 @@ def list_models(
 
     for entry in _entries(load_config().aliases):
         if as_json:
-            print(json.dumps(entry, ensure_ascii=False))
+            print(json_line(entry))
             continue
         size = amount(entry["bytes"]) if entry["bytes"] else ""
         print(f"{entry['name']:<48} {size:>9}  {_note(entry)}".rstrip())

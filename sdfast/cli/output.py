@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import remarks
+from sdfast.cli.streams import json_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -135,7 +135,7 @@ class Output:
         if self.keeps(place):
             self.say(f"kept {place}, which is there already")
             kept = {"path": str(place), "skipped": True, **about}
-            print(json.dumps(kept, ensure_ascii=False) if self.as_json else place, flush=True)
+            print(json_line(kept) if self.as_json else place, flush=True)
             return False
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class Output:
         """Tell of one that took so many seconds to write."""
         if self.as_json:
             line = {"path": str(place), **line_of(painted, painter, write)}
-            print(json.dumps(line, ensure_ascii=False), flush=True)
+            print(json_line(line), flush=True)
         elif not self.to_stdout:
             print(place, flush=True)
         self.draw(painted.image)

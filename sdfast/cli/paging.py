@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sdfast.cli import remarks
 from sdfast.cli.output import Output, line_of, tell_times
 from sdfast.cli.painting import Walk, hire, keep_warm, numbered, tell, walks
+from sdfast.cli.streams import json_line
 
 if TYPE_CHECKING:
     from sdfast.cli.how import HowHere
@@ -147,7 +147,7 @@ class _Easel:
             spent = time.perf_counter() - begun
             if self.output.as_json:
                 line |= line_of(done, walk.painter, spent)
-                print(json.dumps(line, ensure_ascii=False), flush=True)
+                print(json_line(line), flush=True)
             tell_times(done, walk.painter, spent, self.output.say, self.sheet.short_name(place))
 
 
@@ -176,7 +176,7 @@ def _tell(sheet: Sheet, path: Path, output: Output, begun: float) -> None:
     spent = time.perf_counter() - begun
     if output.as_json:
         told = {"path": str(path), "pictures": len(sheet.jobs), "seconds": round(spent, 6)}
-        print(json.dumps(told | sheet.layout, ensure_ascii=False), flush=True)
+        print(json_line(told | sheet.layout), flush=True)
     elif not output.to_stdout:
         print(path, flush=True)
     output.say(f"{_pictures(len(sheet.jobs))} in {spent:.2f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from sdfast.cli import remarks
 from sdfast.cli.output import Output
 from sdfast.cli.painter import Compiler, Painter, Wanted, by_ourselves, by_worker, leave_worker
+from sdfast.cli.streams import json_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ def hire(found: Source, wanted: Wanted, how: HowHere) -> Painter:
 def tell(painter: Painter, found: Source, jobs: list[Job], how: HowHere) -> None:
     """What is worth knowing of complete jobs before they are painted."""
     how.explain(painter.about)
-    how.explain("job: " + json.dumps(jobs[0].record, ensure_ascii=False))
+    how.explain("job: " + json_line(jobs[0].record))
     of_painter = painter.remark if jobs[0].size == found.size else ""
     for remark in filter(None, (of_painter, *remarks.of_jobs(found, jobs).values())):
         how.say(f"note: {remark}")

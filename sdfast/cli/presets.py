@@ -9,6 +9,7 @@ import typer
 from sdfast.cli import completing, flags
 from sdfast.cli.job_flags import of_a_preset
 from sdfast.cli.panels import Panelled
+from sdfast.cli.streams import json_line
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -28,7 +29,7 @@ def list_presets(
     found = sorted(names().items())
     if as_json:
         for name, path in found:
-            print(json.dumps(_entry(name, path), ensure_ascii=False))
+            print(json_line(_entry(name, path)))
         return
     from sdfast.errors import printable
 

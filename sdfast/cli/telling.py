@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from sdfast.cli import remarks
 from sdfast.cli.complaint import say, say_error
+from sdfast.cli.streams import json_line
 
 if TYPE_CHECKING:
     from sdfast.batch.events import BatchEvent, Failed, Painted
@@ -109,14 +109,14 @@ class Telling:
         line |= done.job.record | {"device": done.device, "dtype": done.dtype}
         line |= {"together": done.together, **seconds(done.times, done.load, done.write)}
         line |= judged(done.unsafe)
-        return json.dumps(line, ensure_ascii=False)
+        return json_line(line)
 
     def _complain(self, failed: Failed) -> None:
         error, place = failed.error, f"{self._file}:{failed.number}"
         if self._as_json and not failed.before:
             said = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
             line = {"key": failed.key.hex(), "line": failed.number, **said}
-            self._print(json.dumps(line, ensure_ascii=False))
+            self._print(json_line(line))
         alike = str(error)
         if alike not in self._complaints and len(self._complaints) >= _MOST_KINDS:
             alike = "errors of other kinds"

@@ -6,14 +6,14 @@ An axis is said by a flag, or is there because several prompts or several seeds 
 import re
 from collections.abc import Callable, Sequence
 from itertools import product
-from math import ceil, sqrt
+from math import ceil, prod, sqrt
 from typing import Any, NamedTuple
 
 from sdfast.errors import UsageError
 from sdfast.job import FILES, KEYS, Job, Record
 from sdfast.sheet import LONGEST, MOST, Sheet
 from sdfast.sweeps import Sweep, read_sweep
-from sdfast.wording import shortened
+from sdfast.wording import from_home, shortened
 
 AXES = ("preset", "replace", *(k for k in KEYS if k not in ("timesteps", "corrections")))
 """What a sheet's side can be: a preset, a word of the prompts, and what in a job is one value."""
@@ -74,10 +74,10 @@ def lay_out(sides: Sides, columns: int | None, made: Callable[[Record], Job]) ->
     Raises UsageError if there are too many, or for values that cannot be, saying for which picture.
     """
     across, down = sides
-    values = [[(side.key, v) for v in side.values] if side else [] for side in (down, across)]
-    cells = [dict(pairs) for pairs in product(*filter(None, values))]
-    if len(cells) > MOST:
-        raise UsageError(f"a sheet has at most {MOST} pictures, not {len(cells)}")
+    values = [[(side.key, v) for v in side.values] for side in (down, across) if side]
+    if (count := prod(map(len, values))) > MOST:
+        raise UsageError(f"a sheet has at most {MOST} pictures, not {count}")
+    cells = [dict(pairs) for pairs in product(*values)]
     if columns is not None and (across is None or down is not None):
         raise UsageError("--columns breaks up a sheet of one axis across", "give --x alone")
     jobs = tuple(_made(cell, made) for cell in cells)
@@ -102,7 +102,7 @@ def _labels(side: Sweep) -> list[str]:
     """A label for each value; of paths as much as tells them apart."""
     values = side.values
     if side.key in ("preset", "model", *FILES):
-        parts = [re.split(r"[/\\]", f"{value}".rstrip("/\\")) for value in values]
+        parts = [re.split(r"[/\\]", from_home(f"{value}").rstrip("/\\")) for value in values]
         for kept in range(1, max(map(len, parts)) + 1):
             values = tuple("/".join(path[-kept:]) for path in parts)
             if len(set(values)) == len(values):

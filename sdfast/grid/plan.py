@@ -56,10 +56,7 @@ class _Heard:
     presets: list[str] = field(default_factory=list[str])
 
     def record(self, asked: Asked) -> Record:
-        if asked.not_followed:
-            listed = ", ".join(asked.not_followed)
-            self.remarks[f"of that picture's recipe, not followed: {listed}"] = None
-        self.remarks |= dict.fromkeys(asked.remarks)
+        self.remarks |= dict.fromkeys(filter(None, (asked.left_out, *asked.remarks)))
         if asked.model_from_picture:
             self.painted_with.add(asked.record["model"])
         return asked.record

@@ -4,6 +4,7 @@ The libraries underneath (huggingface_hub, httpx, the system) each fail in words
 """
 
 import errno
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -36,18 +37,19 @@ def _in_our_words(repo: str, error: Exception) -> ModelError:
     from huggingface_hub import errors as theirs
 
     again = f"sdfast models pull {repo}"
-    host = constants.ENDPOINT.partition("://")[2]
+    endpoint = re.sub(r"//[^/]*@", "//", constants.ENDPOINT)  # without a password
+    host = endpoint.partition("://")[2]
     status = _status(error)
     match error:
         case theirs.GatedRepoError() if get_token():
             return ModelError(
                 f"`{repo}` is gated, and your account has not been let in",
-                f"ask for it at {constants.ENDPOINT}/{repo}, then {again}",
+                f"ask for it at {endpoint}/{repo}, then {again}",
             )
         case theirs.GatedRepoError():
             return ModelError(
                 f"`{repo}` is gated: its owner asks you to accept terms first",
-                f"accept them at {constants.ENDPOINT}/{repo}, then `hf auth login` and {again}",
+                f"accept them at {endpoint}/{repo}, then `hf auth login` and {again}",
             )
         case theirs.DisabledRepoError():
             return ModelError(f"`{repo}` has been disabled on the Hub")
