@@ -1,6 +1,8 @@
 """Finding a model, and telling in one line what is wrong with it."""
 
 import json
+import os
+import re
 import shutil
 import struct
 import subprocess
@@ -235,6 +237,43 @@ def test_weights_that_are_not_finite_are_told_with_their_tensor(broken, file, nu
 def test_a_config_that_is_no_json_object_is_named(broken, file, text):
     (broken / file).write_bytes(text.encode("latin-1"))
     assert file in refused(broken)
+
+
+READ_WHOLE = (
+    *(name for name in NEEDED if name.endswith(".json")),
+    *("sdfast.json", "tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer.json"),
+    *("tokenizer/tokenizer_config.json", "tokenizer/added_tokens.json"),
+)
+
+
+@pytest.fixture(params=READ_WHOLE)
+def blank(broken, request):
+    """One of the small files of a model, not there yet, which will be read if it is."""
+    if request.param in ("tokenizer/vocab.json", "tokenizer/merges.txt"):
+        (broken / "tokenizer" / "tokenizer.json").unlink()
+    (broken / request.param).unlink(missing_ok=True)
+    return broken / request.param
+
+
+def test_a_file_larger_than_any_config_is_not_read(broken, blank):
+    blank.touch()
+    os.truncate(blank, 10_000_001)
+    assert "it has over 10 MB" in refused(broken, load_model)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+def test_a_link_to_a_device_is_no_file(broken, blank):
+    blank.symlink_to("/dev/null")
+    assert re.search("has no file|no regular file", refused(broken, load_model))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+def test_a_link_to_a_device_is_no_shard(broken):
+    (broken / UNET).unlink()
+    (broken / "unet" / "shard.safetensors").symlink_to("/dev/null")
+    index = {"weight_map": {"conv_in.weight": "shard.safetensors"}}
+    (broken / f"{UNET}.index.json").write_text(json.dumps(index))
+    assert "`unet/shard.safetensors` cannot be read: it is no regular file" in refused(broken)
 
 
 @pytest.mark.parametrize(

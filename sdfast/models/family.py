@@ -9,6 +9,8 @@ import struct
 from pathlib import Path
 from typing import Any, cast
 
+from sdfast.models.files import open_regular, read_text
+
 _BY_WORDS = {768: "1.x", 1024: "2.x", 2048: "XL", 1280: "XL refiner"}
 """The generations of Stable Diffusion by the width of the words that the UNet attends to."""
 
@@ -41,7 +43,7 @@ def precisions(folder: Path) -> tuple[str, ...]:
 def _dtype(path: Path) -> str:
     """The precision of the first tensor in a safetensors file, or nothing."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, 100_000_000)))
         return next(_DTYPES[v["dtype"]] for k, v in header.items() if k != "__metadata__")
@@ -51,7 +53,7 @@ def _dtype(path: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
+        found: object = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
+from sdfast.models.files import read_text
 from sdfast.models.headers import pickled, read_header
 from sdfast.models.source import (
     Part,
@@ -188,9 +189,7 @@ def _plain(value: object) -> str:
 def read_json(name: str, path: Path) -> dict[str, Any]:
     shown = "/".join(path.parts[-2:])
     try:
-        if path.stat().st_size > 10_000_000:
-            raise ModelError(f"`{name}`: `{shown}` is too large to be a config")
-        found: object = json.loads(path.read_text(encoding="utf-8"))
+        found: object = json.loads(read_text(path))
     except FileNotFoundError as error:
         raise ModelError(f"`{name}` has no file `{shown}`") from error
     except OSError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
+from sdfast.models.files import open_regular
 
 _LONGEST = 25_000_000
 """Bytes of a header; the largest models' are under one million."""
@@ -44,7 +45,7 @@ def read_header(path: Path, shown: str) -> Header:
     """The header of a whole file. Raises ModelError that begins with `shown`, which names it."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begin, brace = file.read(8), file.read(1)
             if begin.startswith(_PICKLED) and brace != b"{":  # a length may look like one
                 raise pickled(shown)

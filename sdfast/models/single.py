@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdfast.errors import ModelError
+from sdfast.models.files import read_text
 from sdfast.models.folder import open_shape
 from sdfast.models.headers import PICKLES, Header, pickled, read_header
 from sdfast.models.layout import Layout
@@ -252,8 +253,7 @@ def _prediction(family: str, header: Header, path: Path) -> dict[str, Any]:
 def _beside(path: Path) -> str:
     """What a config beside a file of 2.x says that it predicts; `unknown` without one."""
     try:
-        with path.with_suffix(".yaml").open(encoding="utf-8") as file:
-            said = file.read(100_000)
+        said = read_text(path.with_suffix(".yaml"))
     except (OSError, ValueError):
         return "unknown"
     kind = re.search(r"^ +parameterization: *[\"']?(\w+)", said, re.MULTILINE)

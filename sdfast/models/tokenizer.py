@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol, cast
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
+from sdfast.models.files import read_text
+
 _END = "<|endoftext|>"
 _NAMED = {"bos_token": "<|startoftext|>", "eos_token": _END, "unk_token": _END, "pad_token": _END}
 """CLIP's special tokens, where the files do not say otherwise."""
@@ -97,7 +99,10 @@ def _model(folder: Path, whole: dict[str, Any], unknown: str) -> BPE:
     kind: Any = BPE
     how = {"unk_token": unknown, "end_of_word_suffix": "</w>", "continuing_subword_prefix": ""}
     if not whole:
-        return kind.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"), **how)
+        files = [folder / "vocab.json", folder / "merges.txt"]
+        for file in files:
+            read_text(file)  # which refuses what `from_file` would read without an end
+        return kind.from_file(*map(str, files), **how)
     pairs = (m.split(" ") if isinstance(m, str) else m for m in whole["model"]["merges"])
     return kind(vocab=whole["model"]["vocab"], merges=[tuple(pair) for pair in pairs], **how)
 
@@ -132,7 +137,7 @@ def _json(path: Path) -> dict[str, Any]:
     """A file's object; an absent file is an empty one."""
     if not path.exists():
         return {}
-    found: object = json.loads(path.read_text(encoding="utf-8"))
+    found: object = json.loads(read_text(path))
     if not isinstance(found, dict):
         raise ValueError(f"`{path.name}` is no JSON object")
     return cast("dict[str, Any]", found)
