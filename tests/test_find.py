@@ -342,6 +342,20 @@ def test_a_vocabulary_larger_than_the_text_encoders_is_refused(broken):
     assert "tokenizer" in refused(broken, load_model)
 
 
+@pytest.mark.parametrize(
+    ("file", "keys"),
+    [
+        ("tokenizer_config.json", {"added_tokens_decoder": {i: f"<{i}>" for i in range(10_001)}}),
+        ("tokenizer_config.json", {"additional_special_tokens": ["<a>"] * 10_001}),
+        ("added_tokens.json", {f"<{i}>": i for i in range(10_001)}),
+    ],
+)
+def test_more_tokens_than_any_model_adds_are_refused(broken, file, keys):
+    path = broken / "tokenizer" / file
+    path.write_text(json.dumps(keys))
+    assert re.search(r"it adds 100\d\d tokens, more than 10000", refused(broken, load_model))
+
+
 @pytest.mark.parametrize("text", ["a", "a b c d", "\0", "x y\n" * 9])
 def test_broken_merges_are_refused(broken, text):
     (broken / "tokenizer" / "tokenizer.json").unlink()

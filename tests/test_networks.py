@@ -1,8 +1,10 @@
 """Our networks beside those of diffusers and transformers, on the same weights."""
 
 import json
+import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -473,8 +475,6 @@ def test_xl_ends_where_diffusers_ends(xl, guidance, negative):
 
 
 def test_xl_without_its_second_text_encoder_is_refused_by_its_name(small, tmp_path):
-    import shutil
-
     folder = shutil.copytree(small, tmp_path / "xl")
     index = json.loads((folder / "model_index.json").read_text())
     index["_class_name"] = "StableDiffusionXLPipeline"
@@ -543,6 +543,24 @@ def test_any_text_has_the_numbers_that_transformers_gives(tokenizers, text):
     ids = [begin, *mine.read(text)[: limit - 2], end]
     assert ids + [pad] * (limit - len(ids)) == wanted
     assert mine.limit in (None, limit)
+
+
+def test_many_added_tokens_are_read_at_once_and_as_transformers_reads_them(small, tmp_path):
+    folder = shutil.copytree(small / "tokenizer", tmp_path / "tokenizer")
+    (folder / "tokenizer.json").unlink()
+    start = len(json.loads((folder / "vocab.json").read_text()))
+    added = {start + i: {"content": f"<{i}>", "special": i % 2 == 0} for i in range(6000)}
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(config | {"added_tokens_decoder": added})
+    )
+    begun = time.perf_counter()
+    mine = ClipTokenizer(folder)
+    assert time.perf_counter() - begun < 3
+    theirs = CLIPTokenizer.from_pretrained(folder)
+    text = "a <7> cat<8>, <5999> and <6000>"
+    assert mine.read(text) == theirs(text, add_special_tokens=False).input_ids
+    assert start + 5999 in mine.read(text)
 
 
 def test_the_stand_in_for_a_tokenizer_gives_a_word_one_number():

@@ -18,6 +18,9 @@ _END = "<|endoftext|>"
 _NAMED = {"bos_token": "<|startoftext|>", "eos_token": _END, "unk_token": _END, "pad_token": _END}
 """CLIP's special tokens, where the files do not say otherwise."""
 
+_MOST_ADDED = 10_000
+"""Tokens beside the vocabulary; a word that is learned is some."""
+
 _WORDS = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -68,10 +71,10 @@ class ClipTokenizer:
                 pre_tokenizers.ByteLevel(add_prefix_space=False),
             ]
         )
-        for token in (*added.values(), *named.values()):
-            if token.content in {t.content for t in named.values()}:
-                token.special = True
-            self._tokens.add_tokens([token])
+        special, tokens = {t.content for t in named.values()}, [*added.values(), *named.values()]
+        for token in tokens:
+            token.special |= token.content in special
+        self._tokens.add_tokens(tokens)  # one by one, each would be slower than the one before
         self.vocabulary: dict[str, int] = self._tokens.get_vocab()
         ends = ("bos_token", "eos_token", "pad_token")
         marks = Marks(*(self.vocabulary[named[key].content] for key in ends))
@@ -116,6 +119,8 @@ def _added(folder: Path, config: dict[str, Any], whole: dict[str, Any]) -> dict[
         listed = {i: AddedToken(t) for t, i in _json(folder / "added_tokens.json").items()}
         listed |= {t["id"]: _token(t) for t in whole.get("added_tokens", ())}
     more = [*config.get("additional_special_tokens", ()), *config.get("extra_special_tokens", ())]
+    if len(listed) + len(more) > _MOST_ADDED:
+        raise ValueError(f"it adds {len(listed) + len(more)} tokens, more than {_MOST_ADDED}")
     tokens = [*(listed[i] for i in sorted(listed)), *map(_token, more)]
     return {token.content: token for token in tokens}
 
