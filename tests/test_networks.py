@@ -510,6 +510,21 @@ def test_a_network_that_is_not_known_is_refused_by_its_key(key, value):
         UNet(Config({**SD1, key: value}))
 
 
+@pytest.mark.parametrize(("layers", "depth"), [(64, 1), (1, 256), (8, 16)])
+def test_more_blocks_than_any_unet_has_are_not_built(layers, depth):
+    """Each of the numbers is one that a UNet may have; all of them together fill any memory."""
+    levels = {
+        "block_out_channels": [8] * 16,
+        "down_block_types": ["CrossAttnDownBlock2D"] * 16,
+        "up_block_types": ["CrossAttnUpBlock2D"] * 16,
+        "layers_per_block": layers,
+        "transformer_layers_per_block": depth,
+    }
+    blocks = 16 * (layers + layers + 1) * (1 + depth)
+    with pytest.raises(ValueError, match=f"make {blocks} blocks, more than 1000"):
+        UNet(Config({**SD1, **levels}))
+
+
 # words
 
 

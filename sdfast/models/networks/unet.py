@@ -53,6 +53,9 @@ _ONLY: dict[str, tuple[object, ...]] = {
 }
 """What else a UNet's config may say; any other value is another network."""
 
+_MOST_BLOCKS = 1000
+"""Residual blocks and those of the transformers; XL has under a hundred."""
+
 _ATTENDS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 _ATTENDS_UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
 _MIDDLES = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D")
@@ -98,6 +101,10 @@ class UNet(nn.Module):
             [n + 1 for n in reversed(layers)],
             [d[0] for d in reversed(depths)],
         )
+        blocks = sum(len(level) + sum(level) for level in (*depths, *above))
+        if blocks > _MOST_BLOCKS:
+            keys = "`layers_per_block` and `transformer_layers_per_block`"
+            raise ValueError(f"{keys} make {blocks} blocks, more than {_MOST_BLOCKS}")
         config.divides("norm_num_groups", groups, *widths)
         for width, count in zip(widths, heads, strict=True):
             config.divides("attention_head_dim", count, width)
