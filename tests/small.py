@@ -36,6 +36,10 @@ from transformers import (
 )
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+EXTRACTOR: Any = getattr(transformers, "CLIPImageProcessorPil", None)
+EXTRACTOR = EXTRACTOR or transformers.CLIPImageProcessor
+"""What prepares pictures for a CLIP, by its name today or by that of the first transformers 5."""
+
 WORDS = 77
 """Tokens per prompt, with the two that mark its ends."""
 
@@ -70,10 +74,7 @@ def write_checked_model(folder: Path, prediction: str = "epsilon") -> Path:
     for weights in checker.vision_model.parameters():
         torch.nn.init.normal_(weights, std=0.3)
     torch.nn.init.normal_(checker.concept_embeds)
-    pillows = getattr(transformers, "CLIPImageProcessorPil", None)  # from transformers 5.4 on
-    extractor = (pillows or transformers.CLIPImageProcessor)(
-        size={"shortest_edge": 32}, crop_size=32
-    )
+    extractor = EXTRACTOR(size={"shortest_edge": 32}, crop_size=32)
     sizes = (_text_sizes(), _scheduler(prediction))
     _write(folder, StableDiffusionPipeline, _unet, *sizes, checker, extractor)
     file = folder / "safety_checker" / "model.safetensors"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,7 +13,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from small import write_checked_model
+from small import EXTRACTOR, write_checked_model
 
 from sdfast import Job, Sampler, generate
 from sdfast.batch.pictures import texts
@@ -247,13 +248,13 @@ def changed(change):
     [
         (truncated, "truncated"),
         (lambda f: (f / "safety_checker" / "config.json").unlink(), "has no file"),
-        (lambda f: (f / "safety_checker" / "config.json").write_text("{}"), "cannot be loaded"),
+        (lambda f: (f / "safety_checker" / "config.json").write_text("{}"), "lacks tensors"),
         (lambda f: (f / "feature_extractor/preprocessor_config.json").unlink(), "has no file"),
         (changed(lambda t: t.pop("visual_projection.weight")), "lacks tensors, the first `visual"),
         (changed(lambda t: t["concept_embeds"].fill_(torch.nan)), "not finite"),
         (
             changed(lambda t: t.update({"concept_embeds": torch.zeros(17, 5)})),
-            "cannot be loaded",
+            "of the wrong shape, the first `concept_embeds`",
         ),
     ],
 )
@@ -265,3 +266,140 @@ def test_a_broken_checker_is_an_error_in_one_line(checked, tmp_path, make, compl
     assert "\n" not in str(caught.value)
     assert caught.value.hint == "--no-safety paints without it"
     load_model(str(folder), device="cpu", safety=False)
+
+
+CONFIG, PREPARED = "safety_checker/config.json", "feature_extractor/preprocessor_config.json"
+
+
+def said(path, **keys):
+    """Say more in a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+
+
+def flags(folder, pictures):
+    """Which of the pictures are flagged."""
+    model = load_model(str(folder), device="cpu")
+    return [model.is_unsafe(picture) for picture in pictures.values()]
+
+
+class Trap:
+    """What as a pickle writes a file when it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"transformers_weights": "adapter_model.bin"},
+        {"attn_implementation": "evil/kernel"},
+        {"_attn_implementation": "evil/kernel"},
+        {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+        {"auto_map": {"AutoConfig": "evil/code--code.Evil"}, "architectures": ["Evil"]},
+        {"dtype": "float8_e4m3fn", "model_type": "bert", "text_config": {"hidden_size": 10**9}},
+    ],
+)
+def test_of_its_configs_nothing_is_obeyed_but_numbers(checked, pictures, tmp_path, keys):
+    folder = shutil.copytree(checked, tmp_path / "m")
+    vision = json.loads((folder / CONFIG).read_text())["vision_config"]
+    inside = {key: value for key, value in keys.items() if key.endswith("implementation")}
+    said(folder / CONFIG, **keys, vision_config=vision | inside)
+    said(folder / PREPARED, **keys, image_processor_type="Evil", crop_pct=0.1)
+    (folder / "safety_checker" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (folder / "safety_checker" / "adapter_model.bin").write_bytes(
+        pickle.dumps(Trap(tmp_path / "sprung"))
+    )
+    assert flags(folder, pictures) == flags(checked, pictures)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "complaint"),
+    [
+        (CONFIG, {"vision_config": {"hidden_size": 10**9}}, "hidden_size"),
+        (CONFIG, {"vision_config": {"num_hidden_layers": 10**6}}, "num_hidden_layers"),
+        (CONFIG, {"vision_config": {"image_size": 10**6}}, "image_size"),
+        (CONFIG, {"vision_config": {"patch_size": 225}}, "patch_size"),
+        (CONFIG, {"vision_config": {"num_attention_heads": 7}}, "num_attention_heads"),
+        (CONFIG, {"vision_config": {"hidden_act": "evil/act"}}, "hidden_act"),
+        (CONFIG, {"vision_config": {"num_channels": 4}}, "num_channels"),
+        (CONFIG, {"vision_config": "large"}, "safety_checker"),
+        (CONFIG, {"projection_dim": 10**9}, "projection_dim"),
+        (PREPARED, {"size": 10**6}, "shortest_edge"),
+        (PREPARED, {"size": {"longest_edge": 32}}, "height"),
+        (PREPARED, {"crop_size": 48}, "crop_size"),
+        (PREPARED, {"do_resize": False}, "do_resize"),
+        (PREPARED, {"resample": 9}, "resample"),
+        (PREPARED, {"image_mean": [0.5]}, "image_mean"),
+        (PREPARED, {"image_std": [0.5, 0.5, "0.5"]}, "image_std"),
+        (PREPARED, {"rescale_factor": float("nan")}, "rescale_factor"),
+    ],
+)
+def test_a_checker_as_none_is_is_refused_by_its_key(checked, tmp_path, file, keys, complaint):
+    folder = shutil.copytree(checked, tmp_path / "m")
+    said(folder / file, **keys)
+    with pytest.raises(ModelError, match=complaint):
+        load_model(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"size": 32, "crop_size": 32},  # as configs were before transformers 4.26
+        {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}},
+        {"size": {"height": 40, "width": 36}, "resample": 2, "rescale_factor": 0.01},
+        {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7]},
+    ],
+)
+def test_a_picture_is_prepared_as_transformers_would(checked, tmp_path, keys):
+    folder = shutil.copytree(checked, tmp_path / "m")
+    said(folder / PREPARED, **keys)
+    picture = Image.effect_noise((72, 48), 80).convert("RGB")
+    ours = load_model(str(folder), device="cpu")._checker._extract
+    theirs = EXTRACTOR.from_pretrained(folder / "feature_extractor")
+    seen = (extract([picture], return_tensors="pt").pixel_values for extract in (ours, theirs))
+    assert torch.equal(*seen)
+
+
+def in_half(folder):
+    tensors = load_file(folder / WEIGHTS)
+    half = (folder / WEIGHTS).with_name("model.fp16.safetensors")
+    save_file({name: tensor.half() for name, tensor in tensors.items()}, half)
+    (folder / WEIGHTS).unlink()
+
+
+def in_shards(folder):
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    shards = {name: f"model-{i % 2 + 1:05}-of-00002.safetensors" for i, name in enumerate(tensors)}
+    for file in set(shards.values()):
+        its = {name: tensor for name, tensor in tensors.items() if shards[name] == file}
+        save_file(its, folder / "safety_checker" / file)
+    index = (folder / WEIGHTS).with_name("model.safetensors.index.json")
+    index.write_text(json.dumps({"weight_map": shards}))
+
+
+def renamed(folder):
+    tensors = load_file(folder / WEIGHTS)
+    twice = "vision_model.vision_model."
+    assert any(name.startswith(twice) for name in tensors)
+    names = {name: name.replace(twice, "vision_model.") for name in tensors}
+    save_file({names[name]: tensor for name, tensor in tensors.items()}, folder / WEIGHTS)
+
+
+@pytest.mark.parametrize("make", [in_half, in_shards, renamed])
+def test_its_weights_may_lie_there_in_any_of_the_usual_ways(checked, tmp_path, make):
+    whole, folder = tmp_path / "whole", tmp_path / "m"
+    shutil.copytree(checked, whole)
+    changed(lambda t: t.update({name: tensor.half().float() for name, tensor in t.items()}))(whole)
+    make(shutil.copytree(whole, folder))
+    here, there = (
+        load_model(str(path), device="cpu")._checker._network.state_dict()
+        for path in (whole, folder)
+    )
+    assert here.keys() == there.keys()
+    assert all(torch.equal(here[name], there[name]) for name in here)

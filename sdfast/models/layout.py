@@ -13,11 +13,12 @@ class Layout(NamedTuple):
     """A way of naming one network's tensors."""
 
     kind: str
-    """`today`, or `unet`, `vae`, `clip` or `open_clip` of the original layout."""
+    """`today`, or `unet`, `vae`, `clip` or `open_clip` of the original layout, or `checker`."""
     prefix: str = ""
     """What stands before each of its names; tensors without it are another network's."""
     size: int = 0
-    """Of a UNet, the layers of each level; of a VAE, its levels."""
+    """Of a UNet, the layers of each level; of a VAE, its levels; of a safety checker, how often the
+    network that is to be filled says `vision_model` before a name."""
 
     def renamed(self, name: str) -> str | None:
         """A tensor's name as libraries write it today; None if it is not of this network."""
@@ -140,10 +141,16 @@ def _open_clip(name: str, _: int) -> str:
     return name
 
 
+def _checker(name: str, nested: int) -> str:
+    """Once in files that transformers 5 has written, and twice in those before."""
+    return re.sub(r"^(vision_model\.)+", "vision_model." * nested, name)
+
+
 _RENAMED: dict[str, Callable[[str, int], str]] = {
     "today": _today,
     "unet": _unet,
     "vae": _vae,
     "clip": _today,
     "open_clip": _open_clip,
+    "checker": _checker,
 }

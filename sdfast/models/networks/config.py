@@ -50,6 +50,14 @@ class Config:
             raise _refusal(key, value)
         return float(value)
 
+    def numbers(self, key: str, default: Sequence[float]) -> list[float]:
+        """As many numbers as there are by default."""
+        values = _listed(self.get(key, default))
+        if values is None:
+            raise _refusal(key, self.get(key))
+        _check_length(key, values, len(default), "channels")
+        return [Config({key: value}).number(key, math.nan) for value in values]
+
     def flag(self, key: str, default: bool) -> bool:
         value = self.get(key, default)
         if not isinstance(value, bool):
