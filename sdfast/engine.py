@@ -162,8 +162,7 @@ def _over(
     the schedule has not.
     """
     image, repaint, hole = ground
-    planned = job.sampler.calls is not None and job.sampler.solver != "rk45"
-    start = grid(model.schedule, job.sampler)[job.begin] if planned else model.schedule.start
+    start = grid(model.schedule, job.sampler)[job.begin]
     x = noised(image, noise, start)
     if repaint is None:
         return network, x
