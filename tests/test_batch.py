@@ -18,9 +18,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from sdfast.batch.manifest import open_manifest
+from sdfast.batch.pictures import texts
 from sdfast.batch.seen import look, look_into
 from sdfast.batch.shards import WHOLE
 from sdfast.errors import UsageError
+from sdfast.image_files import encode
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")
 
@@ -140,6 +142,13 @@ def test_photos_are_known_again_as_pngs_are(sdfast, ending, more):
     assert first.read_bytes() == whole
 
 
+def test_a_photo_is_known_again_behind_what_others_wrote_into_it():
+    path, key, note = Path("a.jpg"), bytes(range(16)), b"http://ns.adobe.com/xap/1.0/\0<x/>"
+    whole = encode(Image.new("RGB", (16, 16)), texts({}, key), path)
+    path.write_bytes(whole[:2] + b"\xff\xe1" + (len(note) + 2).to_bytes(2) + note + whole[2:])
+    assert look(path) == (True, key, False)
+
+
 class Sparing(io.BytesIO):
     """A file that nobody may read to its end unasked."""
 
@@ -217,12 +226,13 @@ def test_what_is_no_text_is_refused_and_leaves_nothing(sdfast, name):
     assert not Path("out").exists()
 
 
-def test_what_somebody_put_in_a_pictures_place_stays(sdfast):
+@pytest.mark.parametrize("more", [(), ("--no-safety",)])
+def test_what_somebody_put_in_a_pictures_place_stays(sdfast, more):
     Path("p.txt").write_text("a\n")
     sdfast("batch", "p.txt", *QUICK)
     (name,) = pictures()
     Path("out", name).write_bytes(b"a letter")
-    assert sdfast("batch", "p.txt", *QUICK)[0] == 0
+    assert sdfast("batch", "p.txt", *QUICK, *more)[0] == 0
     assert Path("out", name).read_bytes() == b"a letter"
     assert len(pictures()) == 2
 
@@ -308,10 +318,13 @@ def test_weights_that_are_broken_fail_their_jobs_alone(sdfast, small):
     assert [line["line"] for line in told(status="failed")] == [1, 3]
 
 
-def test_fail_fast_ends_with_the_first_failure(sdfast):
-    Path("p.jsonl").write_text('{"prompt": "a", "model": "tinny"}\n{"prompt": "b"}\n')
-    code, out, _ = sdfast("batch", "p.jsonl", *QUICK, "--fail-fast")
+@pytest.mark.parametrize("broken", ['"model": "tinny"', '"order": 0'])
+@pytest.mark.parametrize("second", ['"seed": 1', '"order": 0'])
+def test_fail_fast_ends_with_the_first_failure_and_tells_it_alone(sdfast, broken, second):
+    Path("p.jsonl").write_text(f'{{"prompt": "a", {broken}}}\n{{"prompt": "b", {second}}}\n')
+    code, out, err = sdfast("batch", "p.jsonl", *QUICK, "--fail-fast")
     assert (code, out) == (5, "")
+    assert ("p.jsonl:1: " in err, "p.jsonl:2: " in err) == (True, False)
 
 
 def test_jobs_of_one_model_run_together(sdfast, small):
@@ -406,6 +419,17 @@ def test_no_picture_of_a_batch_overwrites_another(sdfast):
     assert sdfast(*words)[0] == 0
     assert len(pictures()) == 3
     assert sdfast(*words)[:2] == (0, "")
+
+
+def test_a_black_picture_of_another_job_is_not_overwritten_either(sdfast):
+    theirs = encode(Image.new("RGB", (64, 64)), texts({}, bytes(16), unsafe=True))
+    Path("out").mkdir()
+    Path("out/x.png").write_bytes(theirs)
+    Path("p.txt").write_text("a\n")
+    words = ("batch", "p.txt", "-s", "1", "-m", "tiny", "-o", "out/x.png", "--exists", "overwrite")
+    assert sdfast(*words)[0] == 0
+    assert Path("out/x.png").read_bytes() == theirs
+    assert len(pictures()) == 2
 
 
 def test_pictures_carry_their_recipe_or_their_key_alone(sdfast):
@@ -676,7 +700,7 @@ def test_a_name_that_was_skipped_is_painted_when_it_need_not_be_skipped_any_more
     for _ in range(2):
         assert sdfast(*words, "skip")[:2] == (0, "")
     code, out, _ = sdfast(*words, "rename")
-    assert code == 0
+    assert (code, len(out.split())) == (0, 1)
     assert out.strip() != "out/x.png"
     assert Path("out/x.png").read_bytes() == b"a letter"
     assert sdfast(*words, "rename")[:2] == (0, "")

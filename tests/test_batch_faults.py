@@ -33,6 +33,7 @@ from sdfast.cli import run_command
 from sdfast.cli.batching import _signals
 from sdfast.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
 from sdfast.job import Job
+from sdfast.naming import exists_already
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/", "--batch-size", "1")
 KILLED = Path(__file__).with_name("killed.py")
@@ -226,6 +227,28 @@ def test_a_worker_that_is_lost_after_the_first_failure_has_no_successor(costless
     prompts(9)
     assert costless("p.txt", *QUICK, "--fail-fast") == 5
     assert unlucky.given == [0, 1]
+
+
+class Doomed(Costless):
+    """A hand that is lost over whatever it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.lost = 0
+
+    def ready(self, within):
+        self.orders = []
+        self.lost += 1
+        return [(0, crew.Lost("gone"))]
+
+
+def test_a_job_that_has_cost_three_workers_costs_the_next_run_none(costless, monkeypatch):
+    doomed = Doomed()
+    monkeypatch.setattr(crew, "Alone", lambda setting: doomed)
+    prompts(1)
+    for _ in range(2):
+        assert costless("p.txt", *QUICK) == 5
+        assert doomed.lost == 3
 
 
 class Pair(Costless):
@@ -503,6 +526,17 @@ def test_a_folder_taken_away_in_mid_run_ends_it_and_the_next_goes_on(begin, batc
     assert batch("p.txt", *QUICK, "--limit", "2")[0] == 0
 
 
+def test_a_folder_put_in_the_place_of_another_is_not_taken_for_it(here):
+    out, aside = here / "out", here / "aside"
+    with contextlib.closing(manifest.open_manifest(out, shards.WHOLE)) as whole:
+        out.rename(aside)
+        shutil.copytree(aside, out)
+        before = (aside / "sdfast.jsonl").read_bytes()
+        with pytest.raises(UsageError, match="another put there"):
+            whole.add({"status": "done"})
+    assert (aside / "sdfast.jsonl").read_bytes() == before
+
+
 @pytest.fixture
 def disk(here):
     """A disk of 150 kB; its folder."""
@@ -528,6 +562,15 @@ def test_a_full_disk_ends_it_and_room_lets_it_go_on(batch, disk):
     code, more, _ = batch("p.txt", *QUICK)
     assert code == 0
     assert len(out) + len(more) == len(pixels("out")) == 20
+
+
+def test_a_line_that_finds_no_room_leaves_nothing_of_itself(here, monkeypatch):
+    with contextlib.closing(manifest.open_manifest(here, shards.WHOLE)) as whole:
+        before, write = whole.path.read_bytes(), os.write
+        monkeypatch.setattr(os, "write", lambda file, line: write(file, line[: len(line) // 2]))
+        with pytest.raises(UsageError, match="no space left"):
+            whole.add({"status": "done"})
+        assert whole.path.read_bytes() == before
 
 
 def test_a_disk_that_is_full_from_the_first_leaves_no_manifest(batch, disk):
@@ -749,6 +792,10 @@ def test_of_two_that_begin_at_once_one_sees_the_other(here, monkeypatch):
 
     monkeypatch.setattr(manifest, "manifests", meanwhile)
     manifest.open_manifest(here, shards.WHOLE).close()
+
+
+def test_a_name_that_somebody_has_taken_meanwhile_is_no_loss_of_the_folder(here):
+    assert not Folder(here).is_lost(exists_already(here / "a.png"))
 
 
 @pytest.mark.parametrize("policy", ["skip", "rename", "error", "overwrite"])

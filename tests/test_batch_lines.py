@@ -46,6 +46,8 @@ def tasks(*records, beneath=PLAIN):
             'prompt,seed,steps\n"a, ""b""",7,12\nc,,\n',
             [{"prompt": 'a, "b"', "seed": "7", "steps": 12}, {"prompt": "c"}],
         ),
+        ('\n \t\n{"prompt": "a", "seed": 7}\n', [{"prompt": "a", "seed": 7}]),
+        ("\n \t\nprompt,seed\na,7\n", [{"prompt": "a", "seed": "7"}]),
         ('prompt;n\n"two\nlines";3\n', [{"prompt": "two\nlines", "n": 3}]),
     ],
 )
@@ -65,6 +67,7 @@ def test_a_file_is_read_as_its_first_line_looks(text, records):
         (b'{"prompt": "a"}\n' + b"[" * 99_999 + b'\n{"prompt": "b"}\n', "not JSON"),
         (b'{"prompt": "a"}\n{"n": ' + b"9" * 5000 + b'}\n{"prompt": "b"}', "not JSON"),
         (b'prompt,seed\na,1\n"b"c,2\nd,3\n', "no CSV"),
+        (b"prompt,seed\na,1\n\xff,2\nd,3\n", "UTF-8"),
         (b"prompt,seed\na,1\nb,2,3\nd,3\n", "3 cells"),
         (b'prompt,seed\na,1\n"b,2\nd,3\n', "quote"),
     ],
@@ -151,6 +154,13 @@ def test_a_pipe_tells_of_each_line_before_the_next_has_come(monkeypatch):
 def test_a_lines_own_key_beats_a_flag():
     (task,) = tasks({"prompt": "a", "steps": 12}, beneath=Beneath({"steps": 9, "order": 3}, "tiny"))
     assert (task.job.sampler.steps, task.job.sampler.order) == (12, 3)
+
+
+def test_a_lines_own_mask_and_strength_beat_those_of_the_flags():
+    flags = Beneath({"strength": 0.75, "mask": "theirs.png"}, "tiny")
+    line = {"prompt": "a", "init": "a.png", "mask": "own.png", "strength": 0.25}
+    (task,) = tasks(line, beneath=flags)
+    assert (Path(task.job.mask).name, task.job.strength) == ("own.png", 0.25)
 
 
 def test_a_lines_preset_stands_in_the_place_of_the_flags():

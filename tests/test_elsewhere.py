@@ -386,6 +386,19 @@ def test_a_sampler_without_a_name_has_none():
     assert read(comfy(sampler_name=None))[1]["Sampler"] == "karras"
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"inputs": {"a": 1}},
+        {"class_type": None, "inputs": {"a": 1}},
+        {"class_type": ["KSampler"], "inputs": {"a": 1}},
+        {"class_type": "Odd", "inputs": [1]},
+    ],
+)
+def test_what_has_no_class_or_no_inputs_is_no_node(other):
+    assert read({"0": other, **COMFY}) == read(COMFY)
+
+
 def test_a_number_of_a_node_that_computes_is_none():
     computed = {"30": node("SimpleMath+", a=["31", 0], b=2), "31": node("Int", value=4)}
     record, _ = read(comfy(steps=["30", 0]) | computed)

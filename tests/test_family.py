@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
@@ -79,6 +80,7 @@ FAMILY = [
     {"solver": "dpm++", "method": "fast", "order": 2},
     {"solver": "dpm", "method": "adaptive", "order": 2},
     {"solver": "dpm++", "method": "adaptive"},
+    {"solver": "dpm++", "method": "adaptive", "order": 3},
     {"solver": "dpm++", "thresholding": 0.995},
 ]
 every_member = pytest.mark.parametrize("keys", FAMILY, ids=lambda k: " ".join(map(str, k.values())))
@@ -243,6 +245,14 @@ def test_a_black_box_has_its_order(solver, order):
     assert math.log2(off(few) / off(2 * few)) > order - 0.5
 
 
+@pytest.mark.parametrize("schedule", ["continuous_linear", "continuous_cosine"])
+def test_rk45_leads_to_the_exact_answer_in_continuous_time(schedule):
+    schedule, start = getattr(NoiseSchedule, schedule)(), noise(1, 8)
+    got = solve(perfect(schedule), start, Sampler(solver="rk45", steps=96), schedule)
+    wanted = answer(schedule, start, schedule.end)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("steps", "order", "sizes"),
     [
@@ -273,6 +283,40 @@ def test_a_smaller_tolerance_brings_an_adaptive_walk_nearer(solver, order, final
     floor = 2.1e-3 if final == "zero" else 0.0  # from the cleanest node to none there is one step
     assert off(1e-4) < max(0.5 * off(0.05), floor)
     assert off(1e-4) < 2e-4 + floor
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_an_adaptive_walk_to_no_noise_takes_one_more_step_from_the_cleanest_node(order):
+    sampler, start, end = Sampler(method="adaptive", order=order), noise(1, 8), SCHEDULE.end
+
+    def walked(final):
+        asked = []
+
+        def network(x, t):
+            asked.append(t)
+            return bent(x, t)
+
+        return solve(network, start, sampler.replace(final=final), SCHEDULE), asked
+
+    (near, before), (image, asked) = walked("sigma_min"), walked("zero")
+    assert asked == [*before, end.t]
+    wanted = (near - end.sigma * bent(near, end.t)) / end.alpha
+    torch.testing.assert_close(image, wanted, rtol=0, atol=1e-12)
+
+
+def test_where_all_numbers_are_small_an_adaptive_walk_asks_less_often():
+    def calls(size):
+        asked = []
+
+        def network(x, t):
+            asked.append(t)
+            return x * math.cos(t / 50)
+
+        sampler = Sampler(method="adaptive", final="sigma_min")
+        solve(network, size * noise(1, 64), sampler, SCHEDULE)
+        return len(asked)
+
+    assert calls(1e-3) < calls(1.0)
 
 
 def torn(schedule):
@@ -466,6 +510,14 @@ def test_a_correction_is_added_to_the_weights_of_its_step():
     first = SCHEDULE.start
     added = solve(bent, start, bowed, SCHEDULE) - solve(bent, start, plain, SCHEDULE)
     torch.testing.assert_close(added, 0.25 * start - 0.5 * bent(start, first.t), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("walked", [partial(solve, begin=2), invert])
+def test_what_was_fitted_to_a_whole_walk_is_left_out_of_a_shorter_one_and_on_the_way_back(walked):
+    plain = Sampler(steps=4, spacing="logsnr", final="sigma_min")
+    fitted = plain.model_copy(update={"corrections": ((0.1,) * 2,) + ((0.1,) * 3,) * 3})
+    one, other = (walked(bent, noise(1, 8), sampler, SCHEDULE) for sampler in (plain, fitted))
+    assert torch.equal(one, other)
 
 
 class Counted(TorchDispatchMode):

@@ -605,6 +605,16 @@ def test_a_schedule_without_signal_at_its_start_ends_finite():
     assert painted(scheduler, noise()).isfinite().all()
 
 
+def test_before_it_is_asked_a_scheduler_has_every_step_that_was_trained():
+    scheduler = SdfastScheduler(num_train_timesteps=9)
+    assert scheduler.timesteps.tolist() == [*range(8, -1, -1)]
+
+
+@pytest.mark.parametrize(("name", "order"), [("Euler", 1), ("Heun", 2)])
+def test_a_schedulers_order_is_how_often_it_asks_in_each_step(name, order):
+    assert SdfastScheduler(**SD, sampler=name).order == order
+
+
 def test_attributes_are_found_and_lost_as_in_any_scheduler():
     scheduler = SdfastScheduler(**SD)
     assert len(scheduler) == 1000

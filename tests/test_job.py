@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from sdfast.errors import JobError, printable
 from sdfast.job import (
-    DRAWN_SEEDS,
     KEYS,
     SEEDS,
     Job,
@@ -219,6 +218,8 @@ def test_a_key_like_no_other_brings_all_of_them():
         ({"method": "adaptive", "spacing": "karras"}, "takes neither a spacing nor timesteps"),
         ({"method": "adaptive", "order": 1}, "an adaptive walk must be of order 2 or 3"),
         ({"tolerance": 0.1}, "a tolerance needs the method adaptive"),
+        ({"corrections": [[]], "steps": 1}, "of 2 to 6 numbers"),
+        ({"corrections": [[0]], "steps": 1}, "of 2 to 6 numbers"),
         ({"corrections": [[0, 0]], "steps": 2}, "there are 1 corrections, but steps is 2"),
         ({"corrections": [[0, 0, 0]], "steps": 1}, "step 1 weigh more than it knows"),
         ({"corrections": [[0, 0]], "steps": 1, "corrector": True}, "neither a corrector nor"),
@@ -271,10 +272,10 @@ def test_a_job_and_its_sampler_never_change():
         job.sampler.steps = 3
 
 
-def test_a_job_without_a_seed_draws_one_of_its_own():
+def test_a_job_without_a_seed_draws_one_of_its_own_that_every_program_reads():
     seeds = {Job(prompt="fog").seed for _ in range(20)}
     assert len(seeds) > 1
-    assert all(0 <= seed < DRAWN_SEEDS for seed in seeds)
+    assert all(0 <= seed < 2**32 for seed in seeds)
 
 
 def test_the_first_and_the_last_seed_are_seeds():

@@ -225,6 +225,14 @@ def test_a_program_is_known_by_its_version(read, version, program):
     assert read(content).program == program
 
 
+def test_only_the_web_uis_own_pictures_are_taken_for_noise_of_a_gpu(read):
+    def unknown(version):
+        return read(f"a\nSteps: 5, Sampler: Euler, Seed: 7, Version: {version}".encode()).unknown
+
+    assert "RNG" in unknown("v1.9.0")
+    assert "RNG" not in unknown("Fooocus v2.5")
+
+
 def photo(comment, format="JPEG", **camera):
     """A photo with this user comment, and with these tags of its camera."""
     exif = Image.Exif()
@@ -354,6 +362,11 @@ def test_a_text_says_what_a_picture_would(read, content, program, size):
         assert (image.record, image.unknown) == (recipe.record, recipe.unknown)
 
 
+def test_what_only_looks_like_utf8_read_as_latin1_is_left_as_it_stands(read):
+    said = read("caf\u00c3\u00a9\nSteps: 5, Sampler: Euler, Seed: 7, Version: v1.9.0".encode())
+    assert said.record["prompt"] == "caf\u00c3\u00a9"
+
+
 def test_a_prompt_in_braces_is_no_json(read):
     said = read(b"{a|b} {}\nSteps: 12, Sampler: Euler, CFG scale: 7, Seed: 5")
     assert said.record["prompt"] == "{a|b} {}"
@@ -481,6 +494,11 @@ def test_what_is_not_a_file_is_not_read(tmp_path, name):
     (tmp_path / "folder").mkdir()
     with pytest.raises(MetadataError, match=r"is not a file|does not exist"):
         recipes.read_recipe(tmp_path / name)
+
+
+def test_a_file_that_cannot_be_opened_says_why():
+    with pytest.raises(MetadataError, match="cannot be read: file name too long"):
+        recipes.read_recipe(Path("x" * 300))
 
 
 anything = st.recursive(

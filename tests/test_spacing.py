@@ -123,6 +123,14 @@ def test_consistency_models_are_asked_where_diffusers_asks(steps):
     assert times("lcm", steps) == theirs.timesteps.tolist()
 
 
+@pytest.mark.parametrize("spacing", COUNTED)
+def test_training_steps_are_counted_whole_however_many_there_are(spacing):
+    schedule = NoiseSchedule.from_config(STABLE_DIFFUSION | {"num_train_timesteps": 990})
+    for steps in range(1, 51):
+        nodes = grid(schedule, Sampler(spacing=spacing, steps=steps))
+        assert all(node.t == int(node.t) for node in nodes), steps
+
+
 @pytest.mark.parametrize("steps", [1, 2, 7, 10, 20, 25, 50, 100])
 def test_ddim_leads_as_it_does_in_diffusers(steps):
     theirs = DDIMScheduler(**STABLE_DIFFUSION, timestep_spacing="leading", steps_offset=1)
@@ -201,10 +209,21 @@ def test_logsnr_removes_the_same_share_of_noise_each_step():
     np.testing.assert_allclose(np.diff(lams), (lams[-1] - lams[0]) / 20, rtol=1e-9)
 
 
+PUBLISHED = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029)
+
+
 def test_align_your_steps_has_its_published_sigmas_at_ten_steps():
-    published = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152]
     nodes = grid(SCHEDULE, Sampler(spacing="ays", steps=10))[:-1]
-    assert [node.noise_ratio for node in nodes] == pytest.approx(published, rel=1e-4)
+    assert [node.noise_ratio for node in nodes] == pytest.approx(PUBLISHED[:-1], rel=1e-4)
+
+
+def test_half_way_between_its_sigmas_align_your_steps_rises_as_beside_them():
+    lams = -np.log(PUBLISHED)
+    rises = np.diff(lams)
+    slopes = [rises[0], *2 / (1 / rises[1:] + 1 / rises[:-1]), rises[-1]]
+    wanted = (lams[1:] + lams[:-1]) / 2 - np.diff(slopes) / 8  # Hermite's cubics in the middle
+    nodes = grid(SCHEDULE, Sampler(spacing="ays", steps=20))
+    np.testing.assert_allclose([node.lam for node in nodes[1:20:2]], wanted, rtol=0, atol=1e-4)
 
 
 def test_explicit_times_are_asked_at_as_they_are():

@@ -25,6 +25,7 @@ from sdfast.bench.timing.painted import Painted
 from sdfast.bench.timing.report import Result, Sheet, duels, lines
 from sdfast.bench.timing.shapes import unfilled
 from sdfast.bench.timing.spread import Effort, doubts, ratios, spread
+from sdfast.bench.timing.start import Start
 from sdfast.cli import run_command
 from sdfast.cli.bench import command_line
 from sdfast.errors import DeviceError, ModelError, UsageError
@@ -218,6 +219,20 @@ def test_rows_take_turns_and_every_other_round_goes_backwards():
     assert order == [*"abc", *"cba", *"abc"]
     timed = [event.entry.family for event in events if isinstance(event, laps.Timed)]
     assert timed == [*"cba", *"abc"]
+
+
+def test_a_start_is_measured_once_for_each_side_and_size():
+    asked = []
+
+    def measure(row):
+        asked.append(row)
+        return Start(1.0, 4.0, 0)
+
+    rows = [entry(), entry(name="b", sampler=Sampler(steps=3)), entry("diffusers", "c")]
+    events = laps.started(rows, measure)
+    told = [(e.entry, e.start.first) for e in events if isinstance(e, laps.Started)]
+    assert told == [(rows[0], 4.0), (rows[1], None), (rows[2], 4.0)]
+    assert asked == [rows[0], rows[2]]
 
 
 def test_pictures_of_one_job_are_compared():

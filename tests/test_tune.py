@@ -9,12 +9,14 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file, save_file
 from small import write_model
+from test_engine import Grey
 
 from sdfast import Sampler, load_model, load_preset, solve
 from sdfast.bench.problems import SCHEDULE, TEST, TRAINING, errors, noises, problem
 from sdfast.cli import run_command
-from sdfast.sampler import FROM_PAST
+from sdfast.sampler import DEFAULT, FROM_PAST
 from sdfast.solver import Prediction
+from sdfast.solver.spacing import grid
 from sdfast.tune import Fitted, Gained, Lesson, Tried, tune, tune_model
 from sdfast.tune.fit import NEARNESS, _least_squares, bare, fit, truth
 from sdfast.tune.search import count_moves
@@ -85,6 +87,10 @@ def test_a_tuned_walk_of_half_as_many_steps_beats_diffusers_default(steps, rms, 
         if said == (7.5, 0):  # what it was fitted on
             assert mine <= rms * their_rms
     assert ours**0.5 <= rms * theirs**0.5  # any one condition is at the mercy of a few pictures
+
+
+def test_moves_are_ten_for_each_time_until_there_are_many():
+    assert [count_moves(n) for n in (1, 5, 25, 26)] == [10, 50, 250, 250]
 
 
 def test_tuning_asks_the_network_no_oftener_than_its_moves_allow_and_is_the_same_each_time():
@@ -180,6 +186,14 @@ def test_a_model_is_judged_on_prompts_it_was_not_fitted_on(folder):
     assert isinstance(gained, Gained)
     assert gained.guidance == 5.0
     assert all(error > 0 for error in (*gained.tuned, *gained.default, *gained.doubled))
+
+
+def test_a_gain_is_set_beside_the_default_walk_with_as_many_steps_and_with_twice_as_many():
+    model = Grey()
+    for _ in tune_model(model, 2, 1.0, [*"abcd"], ["e"]):
+        pass
+    walks = [grid(model.schedule, DEFAULT.replace(steps=steps))[:-1] for steps in (2, 4)]
+    assert [t for t, *_ in model.asked[-6:]] == [node.t for walk in walks for node in walk]
 
 
 def sdfast(monkeypatch, *words):
