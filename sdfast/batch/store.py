@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from sdfast.batch.events import GOES_ON
 from sdfast.batch.seen import Seen, look, look_into
@@ -28,40 +28,6 @@ def _is_void(path: Path) -> bool:
     return False
 
 
-class Store(Protocol):
-    """What a batch asks of it."""
-
-    def look(self, place: Path) -> Seen | None:
-        """What is there, as `look` has it. Raises RemoteError if that cannot be seen."""
-        ...
-
-    def taken(self, place: Path) -> bool: ...
-    def keep(self, data: bytes, place: Path, draft: str, *, over: bool) -> bool:
-        """Write a whole file; False if the name is taken and may not be written over.
-
-        Raises UsageError, caused by what the system has said.
-        """
-        ...
-
-    def clear(self, drafts: str) -> None:
-        """Take away what a killed run has left, named by a pattern."""
-        ...
-
-    def is_lost(self, error: UsageError) -> bool:
-        """Whether no other picture can be written either."""
-        ...
-
-    def shown(self, place: Path) -> str:
-        """A place as it is told to others."""
-        ...
-
-    def recorded(self, place: Path) -> str:
-        """A place as a manifest has it, which `remembered` turns back."""
-        ...
-
-    def remembered(self, path: str) -> Path: ...
-
-
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _HOPELESS = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)
 
@@ -73,6 +39,7 @@ class Folder:
     root: Path
 
     def look(self, place: Path) -> Seen | None:
+        """What is there, as `look` has it. Raises RemoteError if that cannot be seen."""
         return look(place)
 
     def taken(self, place: Path) -> bool:
@@ -82,6 +49,10 @@ class Folder:
             raise unwritable(place, error) from error
 
     def keep(self, data: bytes, place: Path, draft: str, *, over: bool) -> bool:
+        """Write a whole file; False if the name is taken and may not be written over.
+
+        Raises UsageError, caused by what the system has said.
+        """
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             near = self.root.stat().st_dev == place.parent.stat().st_dev
@@ -92,6 +63,7 @@ class Folder:
         return keep(data, place, exists=exists, draft=folder / draft) is not None
 
     def clear(self, drafts: str) -> None:
+        """Take away what a killed run has left, named by a pattern."""
         try:
             for draft in self.root.glob(drafts):
                 draft.unlink(missing_ok=True)
@@ -99,15 +71,18 @@ class Folder:
             raise unwritable(self.root, error) from error
 
     def is_lost(self, error: UsageError) -> bool:
+        """Whether no other picture can be written either."""
         cause = error.__cause__
         if not isinstance(cause, OSError):
             return False
         return cause.errno in _HOPELESS or not os.access(self.root, os.W_OK | os.X_OK)
 
     def shown(self, place: Path) -> str:
+        """A place as it is told to others."""
         return str(place)
 
     def recorded(self, place: Path) -> str:
+        """A place as a manifest has it, which `remembered` turns back."""
         within = place.is_relative_to(self.root)
         return os.path.relpath(place, self.root) if within else str(place.absolute())
 
@@ -171,6 +146,10 @@ class Remote:
 
     def remembered(self, path: str) -> Path:
         return Path(path)
+
+
+Store = Folder | Remote
+"""Where a batch's pictures go."""
 
 
 def _unreachable(what: str, url: str, error: Exception) -> RemoteError:

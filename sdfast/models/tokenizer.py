@@ -7,7 +7,7 @@ library alone. Tests compare the two on any text.
 import json
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
@@ -34,20 +34,6 @@ class Marks(NamedTuple):
     pad: int
 
 
-class Reader(Protocol):
-    """Anything that turns a text into numbers."""
-
-    marks: Marks
-    comma: int | None
-    """The number of a comma, if it has one of its own."""
-    limit: int | None
-    """The most tokens of a text, with its ends, where the tokenizer knows better than the model."""
-
-    def read(self, text: str) -> list[int]:
-        """The numbers of a text of any length, without its ends."""
-        ...
-
-
 class ClipTokenizer:
     """Reads `tokenizer.json`, or `vocab.json` and `merges.txt`; whatever is wrong there raises.
 
@@ -58,6 +44,7 @@ class ClipTokenizer:
         config = _json(folder / "tokenizer_config.json")
         limit = config.get("model_max_length")
         self.limit = limit if isinstance(limit, int) and limit > 2 else None
+        """The most tokens of a text, with its ends, where it is known better than by the model."""
         whole = _json(folder / "tokenizer.json")
         added = _added(folder, config, whole)
         named = {key: _token(config.get(key) or default, added) for key, default in _NAMED.items()}
@@ -80,8 +67,10 @@ class ClipTokenizer:
         marks = Marks(*(self.vocabulary[named[key].content] for key in ends))
         self.marks = marks if pad is None else marks._replace(pad=pad)
         self.comma = self.vocabulary.get(",</w>")
+        """The number of a comma, if it has one of its own."""
 
     def read(self, text: str) -> list[int]:
+        """The numbers of a text of any length, without its ends."""
         return self._tokens.encode(text, add_special_tokens=False).ids
 
 
@@ -96,6 +85,9 @@ class AnyWords:
 
     def read(self, text: str) -> list[int]:
         return [zlib.crc32(word.encode()) % self.marks.begin for word in text.split()]
+
+
+Reader = ClipTokenizer | AnyWords
 
 
 def _model(folder: Path, whole: dict[str, Any], unknown: str) -> BPE:

@@ -77,11 +77,6 @@ class Shop:
         return wire.packed(now.record)
 
 
-def main(name: str, device: str, dtype: str, idle: float) -> None:
-    """Hold the model until nobody has come for so many seconds."""
-    work(partial(_load, name, device, dtype, idle))
-
-
 def work(load: Callable[[], tuple[Paint, Greeting]]) -> None:
     """Be this user's worker, with what there is to hold; stdout tells how the start went."""
     this_code()  # kept: what is changed from now on is another program
@@ -154,7 +149,7 @@ def _report(frame: bytes) -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-def _load(name: str, device: str, dtype: str, idle: float) -> tuple[Paint, Greeting]:
+def load(name: str, device: str, dtype: str, idle: float) -> tuple[Paint, Greeting]:
     from sdfast.config import load_config
     from sdfast.models.find import find
 

@@ -15,6 +15,7 @@ import torch
 
 from sdfast.models.find import find
 from sdfast.models.libraries import quiet
+from sdfast.models.networks.load import randomize
 from sdfast.models.source import Source
 
 _START, _END, _LIMIT = "<|startoftext|>", "<|endoftext|>", 77
@@ -38,9 +39,8 @@ def write(source: Source, folder: Path) -> None:
 
     library: Any = diffusers
     networks = unfilled(source)
-    block = torch.randn(1_000_003, generator=torch.Generator().manual_seed(0))
     for network in networks.values():
-        _fill(network, block)
+        randomize(network, torch.device("cpu"), torch.half, lay_out=False)
     ends = ("", "_2") if source.xl else ("",)
     tokenizers = {
         f"tokenizer{end}": _tokenizer(transformers, folder / f"tokenizer{end}") for end in ends
@@ -83,21 +83,6 @@ def unfilled(source: Source) -> dict[str, Any]:
             "vae": ours.AutoencoderKL.from_config(source.config("vae")),
             **{f"text_encoder{e}": encoder(e) for e in (("", "_2") if source.xl else ("",))},
         }
-
-
-def _fill(network: Any, block: torch.Tensor) -> None:
-    """Weights that overflow nowhere: of one block of noise again and again, which is fast, each
-    scaled by what it sums over."""
-    ready: dict[str, torch.Tensor] = {}
-    for name, weight in network.named_parameters():
-        if weight.dim() == 1:
-            value = torch.full(weight.shape, float(name.endswith(".weight")), dtype=torch.half)
-        else:
-            count, inside = weight.numel(), weight[0].numel()
-            scaled = (block * inside**-0.5).half()
-            value = scaled.repeat(-(-count // len(block)))[:count].view(weight.shape)
-        ready[name] = value
-    network.load_state_dict(ready, assign=True, strict=False)
 
 
 def _tokenizer(transformers: Any, folder: Path) -> Any:

@@ -64,19 +64,13 @@ class Down(_Block):
             yield self.downsamplers[0](x)
 
 
-class Middle(nn.Module):
+class Middle(_Block):
     def __init__(self, level: Level, depth: int) -> None:
-        super().__init__()
-        count = 2 if depth else 1
-        self.resnets = nn.ModuleList(level.block(level.width) for _ in range(count))
-        if depth:
-            self.attentions = nn.ModuleList([level.transformer(depth)])
+        super().__init__(level, [level.width] * (1 + (depth > 0)), [depth] * (depth > 0))
 
     def forward(self, x: Tensor, shifts: Iterator[Tensor], prompt: Iterator[Keys]) -> Tensor:
-        x = self.resnets[0](x, next(shifts))
-        if len(self.resnets) == 1:
-            return x
-        return self.resnets[1](self.attentions[0](x, prompt), next(shifts))
+        x = self.layer(0, x, shifts, prompt)
+        return x if len(self.resnets) == 1 else self.resnets[1](x, next(shifts))
 
 
 class Up(_Block):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import safe_open
@@ -27,16 +27,6 @@ _JOINED: dict[str, tuple[str, ...]] = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
 }
 """What is one product here and several in the files."""
-
-
-class _File(Protocol):
-    """What safetensors opens."""
-
-    def __enter__(self) -> "_File": ...
-    def __exit__(self, *error: object) -> None: ...
-    def keys(self) -> list[str]: ...
-    def get_tensor(self, name: str) -> Tensor: ...
-    def get_slice(self, name: str) -> Any: ...
 
 
 class TensorError(ValueError):
@@ -65,11 +55,11 @@ class _Tensors:
     """Tensors by today's names, in mapped files: each is read when it is asked for."""
 
     def __init__(self, stack: ExitStack, files: Iterable[Path], layout: Layout) -> None:
-        self._found: dict[str, tuple[_File, str]] = {}
+        self._found: dict[str, tuple[Any, str]] = {}
         self._read: dict[str, Tensor] = {}
         """Views of the files, none of which is in memory for it."""
         for path in files:
-            file = stack.enter_context(cast("_File", safe_open(path, framework="pt")))
+            file = stack.enter_context(cast("Any", safe_open(path, framework="pt")))
             for name in file.keys():  # noqa: SIM118
                 today = layout.renamed(name)
                 if today is not None:

@@ -3,6 +3,8 @@
 Two networks that share nothing but their shape, so that each is loaded where it is needed.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -58,23 +60,6 @@ class _Middle(nn.Module):
         return self.resnets[1](self.attentions[0](x) if hasattr(self, "attentions") else x)
 
 
-class _Up(nn.Module):
-    def __init__(
-        self, in_channels: int, width: int, groups: int, layers: int, *, last: bool
-    ) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList(
-            ResBlock(in_channels if i == 0 else width, width, groups, _EPS) for i in range(layers)
-        )
-        if not last:
-            self.upsamplers = nn.ModuleList([Upsample(width)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.resnets:
-            x = block(x)
-        return self.upsamplers[0](x) if hasattr(self, "upsamplers") else x
-
-
 class _Halve(nn.Module):
     """Half as wide and high; beyond the right and the lower edge lie zeros."""
 
@@ -86,21 +71,21 @@ class _Halve(nn.Module):
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
-class _Down(nn.Module):
-    def __init__(
-        self, in_channels: int, width: int, groups: int, layers: int, *, last: bool
-    ) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList(
-            ResBlock(in_channels if i == 0 else width, width, groups, _EPS) for i in range(layers)
+def _levels(
+    widths: Sequence[int], groups: int, layers: int, name: str, resize: Callable[[int], nn.Module]
+) -> nn.Sequential:
+    """Residual blocks of each width and, but behind the last, what changes the picture's size."""
+    levels: list[nn.Module] = []
+    for before, width in zip([widths[0], *widths], widths, strict=False):
+        inputs = [before, *[width] * (layers - 1)]
+        level = nn.Sequential()
+        level.add_module(
+            "resnets", nn.Sequential(*(ResBlock(n, width, groups, _EPS) for n in inputs))
         )
-        if not last:
-            self.downsamplers = nn.ModuleList([_Halve(width)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.resnets:
-            x = block(x)
-        return self.downsamplers[0](x) if hasattr(self, "downsamplers") else x
+        if len(levels) < len(widths) - 1:
+            level.add_module(name, nn.Sequential(resize(width)))
+        levels.append(level)
+    return nn.Sequential(*levels)
 
 
 class _Shape:
@@ -130,21 +115,14 @@ class _Encoding(nn.Module):
         super().__init__()
         widths, groups = shape.widths, shape.groups
         self.conv_in = Conv(_COLOURS, widths[0])
-        self.down_blocks = nn.ModuleList(
-            _Down(in_channels, width, groups, shape.layers, last=i == len(widths) - 1)
-            for i, (in_channels, width) in enumerate(
-                zip([widths[0], *widths], widths, strict=False)
-            )
-        )
+        self.down_blocks = _levels(widths, groups, shape.layers, "downsamplers", _Halve)
         self.mid_block = _Middle(widths[-1], groups, attends=shape.attends)
         self.conv_norm_out = GroupNorm(groups, widths[-1], _EPS)
         self.conv_out = Conv(widths[-1], 2 * shape.channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)
-        for block in self.down_blocks:
-            x = block(x)
-        return self.conv_out(self.conv_norm_out(self.mid_block(x), silu=True))
+        x = self.mid_block(self.down_blocks(self.conv_in(x)))
+        return self.conv_out(self.conv_norm_out(x, silu=True))
 
 
 class _Decoding(nn.Module):
@@ -155,10 +133,7 @@ class _Decoding(nn.Module):
         """How much larger the picture is before its last level than at first."""
         self.conv_in = Conv(shape.channels, top[0])
         self.mid_block = _Middle(top[0], groups, attends=shape.attends)
-        self.up_blocks = nn.ModuleList(
-            _Up(in_channels, width, groups, shape.layers + 1, last=i == len(top) - 1)
-            for i, (in_channels, width) in enumerate(zip([top[0], *top], top, strict=False))
-        )
+        self.up_blocks = _levels(top, groups, shape.layers + 1, "upsamplers", Upsample)
         self.conv_norm_out = GroupNorm(groups, top[-1], _EPS)
         self.conv_out = Conv(top[-1], _COLOURS)
 
