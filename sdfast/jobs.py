@@ -42,12 +42,12 @@ class Asked:
         if not self.not_followed:
             return ""
         more = len(self.not_followed) - _MOST_NAMED
-        listed = ", ".join(shortened(each, 200) for each in self.not_followed[:_MOST_NAMED])
+        listed = ", ".join(shortened(each, 100) for each in self.not_followed[:_MOST_NAMED])
         others = f" and {more} more" if more > 0 else ""
         return f"of that picture's recipe, not followed: {listed}{others}"
 
 
-_MOST_NAMED = 30
+_MOST_NAMED = 20
 
 
 def read_source(source: str | None, prompts: Iterable[str]) -> "Recipe | None":

@@ -45,5 +45,5 @@ def _rows(text: str) -> list[range]:
             raise UsageError(f"`{part.strip()}` must rise, over at most {_MOST_SEEDS} seeds")
         rows.append(range(low, high + 1))
     if sum(map(len, rows)) > _MOST_SEEDS:
-        raise UsageError(f"`{text[:60]}` is more than {_MOST_SEEDS} seeds")
+        raise UsageError(f"{quoted(text)} is more than {_MOST_SEEDS} seeds")
     return rows

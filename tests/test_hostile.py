@@ -246,8 +246,9 @@ def test_a_bomb_is_not_unpacked(home):
     [
         {"positive_prompt": "a cat", "steps": 2, "seed": 1, "\x1b]52;c;aGk=\x07\x1b[2J\x9b2J": 1},
         {"positive_prompt": "a cat", "steps": 2, "seed": 1} | {f"key{i}": i for i in range(9_000)},
+        {"positive_prompt": "a cat", "steps": 2, "seed": 1} | {f"{i}" * 300: i for i in range(40)},
     ],
-    ids=["escapes", "many"],
+    ids=["escapes", "many", "long"],
 )
 def test_what_a_recipe_says_besides_is_a_short_line(home, recipe):
     (home / "r.json").write_text(json.dumps(recipe))
@@ -255,7 +256,7 @@ def test_what_a_recipe_says_besides_is_a_short_line(home, recipe):
     assert (code, len(out.splitlines())) == (0, 1)
     notes = err.splitlines()
     assert notes[0].startswith("note: of that picture's recipe, not followed: ")
-    assert all(line.isprintable() and len(line) < 1000 for line in notes)
+    assert all(line.isprintable() and len(line) < 2500 for line in notes)
 
 
 @pytest.mark.parametrize("key", ["Lora hashes", "TI hashes"])
@@ -267,7 +268,7 @@ def test_a_text_of_hashes_without_any_takes_no_time(home, key):
 
 
 def test_lines_of_json_do_nothing_to_a_terminal(home):
-    prompt = "a\x9b2Jb\u202ec\u200d\U0001f600\x7f"
+    prompt = "a\x9b2Jb\u202ec\u200d\U0001f600\x7f\u3000\u061c\U000e0041"
     code, out, _ = judge(home, "gen", prompt, "-m", "tiny", "--seed", "1", "--dry-run")
     assert (code, json.loads(out)["prompt"]) == (0, prompt)
     assert out.rstrip("\n").isprintable()

@@ -248,7 +248,10 @@ def changed(change):
     [
         (truncated, "truncated"),
         (lambda f: (f / "safety_checker" / "config.json").unlink(), "has no file"),
-        (lambda f: (f / "safety_checker" / "config.json").write_text("{}"), "lacks tensors"),
+        (
+            lambda f: (f / "safety_checker" / "config.json").write_text("{}"),
+            "`crop_size` is not the 224",
+        ),
         (lambda f: (f / "feature_extractor/preprocessor_config.json").unlink(), "has no file"),
         (changed(lambda t: t.pop("visual_projection.weight")), "lacks tensors, the first `visual"),
         (changed(lambda t: t["concept_embeds"].fill_(torch.nan)), "not finite"),
@@ -327,7 +330,7 @@ def test_of_its_configs_nothing_is_obeyed_but_numbers(checked, pictures, tmp_pat
         (CONFIG, {"vision_config": {"num_attention_heads": 7}}, "num_attention_heads"),
         (CONFIG, {"vision_config": {"hidden_act": "evil/act"}}, "hidden_act"),
         (CONFIG, {"vision_config": {"num_channels": 4}}, "num_channels"),
-        (CONFIG, {"vision_config": "large"}, "safety_checker"),
+        (CONFIG, {"vision_config": "large"}, "`vision_config` is no object"),
         (CONFIG, {"projection_dim": 10**9}, "projection_dim"),
         (PREPARED, {"size": 10**6}, "shortest_edge"),
         (PREPARED, {"size": {"longest_edge": 32}}, "height"),

@@ -122,18 +122,18 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         raise UsageError(f"`{path}` cannot be read: {error.strerror}") from error
 
 
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-"""What was handed on may hold a link in the manifest's place, to another file of whoever paints."""
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
-
-
 def _opened(path: Path, how: int) -> int:
-    """A manifest's file. Raises OSError also for a device and a pipe, which are none."""
-    file = os.open(path, how | _NO_WAIT | AS_IT_IS, 0o666)
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise OSError(errno.EINVAL, "is no file", str(path))
-    return file
+    """A manifest's file. Raises OSError for a device, a pipe and, where it is written, a link.
+
+    A folder of somebody else's may hold a link here that leads to a file of one's own.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        kind = (path.lstat() if how & os.O_CREAT else path.stat()).st_mode
+        if stat.S_ISLNK(kind):
+            raise OSError(errno.ELOOP, "it is a link", str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.open(path, how | AS_IT_IS, 0o666)
 
 
 class Manifest:
@@ -190,7 +190,7 @@ def open_manifest(folder: Path, shard: Shard) -> Manifest:
     path = folder / f"{shard.tag}.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = _opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_LINK)
+        file = _opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
     ours = False

@@ -14,7 +14,6 @@ def info(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per file.")] = False,
 ) -> None:
-
     from sdfast.errors import MetadataError, printable
     from sdfast.job import FILE_LISTS
     from sdfast.prompt import not_followed

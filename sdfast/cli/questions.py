@@ -65,7 +65,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class OfTimings(Question):
-    """And what only timings are asked."""
+    """What timings alone are asked besides."""
 
     sweep: Annotated[
         list[str] | None,
@@ -111,7 +111,7 @@ class OfTimings(Question):
 
 @dataclass(frozen=True, slots=True)
 class OfErrors(Question):
-    """And what only errors are asked."""
+    """What errors alone are asked besides."""
 
     calls: Annotated[
         str | None,

@@ -4,17 +4,16 @@ import codecs
 import io
 import json
 import os
-import re
 import sys
 from typing import Any
-
-_MOVES = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def json_line(record: object) -> str:
     """A record as JSON; what would move a terminal's cursor or turn its text is spelled out."""
     text = json.dumps(record, ensure_ascii=False)
-    return _MOVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def set_up_streams() -> None:

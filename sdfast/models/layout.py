@@ -142,7 +142,7 @@ def _open_clip(name: str, _: int) -> str:
 
 
 def _checker(name: str, nested: int) -> str:
-    """Once in files that transformers 5 has written, and twice in those before."""
+    """`vision_model.` stands once before names that transformers 5 has written, else twice."""
     return re.sub(r"^(vision_model\.)+", "vision_model." * nested, name)
 
 

@@ -63,9 +63,9 @@ class SafetyChecker:
         try:
             with quiet(), memory_errors(self._device, "loading the safety checker"):
                 part = _part(source)
-                self._network = _filled(_built(part.config), part, self._device, self._dtype)
-                side = self._network.config.vision_config.image_size
-                self._extract = _extractor(source, side)
+                network = _built(part.config)
+                self._extract = _extractor(source, network.config.vision_config.image_size)
+                self._network = _filled(network, part, self._device, self._dtype)
         except DeviceError:
             raise
         except TensorError as error:
@@ -111,7 +111,10 @@ def _built(said: Mapping[str, Any]) -> Any:
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig
 
-    vision = Config({**(said.get("vision_config") or {}), **(said.get("vision_config_dict") or {})})
+    seeing: object = said.get("vision_config_dict") or said.get("vision_config") or {}
+    if not isinstance(seeing, dict):
+        raise ValueError("`vision_config` is no object")
+    vision = Config(cast("dict[str, Any]", seeing))
     vision.only({"num_channels": (3,)})
     sizes = {key: vision.count(key, *bounds) for key, bounds in _COUNTS.items()}
     vision.divides("num_attention_heads", sizes["num_attention_heads"], sizes["hidden_size"])
@@ -147,7 +150,7 @@ def _extractor(source: Source, side: int) -> Any:
     config.only(_PREPARED)
     crop = _sides(config, "crop_size", "height", "width")
     if crop != dict.fromkeys(("height", "width"), side):
-        raise ValueError(f"`crop_size` is {crop}, where {side} pixels are seen")
+        raise ValueError(f"`crop_size` is not the {side} pixels that it sees")
     # transformers 5 has one for Pillow beside one for torchvision, and warns of the other's absence
     kind: Any = getattr(transformers, "CLIPImageProcessorPil", None)
     return (kind or transformers.CLIPImageProcessor)(
@@ -161,7 +164,7 @@ def _extractor(source: Source, side: int) -> Any:
 
 
 def _sides(config: Config, key: str, *alone: str) -> dict[str, int]:
-    """A size by the names of its sides, which of a number by itself are those told `alone`."""
+    """A size, side by side; a number by itself is the length of each that is named in `alone`."""
     said = config.get(key, 224)
     told = cast("dict[str, Any]", said) if isinstance(said, dict) else dict.fromkeys(alone, said)
     names = ("shortest_edge",) if "shortest_edge" in told else ("height", "width")

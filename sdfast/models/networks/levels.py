@@ -66,7 +66,7 @@ class Down(_Block):
 
 class Middle(_Block):
     def __init__(self, level: Level, depth: int) -> None:
-        super().__init__(level, [level.width] * (1 + (depth > 0)), [depth] * (depth > 0))
+        super().__init__(level, [level.width] * (2 if depth else 1), [depth] if depth else [])
 
     def forward(self, x: Tensor, shifts: Iterator[Tensor], prompt: Iterator[Keys]) -> Tensor:
         x = self.layer(0, x, shifts, prompt)

@@ -74,7 +74,7 @@ class _Halve(nn.Module):
 def _levels(
     widths: Sequence[int], groups: int, layers: int, name: str, resize: Callable[[int], nn.Module]
 ) -> nn.Sequential:
-    """Residual blocks of each width and, but behind the last, what changes the picture's size."""
+    """Residual blocks of each width and, after each but the last, what changes the size."""
     levels: list[nn.Module] = []
     for before, width in zip([widths[0], *widths], widths, strict=False):
         inputs = [before, *[width] * (layers - 1)]
