@@ -135,7 +135,7 @@ def _filled(network: Any, part: Part, device: torch.device, dtype: torch.dtype) 
     inner = getattr(outer, "vision_model", outer)  # as it was in the first transformers 5
     layout = Layout("checker", size=1 if inner is outer else 2)
     fill(network, part.files, device, dtype, layout, lay_out=False)
-    places = inner.embeddings
+    places = inner.embeddings  # whose numbers are counted, and on `meta` have not been
     places.position_ids = torch.arange(places.num_positions, device=device)[None]
     return network
 
