@@ -16,16 +16,16 @@ import torch
 from PIL import Image
 
 from sdfast import Job, Sampler, load_model
-from sdfast.bench.timing import entries, laps, ours, pipelines, processes, sides
+from sdfast.bench.timing import entries, laps, ours, pipelines, processes, sides, turn
 from sdfast.bench.timing.cold import _program as program
 from sdfast.bench.timing.cold import script
 from sdfast.bench.timing.entries import Entry, beside, named, pairs, read_entry, read_settings
-from sdfast.bench.timing.laps import Lap, Phases, race
-from sdfast.bench.timing.painted import Painted
+from sdfast.bench.timing.laps import race
 from sdfast.bench.timing.report import Result, Sheet, duels, lines
 from sdfast.bench.timing.shapes import unfilled
 from sdfast.bench.timing.spread import Effort, doubts, ratios, spread
 from sdfast.bench.timing.start import Start
+from sdfast.bench.timing.turn import Lap, Painted, Phases, Side
 from sdfast.cli import run_command
 from sdfast.cli.bench import command_line
 from sdfast.errors import DeviceError, ModelError, UsageError
@@ -475,7 +475,7 @@ def test_bars_are_a_png(monkeypatch, capsys, tmp_path):
 
 
 def test_what_was_timed_before_an_interrupt_is_printed(monkeypatch, capsys, tmp_path):
-    real, seen = laps.lap, []
+    real, seen = Side.lap, []
 
     def lap(*asked):
         if seen:
@@ -483,7 +483,7 @@ def test_what_was_timed_before_an_interrupt_is_printed(monkeypatch, capsys, tmp_
         seen.append(asked)
         return real(*asked)
 
-    monkeypatch.setattr("sdfast.bench.timing.laps.lap", lap)
+    monkeypatch.setattr(Side, "lap", lap)
     words = ("-m", "tiny", "-s", 2, "-w", 0, "--size", "64x64", "--no-start", "--export-json")
     code, out, err = run(monkeypatch, capsys, *words, tmp_path / "a")
     assert (code, err) == (130, "interrupted\n")
@@ -523,10 +523,10 @@ def test_what_cannot_be_timed_is_one_line_and_exit_2(monkeypatch, capsys, words,
 
 
 def test_others_are_what_everyone_spent_beyond_us():
-    before, after = laps.Spent(1, 0, 10.0), laps.Spent(3, 0, 15.0)
-    assert laps.others(before, after, 2.0) == 3
-    assert laps.others(before, after._replace(everyone=None), 2.0) is None
-    seen = [laps.everyone() for _ in range(2)]
+    before, after = turn.Spent(1, 0, 10.0), turn.Spent(3, 0, 15.0)
+    assert turn.others(before, after, 2.0) == 3
+    assert turn.others(before, after._replace(everyone=None), 2.0) is None
+    seen = [turn.everyone() for _ in range(2)]
     if Path("/proc/stat").exists():
         assert 0 < seen[0] <= seen[1]
     else:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from sdfast.cli.complaint import say
 from sdfast.cli.flags import MOST_TOGETHER
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sdfast.bench.timing.laps import Event
     from sdfast.bench.timing.report import Sheet
     from sdfast.cli.questions import OfTimings
-    from sdfast.job import Job
 
 PROMPT, SEED = "a cat", 1
 """What is painted unless something else is swept; no picture takes longer for its subject."""
@@ -46,7 +45,7 @@ def timing(asked: OfTimings, paths: dict[str, Path], command: str) -> None:
         families = []
     asked = replace(asked, device=_device(asked.device))
     with _written(rows if families else []) as folders:
-        entries = beside(_entries(rows, folders, compiled=asked.compiled), families)
+        entries = beside(_found(rows, folders), families)
         events = _events(entries, asked, runs, warmup)
         if not asked.quiet and sys.stderr.isatty():
             events = _watch(events, len(entries) * (runs + warmup))
@@ -64,18 +63,9 @@ def _device(wanted: str) -> str:
     return str(pick_device(wanted))
 
 
-class Row(NamedTuple):
-    """One of ours, before its model is looked for."""
-
-    name: str
-    dtype: str
-    job: Job
-    batch: int
-
-
-def _rows(asked: OfTimings) -> list[Row]:
-    """A row for every preset and combination, each checked."""
-    from sdfast.bench.timing.entries import named, read_sweeps
+def _rows(asked: OfTimings) -> list[Entry]:
+    """Ours for every preset and combination, each checked, their models not looked for yet."""
+    from sdfast.bench.timing.entries import OURS, Entry, named, read_sweeps
     from sdfast.config import load_config
     from sdfast.errors import UsageError
     from sdfast.job import read_job
@@ -87,7 +77,7 @@ def _rows(asked: OfTimings) -> list[Row]:
     dtype = None if asked.dtype == "auto" else asked.dtype
     combined = read_sweeps(asked.sweep or [], {**asked.given, "dtype": dtype})
     presets = list(dict.fromkeys(asked.rows or [config.recipe(None)]))
-    rows: list[Row] = []
+    rows: list[Entry] = []
     batches = whole_numbers(asked.batch or "1", "--batch-size", MOST_TOGETHER)
     if asked.cold and batches != [1]:
         raise UsageError("--batch-size cannot be combined with --cold")
@@ -103,11 +93,11 @@ def _rows(asked: OfTimings) -> list[Row]:
             raise UsageError("an adaptive walk paints one picture at a time")
         differing = swept | ({"batch": batch} if batches != [1] else {})
         name = named(load_preset(preset).name, differing, len(presets))
-        rows.append(Row(name, precision, job, batch))
+        rows.append(Entry(OURS, name, job, "", precision, batch, asked.compiled))
     return rows
 
 
-def _written(rows: Sequence[Row]) -> AbstractContextManager[dict[str, Path]]:
+def _written(rows: Sequence[Entry]) -> AbstractContextManager[dict[str, Path]]:
     """Folders of the random models among the rows, for a side that reads nothing else."""
     names = [row.job.model for row in rows if (row.job.model or "").startswith("random:")]
     if not names:
@@ -117,9 +107,8 @@ def _written(rows: Sequence[Row]) -> AbstractContextManager[dict[str, Path]]:
     return written(name for name in names if name)
 
 
-def _entries(rows: Sequence[Row], folders: dict[str, Path], *, compiled: bool) -> list[Entry]:
+def _found(rows: Sequence[Entry], folders: dict[str, Path]) -> list[Entry]:
     """Each row with its model found and the job as that would have it."""
-    from sdfast.bench.timing.entries import OURS, Entry
     from sdfast.config import load_config
     from sdfast.models.find import lasting_target
 
@@ -138,14 +127,14 @@ def _entries(rows: Sequence[Row], folders: dict[str, Path], *, compiled: bool) -
         public = Path(target).name if Path(target).is_absolute() else found.name
         public = row.job.model if row.job.model in folders else public
         job = found.complete(row.job).model_copy(update={"model": public})
-        entries.append(Entry(OURS, row.name, job, target, row.dtype, row.batch, compiled))
+        entries.append(replace(row, job=job, model=target))
     return entries
 
 
 def _events(entries: Sequence[Entry], asked: OfTimings, runs: int, warmup: int) -> Iterator[Event]:
     from sdfast.bench.timing.apart import Apart
     from sdfast.bench.timing.cold import processes
-    from sdfast.bench.timing.laps import Here, pictures, started
+    from sdfast.bench.timing.laps import pictures, started
     from sdfast.bench.timing.sides import check_room, load_side
     from sdfast.bench.timing.start import measure_start
 
@@ -158,7 +147,7 @@ def _events(entries: Sequence[Entry], asked: OfTimings, runs: int, warmup: int) 
     alone = len({entry.side for entry in entries}) == 1
     yield from pictures(
         entries,
-        lambda entry: Here(load_side(entry, asked.device)) if alone else Apart(entry, asked.device),
+        lambda entry: load_side(entry, asked.device) if alone else Apart(entry, asked.device),
         runs,
         warmup,
     )

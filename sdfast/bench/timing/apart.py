@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdfast.bench.timing.entries import Entry
-from sdfast.bench.timing.laps import Lap, lap
-from sdfast.bench.timing.painted import Painted
+from sdfast.bench.timing.turn import Lap, Painted
 from sdfast.errors import DeviceError, SdfastError, one_line
 from sdfast.spawning import spawned
 
@@ -62,7 +61,7 @@ def _serve(line: "Connection[Any, tuple[Entry, Path]]", entry: Entry, device: st
         line.send_bytes(pickle.dumps((side.dtype, side.device)))
         while True:
             asked, place = line.recv()
-            line.send_bytes(pickle.dumps(lap(asked, side, place)))
+            line.send_bytes(pickle.dumps(side.lap(asked, place)))
     except EOFError:
         return
     except SdfastError as error:

@@ -11,8 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sdfast.bench.timing.entries import OURS, Entry, read_settings
-from sdfast.bench.timing.laps import Event, Lap, others, race, spent
+from sdfast.bench.timing.laps import Event, race
 from sdfast.bench.timing.processes import run
+from sdfast.bench.timing.turn import Lap, others, spent
 from sdfast.machine import PRECISIONS
 from sdfast.models.find import find
 from sdfast.models.source import Source

@@ -30,7 +30,8 @@ class Entry:
     name: str
     job: Job
     model: str
-    """What the job's model stands for, in words that any process understands."""
+    """What the job's model stands for, in words that any process understands; empty until it has
+    been looked for."""
     dtype: str
     batch: int = 1
     """Pictures painted at once, of seeds counted up."""

@@ -5,46 +5,20 @@ follows the same other. Turns come out as events; what becomes of them is not th
 """
 
 import gc
-import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from sdfast.bench.timing.entries import Entry, pairs
-from sdfast.bench.timing.painted import Painted, Side
 from sdfast.bench.timing.start import Start
-
-
-class Phases(NamedTuple):
-    """A turn's seconds, part by part."""
-
-    encode: float
-    steps: tuple[float, ...]
-    network: tuple[float, ...]
-    decode: float
-    write: float
-
-
-@dataclass(frozen=True, slots=True)
-class Lap:
-    """One turn, in seconds; `others` is processor time that did not go to it."""
-
-    wall: float
-    user: float
-    system: float
-    others: float | None = None
-    phases: Phases | None = None
-    peak: int | None = None
-    """Bytes of memory that it filled at most, where it had a process of its own."""
-
+from sdfast.bench.timing.turn import Lap, Painted
 
 Turn = Callable[[Entry], tuple[Lap, Painted | None]]
 
@@ -125,27 +99,6 @@ class Studio(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
-    """A side in this process."""
-
-    side: Side
-
-    @property
-    def dtype(self) -> str:
-        return self.side.dtype
-
-    @property
-    def device(self) -> str:
-        return self.side.device
-
-    def lap(self, entry: Entry, place: Path) -> tuple[Lap, Painted]:
-        return lap(entry, self.side, place)
-
-    def close(self) -> None:
-        pass
-
-
 def pictures(
     entries: Sequence[Entry], load: Callable[[Entry], Studio], runs: int, warmup: int
 ) -> Iterator[Event]:
@@ -176,51 +129,6 @@ def started(
         yield Doing("starting", entry)
         kinds[kind] = measure(entry)
         yield Started(entry, kinds[kind])
-
-
-def lap(entry: Entry, side: Side, place: Path) -> tuple[Lap, Painted]:
-    """Paint a row's pictures and write them."""
-    before, since = spent(), time.perf_counter()
-    painted = side.paint(entry.jobs)
-    done = time.perf_counter()
-    side.write(entry.jobs, painted.images, place)
-    end, after = time.perf_counter(), spent()
-    times = painted.times
-    phases = Phases(times.encode, times.steps, painted.network, times.decode, end - done)
-    user, system = after.user - before.user, after.system - before.system
-    return Lap(end - since, user, system, others(before, after, user + system), phases), painted
-
-
-class Spent(NamedTuple):
-    """Processor seconds so far, of this process and of the whole machine."""
-
-    user: float
-    system: float
-    everyone: float | None
-
-
-def spent() -> Spent:
-    """What has been spent up to now."""
-    mine = os.times()
-    return Spent(mine.user, mine.system, everyone())
-
-
-def everyone() -> float | None:
-    """Processor seconds that this machine has spent since it was started; Linux tells."""
-    try:
-        line = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
-        ticks = [int(word) for word in line.split()[1:9]]
-    except (OSError, ValueError):
-        return None
-    idle = sum(ticks[3:5])
-    return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK")
-
-
-def others(before: Spent, after: Spent, own: float) -> float | None:
-    """Processor seconds that went to anybody else, in between."""
-    if before.everyone is None or after.everyone is None:
-        return None
-    return max(0.0, after.everyone - before.everyone - own)
 
 
 def nearness(ours: Painted, theirs: Painted) -> tuple[float, int]:

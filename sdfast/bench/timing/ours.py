@@ -10,7 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from sdfast import __version__, image_files, recipes
-from sdfast.bench.timing.painted import Painted, Side
+from sdfast.bench.timing.turn import Painted, Side
 from sdfast.engine import generate_together
 from sdfast.events import Finished, Times
 from sdfast.job import Job

@@ -15,7 +15,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from sdfast.bench.timing.entries import Settings
-from sdfast.bench.timing.painted import Painted, Side
+from sdfast.bench.timing.turn import Painted, Side
 from sdfast.errors import ModelError, one_line
 from sdfast.events import Times
 from sdfast.interop import SdfastScheduler

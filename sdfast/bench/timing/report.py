@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from sdfast.bench.files import Table
 from sdfast.bench.plot import Bar
 from sdfast.bench.timing.entries import Entry, pairs
-from sdfast.bench.timing.laps import Compared, Lap, Phases
+from sdfast.bench.timing.laps import Compared
 from sdfast.bench.timing.spread import Effort, Spread, doubts, ratios, spread
 from sdfast.bench.timing.start import Start
+from sdfast.bench.timing.turn import Lap, Phases
 
 _APART = 0.99
 """A cosine of latents below which two sides have not painted the same picture."""

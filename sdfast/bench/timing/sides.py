@@ -6,7 +6,7 @@ from math import prod
 import torch
 
 from sdfast.bench.timing.entries import OURS, Entry, read_settings
-from sdfast.bench.timing.painted import Side
+from sdfast.bench.timing.turn import Side
 from sdfast.errors import DeviceError
 from sdfast.models.device import DTYPES, free_memory, pick_dtype
 from sdfast.models.dressed import dressed
