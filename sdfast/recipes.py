@@ -20,7 +20,7 @@ from sdfast import infotext
 from sdfast.elsewhere import Said
 from sdfast.errors import JobError, MetadataError, UsageError
 from sdfast.exif import is_photo, read_comments
-from sdfast.job import Job, Record, read_job
+from sdfast.job import KEYS, Job, Record, read_job
 from sdfast.png_texts import MOST_TEXT, is_png, read_texts
 from sdfast.sheet import Sheet, in_common, read_sheet, sheet_record
 from sdfast.wording import from_home, last_part
@@ -173,6 +173,10 @@ def _in_json(found: dict[str, Any]) -> dict[str, str]:
     match found:
         case {"schema": _, "job": _} | {"schema": _, "sheet": _}:
             name = "sdfast"
+        case {"job": {"prompt": _, "seed": _} as job}:  # as `info --json` tells it
+            return _in_json({"schema": SCHEMA, "job": job})
+        case {"prompt": str(), "seed": _}:  # as `gen --json` does, with how it went
+            return _in_json({"job": {key: found[key] for key in KEYS if key in found}})
         case {"image": dict()}:
             name = "sd-metadata"
         case {"positive_prompt": _}:

@@ -980,6 +980,15 @@ def test_a_text_that_is_copied_is_painted_again(sdfast, here, monkeypatch):
     assert json.loads(sdfast("info", "cat.txt", "--json")[1])["size"] is None
 
 
+def test_what_json_lines_tell_is_painted_again(sdfast, here):
+    words = ("-m", "tiny", "-s", "2", "--size", "64x64", "--sampler", "DPM++ 2M Karras", "-q")
+    (here / "gen.json").write_text(sdfast("gen", "a cat", "--seed", "7", "--json", *words)[1])
+    (here / "info.json").write_text(sdfast("info", "a-cat-7.png", "--json")[1])
+    for name in ("gen", "info"):
+        assert sdfast("gen", "--from", f"{name}.json", "-q", "-o", f"{name}.png")[0] == 0
+        assert (here / f"{name}.png").read_bytes() == (here / "a-cat-7.png").read_bytes()
+
+
 def test_a_recipe_without_a_prompt_says_why(sdfast, here):
     nodes = {"1": {"class_type": "KSampler", "inputs": {"positive": ["2", 0], "steps": 9}}}
     nodes["2"] = {"class_type": "CLIPTextEncode", "inputs": {"text": ["3", 0]}}
