@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from sdfast.errors import JobError
 from sdfast.fields import named
-from sdfast.job import Job, Record, read_job, schedule_name
+from sdfast.job import Job, Record, read_job, read_sampler, schedule_name
 from sdfast.sampler_names import A1111, NOISY, a1111_name, nearest_walk
 from sdfast.wording import last_part
 
@@ -111,7 +111,7 @@ _KEYS = {
     "Clip skip": "clip_skip",
 }
 _FOLLOWED = A1111 | NOISY
-_TAKES_ETA = ("DPM++ 2S a", "DPM++ 2M SDE")
+_TAKES_ETA = ("DPM++ 2S a", "DPM++ 2M SDE", "Euler a")
 """Where less noise than there could be is drawn here as there."""
 
 _SAMPLERS: dict[tuple[str, str], str] = {
@@ -166,12 +166,27 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
             unknown.append(name)
         else:
             record[key] = value
-    if "Eta" in unknown and str(record.get("sampler", "")).startswith(_TAKES_ETA):
+    for name in [name for name in _SHAPING if name in unknown]:
         with suppress(JobError):
-            drawn = {"prompt": "any", "sampler": record["sampler"], "eta": said["Eta"]}
-            record["eta"] = read_job(drawn).sampler.eta
-            unknown.remove("Eta")
+            record |= _shaped(str(record.get("sampler")), name, said[name])
+            unknown.remove(name)
     return record, unknown
+
+
+_SHAPING = {"Schedule rho": "rho", "Eta": "eta"}
+"""What the web UI says of a sampler besides its name, and the key."""
+
+
+def _shaped(sampler: str, name: str, value: str) -> Record:
+    """The keys of a sampler that differs so. Raises JobError if it does not here as there."""
+    keys: Record = {"sampler": sampler}
+    if name == "Eta":
+        if not sampler.startswith(_TAKES_ETA):
+            raise JobError("walks otherwise")
+        if sampler.startswith("Euler a"):  # DDPM has no eta: with one it is DDIM
+            keys = {"sampler": "ddim", "spacing": read_sampler(keys).spacing}
+    key = _SHAPING[name]
+    return keys | {key: getattr(read_sampler(keys | {key: value}), key)}
 
 
 def _value(key: str, text: str, schedule: str) -> Any:

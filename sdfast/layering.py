@@ -7,27 +7,11 @@ shape of its own, and weights that were fitted to a walk are for that walk alone
 
 from collections.abc import Iterable, Iterator
 
-from sdfast.sampler import DEFAULT, SAMPLER_KEYS, SHAPES, Sampler
+from sdfast.sampler import DEFAULT, Sampler, voided
 from sdfast.sampler_names import Record, keys_of
 
-_STARTS_AFRESH: dict[str, tuple[str, ...]] = {
-    "sampler": tuple(k for k in SAMPLER_KEYS if k not in ("sampler", "steps")),
-    "method": ("corrector", "weights", "corrections", "tolerance"),
-    "order": ("corrections",),
-    "corrector": ("corrections",),
-    "weights": ("corrections",),
-    "corrections": ("corrector", "weights"),
-    "spacing": (*SHAPES, "timesteps", "corrections"),
-    "steps": ("timesteps", "corrections"),
-    "timesteps": ("steps", "spacing", *SHAPES, "corrections"),
-    "final": ("corrections",),
-    "model": ("corrections",),
-    "init": ("mask",),
-}
-"""A key given by one layer drops these keys of the layers beneath, which were meant for another.
-
-To say again what is in force drops nothing, so fitted steps and weights stay.
-"""
+_STARTS_AFRESH = {"model": ("corrections",), "init": ("mask",)}
+"""What a key of a job makes void besides those of its sampler."""
 
 _EVER_AFRESH = ("sampler", "spacing", "init")
 """These do so even where the value is the one in force; `on_top` knows when not."""
@@ -37,21 +21,17 @@ def layered(*layers: Record) -> Record:
     """One record from several, the later ones on top; None counts as not given."""
     merged: Record = {}
     for given in _parted(layers):
-        for key, value in given.items():
-            if key not in _EVER_AFRESH and value == _in_force(merged, key):
-                continue
-            if key == "init" and "mask" in merged and merged.get("strength") == 1:
-                del merged["strength"]  # that of the mask, which goes
-            for stale in _STARTS_AFRESH.get(key, ()):
-                merged.pop(stale, None)
-        if given.get("method") == "adaptive":  # it chooses its own steps
-            for stale in ("spacing", *SHAPES, "timesteps"):
-                merged.pop(stale, None)
-        if given.get("method") not in (None, merged.get("method", DEFAULT.method)):
-            if given["method"] == "midpoint":  # it has an order of its own
-                merged.pop("order", None)
-            if merged.get("sampler") != "sde-dpm++":  # the others' eta is for one method
-                merged.pop("eta", None)
+        changed = {
+            key
+            for key, value in given.items()
+            if key in _EVER_AFRESH or value != _in_force(merged, key)
+        }
+        if "init" in changed and "mask" in merged and merged.get("strength") == 1:
+            del merged["strength"]  # that of the mask, which goes
+        walk = {"solver" if key == "sampler" else key for key in changed}
+        stale = voided(given, walk, merged.get("sampler"))
+        for key in stale.union(*(_STARTS_AFRESH.get(key, ()) for key in changed)):
+            merged.pop(key, None)
         merged |= given
     return merged
 

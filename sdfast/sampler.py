@@ -4,7 +4,7 @@ Plain values, checked once. Each solver takes some of the keys; the table of the
 key that a solver would not use is refused by name instead of being ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, cast
@@ -170,6 +170,18 @@ class Sampler(Value):
             values.setdefault("final", "sigma_min")
         return values
 
+    def replace(self, **values: Any) -> Self:
+        """The sampler with other values, as flags change a preset.
+
+        What was meant for the walk that they change is dropped: another spacing has a shape of its
+        own, weights that were fitted to a walk are for that walk alone. Raises pydantic's
+        ValidationError.
+        """
+        given = {k: v for k, v in values.items() if v is not None}
+        changed = {k for k, v in given.items() if v != getattr(self, k, None)}
+        kept = self.model_fields_set - voided(given, changed, self.solver)
+        return type(self)(**{key: getattr(self, key) for key in kept} | values)
+
     @property
     def calls(self) -> int | None:
         """Network calls from noise to image; None where the walk decides on its way."""
@@ -201,7 +213,8 @@ class Sampler(Value):
         untouched = _BARE | ({} if "order" in TAKES[self.solver] else {"order": 1})
         for key in _SOME:
             if key not in TAKES[self.solver] and getattr(self, key) != untouched[key]:
-                raise ValueError(f"{self.solver} takes no {key}")
+                other = "; `ddim` does" if (self.solver, key) == ("ddpm", "eta") else ""
+                raise ValueError(f"{self.solver} takes no {key}{other}")
         if self.solver == "rk45" and self.final != "sigma_min":
             raise ValueError("rk45 must end at `sigma_min`; no slope is known where no noise is")
         if self.solver == "rk45" and (self.spacing != "uniform" or self.timesteps is not None):
@@ -257,6 +270,39 @@ _BARE = {key: Sampler.model_fields[key].default for key in _SOME}
 
 SAMPLER_KEYS = tuple("sampler" if k == "solver" else k for k in Sampler.model_fields)
 """The keys of a record that are a sampler's."""
+
+_STARTS_AFRESH: dict[str, tuple[str, ...]] = {
+    "solver": tuple(k for k in Sampler.model_fields if k not in ("solver", "steps")),
+    "method": ("corrector", "weights", "corrections", "tolerance"),
+    "order": ("corrections",),
+    "corrector": ("corrections",),
+    "weights": ("corrections",),
+    "corrections": ("corrector", "weights"),
+    "spacing": (*SHAPES, "timesteps", "corrections"),
+    "steps": ("timesteps", "corrections"),
+    "timesteps": ("steps", "spacing", *SHAPES, "corrections"),
+    "final": ("corrections",),
+}
+"""A key that is given another value makes these void, which were meant for another walk."""
+
+
+def voided(given: Mapping[str, Any], changed: Iterable[str], solver: object) -> set[str]:
+    """The keys that values which are given make void in a walk of this solver.
+
+    changed   those that it has otherwise: to say again what is in force drops nothing, so fitted
+              steps and weights stay
+    """
+    changed = {*changed}
+    stale = {key for name in changed for key in _STARTS_AFRESH.get(name, ())}
+    if given.get("method") == "adaptive":  # it chooses its own steps
+        stale |= {"spacing", *SHAPES, "timesteps"}
+    if "method" in changed:
+        if given["method"] == "midpoint":  # it has an order of its own
+            stale.add("order")
+        if solver != "sde-dpm++":  # the others' eta is for one method
+            stale.add("eta")
+    return stale
+
 
 DEFAULT = Sampler(spacing="beta", alpha=0.48, beta=0.9, corrector=True, final="sigma_min")
 """What a job is painted with that asks for nothing else: the preset `default`."""

@@ -14,8 +14,12 @@ _SCHEDULES = {
     "Exponential": "exponential",
     "SGM Uniform": "uniform",
     "Uniform": "normal",
+    "Normal": "normal",
     "Simple": "simple",
+    "Polyexponential": "exponential",
 }
+"""The web UI's schedule types. Two are others by another name: its `Normal` is ComfyUI's copy of
+what k-diffusion does unasked, and its `Polyexponential` has the power 1."""
 
 
 def a1111_name(name: str, schedule: str) -> str:
@@ -173,7 +177,7 @@ def listed() -> list[tuple[str, str, Record]]:
 
     A star follows those that may have one.
     """
-    kinds = tuple(f" {kind}" for kind in COMFY_SCHEDULES.values())
+    kinds = tuple(f" {kind}" for kind in (*_SCHEDULES, *COMFY_SCHEDULES.values()))
     comfys = {ours: name for name, ours in _NAMED.items() if name in NAMES and name not in SOLVERS}
     return [
         (name + "*" * (f"{name} Karras" in ALIASES), comfys.get(name, ""), keys)

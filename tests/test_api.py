@@ -21,6 +21,8 @@ from sdfast import (
     solve,
 )
 from sdfast.errors import ModelError
+from sdfast.job import read_job
+from sdfast.layering import on_top
 from sdfast.solver import grid
 
 
@@ -78,11 +80,45 @@ def test_the_names_are_all_that_is_offered():
 def test_values_are_replaced_and_checked():
     sampler = load_preset("default").sampler.replace(steps=15)
     assert (sampler.steps, sampler.corrector, sampler.spacing) == (15, True, "beta")
-    for wrong in ({"steps": 0}, {"stepz": 3}, {"spacing": "karas"}, {"solver": "ddim"}):
-        with pytest.raises(
-            ValueError, match=next(iter(wrong)) if "solver" not in wrong else "takes"
-        ):
+    for wrong in ({"steps": 0}, {"stepz": 3}, {"spacing": "karas"}, {"solver": "dpm+++"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             sampler.replace(**wrong)
+
+
+TUNED = {
+    "steps": 3,
+    "final": "sigma_min",
+    "timesteps": (900.0, 500.0, 100.0),
+    "corrections": ((0.1, 0.1), (0.0, 0.2), (0.1, 0.1)),
+}
+
+
+@pytest.mark.parametrize(
+    ("beneath", "flags"),
+    [
+        (load_preset("fast").record, {"spacing": "karras"}),
+        (load_preset("fast").record, {"solver": "ddim"}),
+        (load_preset("fast").record, {"solver": "sde-dpm++", "steps": 12}),
+        (load_preset("fast").record, {"method": "adaptive"}),
+        (load_preset("fast").record, {"method": "midpoint", "eta": 0.5}),
+        (TUNED, {"steps": 3}),
+        (TUNED, {"solver": "dpm++"}),
+        (TUNED, {"corrector": True}),
+        ({"sampler": "dpm", "method": "adaptive", "order": 3, "tolerance": 0.1}, {"order": 2}),
+        ({"sampler": "dpm", "method": "adaptive", "order": 3}, {"method": "multistep"}),
+    ],
+)
+def test_a_sampler_is_replaced_as_flags_change_a_preset(beneath, flags):
+    record = {"sampler" if key == "solver" else key: value for key, value in flags.items()}
+    asked = read_job({"prompt": "a cat", **on_top(beneath, record)})
+    assert read_job({"prompt": "a cat", **beneath}).sampler.replace(**flags) == asked.sampler
+
+
+def test_a_fit_is_for_its_own_steps_alone():
+    fitted = read_job({"prompt": "a cat", **TUNED}).sampler
+    assert fitted.replace(steps=8) == Sampler(steps=8, final="sigma_min")
+    times = (800.0, 100.0)
+    assert fitted.replace(timesteps=times) == Sampler(timesteps=times, final="sigma_min")
 
 
 def test_a_job_that_is_replaced_keeps_its_seed():

@@ -137,6 +137,8 @@ def record_of(params):
         ("Sampler: DPM++ 2M, Schedule type: Exponential", "DPM++ 2M Exponential"),
         ("Sampler: DPM++ 2M, Schedule type: SGM Uniform", "DPM++ 2M SGM Uniform"),
         ("Sampler: DPM++ 2M SGM Uniform", "DPM++ 2M SGM Uniform"),
+        ("Sampler: DPM++ 2M, Schedule type: Normal", "DPM++ 2M Uniform"),
+        ("Sampler: DPM++ 2M, Schedule type: Polyexponential", "DPM++ 2M Exponential"),
         ("Sampler: DPM++ 2M, Schedule type: Uniform", "DPM++ 2M Uniform"),
         ("Sampler: DPM++ 2M", "DPM++ 2M Uniform"),
         ("Sampler: Euler", "Euler Uniform"),
@@ -179,12 +181,32 @@ def test_a_sampler_is_read_in_every_form_it_is_written_in(said, meant):
         ("Sampler: DPM++ 2S a, Schedule type: Karras, Eta: 1.5", None, ["Eta"]),
         ("Sampler: DPM++ 2M SDE, Schedule type: Karras, Eta: much", None, ["Eta"]),
         ("Sampler: DPM++ SDE, Schedule type: Karras, Eta: 0.5", None, ["Eta"]),
-        ("Sampler: Euler a, Schedule type: Karras, Eta: 0.5", None, ["Eta"]),
+        ("Sampler: Euler a, Schedule type: Karras, Eta: 0.5", 0.5, []),
+        ("Sampler: Euler, Schedule type: Karras, Eta: 0.5", None, ["Eta"]),
     ],
 )
 def test_eta_is_read_where_it_means_the_same(said, eta, left):
     record, unknown = record_of(f"Steps: 20, {said}, Seed: 1")
     assert (record.get("eta"), unknown) == (eta, left)
+
+
+def test_euler_a_with_less_noise_is_ddim_with_as_much():
+    record, _ = record_of("Steps: 20, Sampler: Euler a, Seed: 1, Eta: 0.5")
+    assert read_job(record).sampler == Sampler(solver="ddim", spacing="normal", eta=0.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "rho", "left"),
+    [
+        ("Sampler: DPM++ 2M, Schedule type: Karras, Schedule rho: 5", 5, []),
+        ("Sampler: Euler a, Schedule type: Karras, Eta: 0.5, Schedule rho: 5", 5, []),
+        ("Sampler: DPM++ 2M, Schedule type: Exponential, Schedule rho: 5", None, ["Schedule rho"]),
+        ("Sampler: DPM++ 2M, Schedule type: Karras, Schedule rho: 99", None, ["Schedule rho"]),
+    ],
+)
+def test_the_power_of_karras_schedule_is_read(said, rho, left):
+    record, unknown = record_of(f"Steps: 20, {said}, Seed: 1")
+    assert (read_job(record).sampler.rho, unknown) == (rho, left)
 
 
 @pytest.mark.parametrize(

@@ -516,7 +516,8 @@ def test_the_names_others_use_are_samplers_of_ours(name, sampler):
 
 
 def test_no_other_names_are_known():
-    kinds = ["Beta", "Exponential", "Karras", "SGM Uniform", "Simple", "Uniform"]
+    kinds = ["Beta", "Exponential", "Karras", "Normal", "Polyexponential", "SGM Uniform", "Simple"]
+    kinds += ["Uniform"]
     scheduled = [
         "DPM++ 2M",
         "DPM++ 2M SDE",

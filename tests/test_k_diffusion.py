@@ -12,8 +12,8 @@ from diffusers import (
     KDPM2DiscreteScheduler,
 )
 
-from sdfast import NoiseSchedule, Sampler, solve
-from sdfast.job import read_sampler
+from sdfast import NoiseSchedule, Sampler, infotext, solve
+from sdfast.job import read_job, read_sampler
 from sdfast.solver.spacing import grid
 from sdfast.solver.walk import plan
 
@@ -51,9 +51,17 @@ def slope_at(x, sigma):
     return bent(x * alpha, SCHEDULE.at_lam(-math.log(sigma)).t)
 
 
-def ancestral(here, there):
-    up = min(there, (there**2 * (here**2 - there**2) / here**2) ** 0.5)
+def ancestral(here, there, eta=1.0):
+    up = min(there, eta * (there**2 * (here**2 - there**2) / here**2) ** 0.5)
     return (there**2 - up**2) ** 0.5, up
+
+
+def euler_a(x, sigmas, draw, eta):
+    for here, there in pairwise(sigmas):
+        down, up = ancestral(here, there, eta)
+        x = x + (down - here) * slope_at(x, here)
+        x = x + up * draw() if there else x
+    return x
 
 
 def dpm2(x, sigmas, draw, *, noisy):
@@ -158,6 +166,17 @@ def test_each_walks_as_there(name, kind, steps):
     sigmas = [node.noise_ratio for node in grid(SCHEDULE, sampler)]
     x = THEIRS[name](noise(1, 4, 8, 8) / SCHEDULE.start.alpha, sigmas, stream())
     torch.testing.assert_close(walked(f"{name} {kind}", steps), x, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_euler_a_of_less_noise_walks_as_there(eta):
+    text = f"a cat\nSteps: 8, Sampler: Euler a, Schedule type: Karras, Seed: 1, Eta: {eta}"
+    sampler = read_job(infotext.to_record(infotext.read(text))[0]).sampler
+    sigmas = [node.noise_ratio for node in grid(SCHEDULE, sampler)]
+    start, parent = noise(1, 4, 8, 8), torch.Generator().manual_seed(7)
+    got = solve(bent, start, sampler, SCHEDULE, generator=parent)
+    x = euler_a(start / SCHEDULE.start.alpha, sigmas, stream(), eta)
+    torch.testing.assert_close(got, x, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
