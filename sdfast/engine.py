@@ -1,6 +1,7 @@
 """From a job to a picture, one event at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -13,21 +14,23 @@ from sdfast.conditioning import Ask, Prompted, encode, in_turns
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import Job
+from sdfast.models.find import target_of
 from sdfast.protocols import Model
 from sdfast.solver import inpainting, noised
 from sdfast.solver.predict import Network
 from sdfast.solver.spacing import grid
 from sdfast.solver.walk import trajectory
+from sdfast.wording import quoted
 
 
 def generate(model: Model, job: Job) -> Iterator[Event]:
     """Make the picture, telling each stage as it is done: Encoded, a Stepped a call, Finished.
 
     Nothing runs until the next event is asked for. Raises JobError for files and times that the job
-    names and that cannot be, ModelError where weights are broken or the walk ends in numbers that
-    are not finite, and DeviceError, of which OutOfMemoryError is one.
+    names and that cannot be, and for another model; ModelError where weights are broken or the walk
+    ends in numbers that are not finite; and DeviceError, of which OutOfMemoryError is one.
     """
-    return generate_together(model, [job])
+    yield from generate_together(model, [_own(model, job)])
 
 
 def paint(model: Model, job: Job) -> Finished:
@@ -35,6 +38,33 @@ def paint(model: Model, job: Job) -> Finished:
     *_, finished = generate(model, job)
     assert isinstance(finished, Finished)
     return finished
+
+
+def paint_all(model: Model, jobs: Iterable[Job], together: int = 1) -> Iterator[Finished]:
+    """Make pictures in their order, up to so many of them `together` in each network call.
+
+    Those are neighbours that agree in all but prompt, negative prompt, clip_skip and seed. Each is
+    the picture it would be alone but for rounding; it takes less time and more memory. Jobs are
+    drawn as they are needed. Raises what `generate` raises.
+    """
+    if together < 1:
+        raise ValueError(f"together must be at least 1, not {together}")
+    for _, alike in groupby((_own(model, job) for job in jobs), key=lambda job: job.way):
+        while some := list(islice(alike, together)):
+            for event in generate_together(model, some):
+                if isinstance(event, Finished):
+                    yield event
+
+
+def _own(model: Model, job: Job) -> Job:
+    """The job with what it leaves open filled in. Raises JobError for one of another model."""
+    if job.model is not None and target_of(job.model) != target_of(model.name):
+        raise JobError(
+            f"the job is for {quoted(job.model)}, and {quoted(model.name)} is loaded",
+            "load_model(job) loads what it wants, job.replace(model=None) leaves it open",
+            key="model",
+        )
+    return model.complete(job)
 
 
 def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:

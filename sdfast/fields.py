@@ -1,6 +1,7 @@
 """What single values of a job look like, and what they may be."""
 
 import re
+from pathlib import PurePath
 from typing import Annotated, Any, NamedTuple, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
@@ -62,7 +63,12 @@ Interval = Annotated[
 ]
 
 
-File = Annotated[str, Field(min_length=1, max_length=4096)]
+def _path(value: Any) -> Any:
+    return str(value) if isinstance(value, PurePath) else value
+
+
+_Path = Annotated[str, Field(min_length=1, max_length=4096)]
+File = Annotated[_Path, BeforeValidator(_path, json_schema_input_type=_Path)]
 _Files = Annotated[tuple[File, ...], Field(max_length=64)]
 
 
@@ -86,7 +92,7 @@ def scaled(text: str) -> Scaled:
 
 
 def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, (str, PurePath)) else value
 
 
 def _of_sane_scale(files: tuple[str, ...]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from sdfast.job import read_sampler, sampler_record
 from sdfast.layering import layered
-from sdfast.presets import load_preset
+from sdfast.presets import Preset, load_preset
 from sdfast.sampler import Sampler
 from sdfast.solver import NoiseSchedule, Prediction
 from sdfast.solver.draw import Draw, Generators, drawn_alone
@@ -63,9 +63,9 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
 
     num_train_timesteps to rescale_betas_zero_snr
                 the network's, as in any scheduler's config
-    preset      the name of a preset, or the path of one; only its sampler counts
-    sampler     a sampler's name, such as `DPM++ 2M Karras`, or a record of sampler keys, on top of
-                the preset
+    preset      a preset, its name or the path of one; only its sampler counts
+    sampler     a Sampler; or a sampler's name, such as `DPM++ 2M Karras`, or a record of sampler
+                keys, on top of the preset
 
     Raises PresetError for an unknown preset, JobError for a record that is none, and ValueError for
     betas or a prediction that sdfast does not know and for adaptive samplers: a pipeline has to
@@ -86,8 +86,8 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         trained_betas: Any = None,
         prediction_type: str = "epsilon",
         rescale_betas_zero_snr: bool = False,
-        preset: str = "default",
-        sampler: dict[str, Any] | str | None = None,
+        preset: Preset | str = "default",
+        sampler: Sampler | dict[str, Any] | str | None = None,
     ) -> None:
         self._betas: dict[str, Any] = {
             "num_train_timesteps": num_train_timesteps,
@@ -102,8 +102,12 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
                 f"prediction_type must be one of {', '.join(Prediction)}, not `{prediction_type}`"
             )
         self._prediction = Prediction(prediction_type)
+        beneath = preset if isinstance(preset, Preset) else load_preset(preset)
         given = {"sampler": sampler} if isinstance(sampler, str) else sampler or {}
-        self._record = layered(sampler_record(load_preset(preset).sampler), given)
+        given = sampler_record(given) if isinstance(given, Sampler) else given
+        self._record = layered(sampler_record(beneath.sampler), given)
+        if isinstance(preset, Preset) or isinstance(sampler, Sampler):  # a config is plain values
+            cast("Any", self).register_to_config(preset="default", sampler=self._record)
         self._sampler = read_sampler(self._record)
         if self._sampler.method == "adaptive":
             raise ValueError("an adaptive sampler is no scheduler: its steps are not known before")

@@ -19,6 +19,7 @@ from platformdirs import user_config_path
 from sdfast.errors import JobError, PresetError, printable
 from sdfast.fields import named, scaled
 from sdfast.job import BEGINNINGS, KEYS, Job, Record, read_job
+from sdfast.layering import on_top
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
 from sdfast.writing import check_folder, unwritable, write_new, write_whole
@@ -44,6 +45,13 @@ class Preset:
     def sampler(self) -> Sampler:
         """How it walks; what it leaves open is as in a job that asks for nothing."""
         return _job(self.record).sampler
+
+    def job(self, prompt: str, **keys: Any) -> Job:
+        """A picture painted so; keys are a job file's and stand above the preset's, as flags do.
+
+        Raises JobError that names the key and what it may be.
+        """
+        return read_job(on_top(self.record, {"prompt": prompt, **keys}))
 
 
 def config_folder() -> Path:

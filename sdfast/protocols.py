@@ -24,6 +24,8 @@ class Model(Protocol):
     Latents are float32, [n, c, h, w] with a factor of 8 fewer pixels, scaled as the UNet has them.
     """
 
+    name: str
+    """As it was asked for."""
     schedule: NoiseSchedule
     prediction: Prediction
 

@@ -107,16 +107,22 @@ class Recipe:
     """Where it holds many pictures; the record then is what they have in common."""
 
     @property
+    def job(self) -> Job:
+        """What it says to make. Raises JobError where it names no prompt, as a sheet's may not."""
+        return read_job(self.record)
+
+    @property
     def named(self) -> str:
         """The file, as it is spoken of."""
         return _named(self.place)
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: str | Path) -> Recipe:
     """What made this picture, PNG, JPEG or WebP, or what this text says of one; `-` is stdin.
 
     Raises MetadataError if it does not tell, or not in good order.
     """
+    path = Path(path)
     try:
         if str(path) == "-":
             return _read(path, BytesIO(sys.stdin.buffer.read(_MOST_PIPED)))

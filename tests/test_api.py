@@ -1,7 +1,9 @@
 """What other programs import from `sdfast`."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +14,24 @@ from sdfast import (
     Job,
     NoiseSchedule,
     Sampler,
+    SdfastError,
     generate,
     invert,
     load_model,
     load_preset,
     noised,
     paint,
+    paint_all,
+    read_job,
+    read_recipe,
+    read_sampler,
+    save,
     solve,
 )
+from sdfast.entry import main
 from sdfast.errors import ModelError
-from sdfast.job import read_job
 from sdfast.layering import on_top
+from sdfast.presets import Preset
 from sdfast.solver import grid
 
 
@@ -119,6 +128,108 @@ def test_a_fit_is_for_its_own_steps_alone():
     assert fitted.replace(steps=8) == Sampler(steps=8, final="sigma_min")
     times = (800.0, 100.0)
     assert fitted.replace(timesteps=times) == Sampler(timesteps=times, final="sigma_min")
+
+
+@pytest.mark.parametrize("ending", ["png", "webp"])
+def test_a_picture_is_saved_as_gen_saves_it(small, tmp_path, monkeypatch, capsys, ending):
+    model = load_model(str(small))
+    job = Job(prompt="a cat", seed=7, sampler=load_preset("default").sampler.replace(steps=2))
+    place = save(paint(model, job), tmp_path / f"ours.{ending}")
+    words = ["-m", str(small), "-s", "2", "--seed", "7", "-o", str(tmp_path / f"gen.{ending}")]
+    monkeypatch.setattr("sys.argv", ["sdfast", "gen", "a cat", "-q", *words])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert place.read_bytes() == (tmp_path / f"gen.{ending}").read_bytes()
+    assert read_recipe(place).job == model.complete(job).replace(model=f"./{small.name}")
+
+
+def test_a_saved_picture_takes_nobodys_place(small, tmp_path):
+    picture = paint(load_model(str(small)), Job(prompt="a cat", seed=7, sampler=Sampler(steps=1)))
+    for name in ("a-cat-7.png", "a-cat-7-2.png"):
+        assert save(picture, f"{tmp_path}/new/") == tmp_path / "new" / name
+    first = save(picture, tmp_path / "new", exists="skip", metadata=False)
+    assert read_recipe(first).record["seed"] == 7
+    save(picture, first, exists="overwrite", metadata=False)
+    with pytest.raises(SdfastError, match="holds no recipe"):
+        read_recipe(first)
+    for out, exists, said in ((first, "error", "exists"), (tmp_path / "a.bmp", "skip", "PNG")):
+        with pytest.raises(SdfastError, match=said):
+            save(picture, out, exists=exists)
+    assert [*tmp_path.iterdir()] == [tmp_path / "new"]
+
+
+def test_many_pictures_are_those_painted_one_by_one(small):
+    model, two = load_model(str(small)), Sampler(steps=2)
+    jobs = [Job(prompt="a cat", seed=seed, sampler=two) for seed in range(3)]
+    jobs += [Job(prompt="a dog", seed=1, sampler=Sampler(steps=3))]
+    jobs += [Job(prompt="a dog", seed=1, sampler=two)]
+    asked = []
+    painted = list(paint_all(model, (asked.append(job) or job for job in jobs), together=2))
+    assert [done.together for done in painted] == [2, 2, 1, 1, 1]
+    assert [done.job for done in painted] == [model.complete(job) for job in jobs]
+    for done, job in zip(painted, jobs, strict=True):
+        alone = np.asarray(paint(model, job).image, np.int16)
+        assert abs(np.asarray(done.image, np.int16) - alone).max() <= 1
+    asked.clear()
+    next(paint_all(model, (asked.append(job) or job for job in jobs)))
+    assert len(asked) <= 2
+    with pytest.raises(ValueError, match="at least 1"):
+        next(paint_all(model, jobs, together=0))
+
+
+def test_a_job_of_another_model_is_not_painted(small):
+    model = load_model(str(small))
+    for painter in (paint, lambda model, job: list(paint_all(model, [job]))):
+        with pytest.raises(SdfastError, match=r"is for `sdxl`, and `.*` is loaded"):
+            painter(model, Job(prompt="a cat", model="sdxl"))
+    assert paint(model, Job(prompt="a cat", model=str(small), sampler=Sampler(steps=1))).image
+
+
+def test_a_job_says_what_is_to_be_loaded(small):
+    with pytest.raises(ModelError, match=r"nowhere\.safetensors"):
+        load_model(Job(prompt="a cat", model=str(small), lora="nowhere.safetensors:0.8"))
+    assert load_model(Job(prompt="a cat", model=str(small))).name == str(small)
+    assert load_model(Job(prompt="a cat")).name == "tiny"
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_the_readme_says_what_can_be_done(tmp_path, monkeypatch, capsys, block):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    names = {}
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[block], names)
+    if block == 0:
+        asked = names["model"].complete(names["default"].job("a cat", seed=1))
+        assert read_recipe("cat.png").job == asked
+        assert read_recipe("other.png").job == asked.replace(seed=2)
+        printed = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in printed] == [f"out/a-cat-{n}.png" for n in range(8)]
+    else:
+        assert names["x0"].std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_a_preset_makes_jobs_as_its_flags_do():
+    preset = load_preset("fast")
+    assert preset.job("a cat", seed=1) == Job(prompt="a cat", seed=1, sampler=preset.sampler)
+    assert preset.job("a cat", seed=1, spacing="karras").sampler.alpha is None
+    assert preset.job("a cat", seed=1, sampler="Euler a").sampler.solver == "ddpm"
+    whole = Preset("mine", {"guidance": 6.0, "negative": "rain", "size": (64, 64)})
+    job = whole.job("a cat", guidance=2)
+    assert (job.guidance, job.negative, job.size) == (2, "rain", (64, 64))
+    with pytest.raises(SdfastError, match="no key `stepz`"):
+        preset.job("a cat", stepz=3)
+
+
+def test_files_may_be_paths(tmp_path):
+    job = Job(prompt="a cat", init=tmp_path / "a.png", lora=[tmp_path / "b.safetensors"])
+    assert (job.init, job.lora) == (f"{tmp_path}/a.png", (f"{tmp_path}/b.safetensors",))
+    assert read_job(job.record) == job
+
+
+def test_samplers_are_read_by_name():
+    assert read_sampler({"sampler": "DPM++ 2M Karras", "steps": 7}).spacing == "karras"
+    job = read_job({"prompt": "a cat", "sampler": "ddim", "steps": 50})
+    assert read_job(job.record) == job
 
 
 def test_a_job_that_is_replaced_keeps_its_seed():

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from small import write_model
 from waiting import no_waiting
 
-from sdfast import NoiseSchedule, load_preset, solve
+from sdfast import NoiseSchedule, Sampler, load_preset, solve
 from sdfast import models as our_models
 from sdfast.conditioning import Words, guided
 from sdfast.engine import generate
@@ -30,7 +30,7 @@ from sdfast.interop import SdfastScheduler
 from sdfast.job import Job, read_sampler, sampler_record
 from sdfast.layering import layered
 from sdfast.models import load_model
-from sdfast.solver import noised
+from sdfast.solver import grid, noised
 from sdfast.solver.draw import drawn_alone
 from sdfast.solver.walk import trajectory
 
@@ -479,6 +479,30 @@ def test_a_samplers_name_alone_is_a_sampler():
     for scheduler in (one, other):
         scheduler.set_timesteps(5)
     assert one.timesteps.equal(other.timesteps)
+
+
+@pytest.mark.parametrize(
+    ("how", "sampler"),
+    [
+        ({"sampler": Sampler(solver="ddim", steps=7)}, Sampler(solver="ddim")),
+        ({"preset": load_preset("fast")}, load_preset("fast").sampler),
+        ({"preset": "fast", "sampler": Sampler(spacing="karras")}, Sampler(spacing="karras")),
+        ({"preset": load_preset("fast"), "sampler": "ddim"}, Sampler(solver="ddim", order=1)),
+        ({"preset": load_preset("fast"), "sampler": {"spacing": "karras"}}, None),
+    ],
+)
+def test_values_of_ours_are_taken_and_saved(how, sampler, tmp_path):
+    config = SdfastScheduler().config
+    scheduler = SdfastScheduler.from_config(config, **how)
+    scheduler.save_pretrained(tmp_path)
+    saved = SdfastScheduler.from_pretrained(tmp_path)
+    wanted = sampler or load_preset("fast").sampler.replace(spacing="karras")
+    for one in (scheduler, saved, SdfastScheduler(**how)):
+        one.set_timesteps(9)
+        direct = [
+            node.t for node in grid(NoiseSchedule.from_config(config), wanted.replace(steps=9))
+        ]
+        assert one.timesteps.tolist() == pytest.approx(direct[:9])
 
 
 def test_a_saved_config_is_the_same_config(tmp_path):

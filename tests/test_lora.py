@@ -13,14 +13,14 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from original import write_both
 from safetensors.torch import load_file, save_file
 
-from sdfast import Job, Sampler, generate
+from sdfast import Job, Sampler, generate, paint
 from sdfast.batch.studio import Order, Setting, Studio
 from sdfast.cli import run_command
 from sdfast.conditioning import Words, guided
 from sdfast.errors import JobError, ModelError
 from sdfast.fields import scaled
 from sdfast.models import load_model
-from sdfast.models.dressed import dressed
+from sdfast.models.dressed import dressed, wears
 from sdfast.models.find import find
 from sdfast.models.lora_kinds import fits
 from sdfast.solver.walk import trajectory
@@ -471,6 +471,18 @@ def test_a_job_with_a_lora_is_not_painted_by_a_model_without(small, tmp_path):
     model = load_model(str(small), device="cpu")
     with pytest.raises(JobError, match="not loaded with"):
         list(generate(model, Job(prompt="fog", lora="some.safetensors")))
+
+
+@pytest.mark.parametrize("scale", [1, SCALE, 1e-7])
+def test_a_job_that_names_no_weights_is_told_those_that_were_loaded(small, tmp_path, scale):
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
+    model = load_model(str(small), device="cpu", lora=[f"{path}:{scale:.9f}"], vae=small / "vae")
+    job = Job(prompt="fog", seed=1, sampler=Sampler(steps=1))
+    own = paint(model, job).job
+    assert [scaled(text) for text in own.lora] == [(str(path), scale)]
+    assert own.vae == str(small / "vae")
+    assert wears(dressed(find(str(small)), own.weights), own.weights)
+    assert paint(model, own).job == own
 
 
 @pytest.mark.parametrize(

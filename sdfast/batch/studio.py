@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from sdfast import __version__, recipes
 from sdfast.batch.pictures import texts
-from sdfast.config import lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError, SdfastError
 from sdfast.events import Finished, Times
 from sdfast.image_files import check_room, encode_all, is_photo
@@ -20,6 +18,7 @@ from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.malloc import tidy
 from sdfast.models.room import MOST, Room
+from sdfast.saving import recipe_of
 
 if TYPE_CHECKING:
     from sdfast.models.stable_diffusion import StableDiffusion
@@ -198,10 +197,7 @@ def _attempt(
 
 def _told(key: bytes, job: Job, unsafe: bool | None, setting: Setting) -> dict[str, str]:
     """What a picture's file tells of it."""
-    assert job.size is not None
-    name = lasting_name(job.model, setting.aliases)
-    recipe = recipes.texts_of(job, version=__version__, model=name, size=job.size)
-    return texts(recipe if setting.metadata else {}, key, unsafe)
+    return texts(recipe_of(job, setting.aliases) if setting.metadata else {}, key, unsafe)
 
 
 def _bare(error: SdfastError) -> SdfastError:

@@ -163,6 +163,8 @@ class Output:
 
     def recipe(self, job: Job) -> dict[str, str]:
         """What a picture's file tells of a complete job, if anything."""
+        from sdfast.saving import recipe_of
+
         return recipe_of(job, self.aliases) if self.metadata else {}
 
     def _tell(self, painted: Finished, place: Path, painter: Painter, write: float) -> None:
@@ -190,16 +192,6 @@ class Output:
             return place
         # None if another process has painted it meanwhile
         return image_files.keep(file, place, exists=self.exists) or place
-
-
-def recipe_of(job: Job, aliases: Mapping[str, str]) -> dict[str, str]:
-    """What a picture's file tells of a complete job."""
-    from sdfast import __version__, recipes
-    from sdfast.config import lasting_name
-
-    assert job.size is not None
-    model = lasting_name(job.model, aliases)
-    return recipes.texts_of(job, version=__version__, model=model, size=job.size)
 
 
 def line_of(painted: Finished, painter: Painter, write: float) -> dict[str, Any]:

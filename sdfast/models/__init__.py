@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sdfast.job import Weights
+from sdfast.job import Job, Weights
 from sdfast.models.dressed import dressed
 from sdfast.models.find import find
 from sdfast.models.source import Source
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load_model(
-    model: str | Source = "tiny",
+    model: str | Source | Job = "tiny",
     *,
     device: str = "auto",
     dtype: str = "auto",
@@ -31,7 +31,8 @@ def load_model(
 ) -> StableDiffusion:
     """A model on its device, ready to be asked.
 
-    model      `tiny`, an alias, a Hugging Face Hub id, a folder in diffusers' layout or a file
+    model      `tiny`, an alias, a Hugging Face Hub id, a folder in diffusers' layout or a file; a
+               job stands for its own model, lora, embedding and vae
     device     `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
     dtype      `auto`, `fp32`, `fp16`, `bf16`
     aliases    names of your own for models, and what each stands for
@@ -45,12 +46,16 @@ def load_model(
     safety     whether a model's own safety checker, if it has one, blackens pictures; one that was
                not fetched with the model is fetched
 
-    A job must name the same lora, embedding and vae. Raises ModelError if the model is not to be
-    had, DeviceError if the device is not, and UsageError for an unknown name and for what is for
-    CUDA only.
+    A job that names other lora, embedding or vae than were loaded is refused; one that names none
+    takes these. Raises ModelError if the model is not to be had, DeviceError if the device is not,
+    and UsageError for an unknown name and for what is for CUDA only.
     """
     from sdfast.models.stable_diffusion import StableDiffusion
 
+    if isinstance(model, Job):
+        own = model.weights
+        model, lora = own.model or "tiny", lora or own.lora
+        embedding, vae = embedding or own.embedding, vae or own.vae
     lora, embedding = ((one,) if isinstance(one, str) else one for one in (lora, embedding))
     source = (
         find(model, aliases, offline=offline, safety=safety) if isinstance(model, str) else model

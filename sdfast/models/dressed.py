@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def wears(source: Source, wanted: Weights) -> bool:
     words = tuple((_whole(named(text).path), named(text).token) for text in wanted.embedding)
     taught = tuple((embedding.path, embedding.token) for embedding in source.embeddings)
     return (source.loras, taught, source.vae) == (loras, words, vae)
+
+
+def worn(source: Source) -> dict[str, object]:
+    """What a model is dressed in, as the keys of a job have it."""
+    return {
+        "lora": tuple(f"{lora.path}:{_positional(lora.scale)}" for lora in source.loras),
+        "embedding": tuple(f"{one.path}:{one.token}" for one in source.embeddings),
+        "vae": source.vae and str(source.vae),
+    }
+
+
+def _positional(scale: float) -> str:
+    """A number as `scaled` reads it, which knows no exponents."""
+    return format(Decimal(repr(scale)), "f")
 
 
 def _whole(path: str) -> Path:

@@ -22,7 +22,7 @@ from sdfast.models.device import (
     pick_dtype,
     use_cores,
 )
-from sdfast.models.dressed import wears
+from sdfast.models.dressed import wears, worn
 from sdfast.models.graphs import Album, Recorder
 from sdfast.models.malloc import keep_memory
 from sdfast.models.networks import Conditioning, Meaning, Shifts
@@ -108,12 +108,15 @@ class StableDiffusion:
     def complete(self, job: Job) -> Job:
         """The job with what it leaves open filled in as the model would have it.
 
-        Raises JobError for a job that wants other weights than were loaded.
+        One that names no LoRA, embedding or VAE takes those that were loaded. Raises JobError for a
+        job that wants others.
         """
-        if not wears(self._source, job.weights):
+        if not (job.lora or job.embedding or job.vae):
+            job = job.model_copy(update=worn(self._source))
+        elif not wears(self._source, job.weights):
             raise JobError(
                 f"`{self.name}` was not loaded with the LoRAs, embeddings and VAE of the job",
-                "load_model(..., lora=[...], embedding=[...], vae=...) loads them",
+                "load_model(job) loads them",
             )
         return self._source.complete(job)
 

@@ -9,7 +9,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from sdfast import __version__, image_files, recipes
+from sdfast import image_files
 from sdfast.bench.timing.turn import Painted, Side
 from sdfast.engine import generate_together
 from sdfast.events import Finished, Times
@@ -18,6 +18,7 @@ from sdfast.models import load_model
 from sdfast.models.source import Source
 from sdfast.naming import Exists
 from sdfast.protocols import Model
+from sdfast.saving import recipe_of
 
 
 def load_ours(source: Source, device: str, dtype: str, *, compiled: bool = False) -> Side:
@@ -41,12 +42,8 @@ def paint(model: Model, jobs: Sequence[Job]) -> Painted:
 
 def write(jobs: Sequence[Job], images: Sequence[Image], place: Path) -> None:
     """The pictures with their recipes, encoded side by side, each one safely on the disk."""
-    sizes = [image.size for image in images]
-    told = [
-        recipes.texts_of(job, version=__version__, model=job.model, size=size)
-        for job, size in zip(jobs, sizes, strict=True)
-    ]
-    for file in image_files.encode_all(list(zip(images, told, strict=True))):
+    pictures = zip(images, map(recipe_of, jobs), strict=True)
+    for file in image_files.encode_all(list(pictures)):
         image_files.keep(file, place, exists=Exists.OVERWRITE)
 
 
