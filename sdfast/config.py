@@ -104,6 +104,11 @@ def save_alias(name: str, target: str | None) -> None:
     write_text(aliases_file(), as_yaml(aliases))
 
 
+def _is_plain(text: str) -> bool:
+    """Whether it has no NUL and no half of a letter, which no path can hold."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def _texts(path: Path, keys: Sequence[str] = ()) -> dict[str, str]:
     """A YAML file of names, these alone if any are given, and texts; empty if there is none."""
     if not os.path.lexists(path):  # nor where no folder of theirs may be entered
@@ -112,7 +117,7 @@ def _texts(path: Path, keys: Sequence[str] = ()) -> dict[str, str]:
     for key, value in found.items():
         if keys and key not in keys:
             raise PresetError(f"{path}:{lines[key]}: there is no key `{key}`", nearest(key, keys))
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not _is_plain(value):
             must = TIME if key == "keep_warm" else "text"
             raise PresetError(f"{path}:{lines[key]}: {key} must be {must}")
     return found

@@ -67,7 +67,15 @@ def _path(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
-_Path = Annotated[str, Field(min_length=1, max_length=4096)]
+def _no_end(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold a NUL character")
+    return text
+
+
+_Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_no_end)]
+Name = _Path
+"""Of a model: an alias, a Hub id or a path."""
 File = Annotated[_Path, BeforeValidator(_path, json_schema_input_type=_Path)]
 _Files = Annotated[tuple[File, ...], Field(max_length=64)]
 

@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple, Self, TypeVar, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sdfast.errors import JobError
-from sdfast.fields import File, Interval, NamedFiles, ScaledFiles, Size
+from sdfast.fields import File, Interval, Name, NamedFiles, ScaledFiles, Size
 from sdfast.layering import layered
 from sdfast.prompt_edits import Turn, turns
 from sdfast.sampler import DEFAULT, SAMPLER_KEYS, TAKES, Sampler, Spacing, Value
@@ -55,7 +55,7 @@ class Job(Value):
     """What the picture should show, in the web UI's grammar."""
     negative: Annotated[str, Field(max_length=20_000)] = ""
     """What the picture should not show."""
-    model: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    model: Name | None = None
     """An alias, a Hub id or a folder; None leaves the choice to the command line."""
     lora: ScaledFiles = ()
     """Low-rank changes to the model's weights (arXiv 2106.09685), each `PATH` or `PATH:SCALE`."""

@@ -78,8 +78,8 @@ def read_sheet(record: Any) -> Sheet:
             "tops": [*tops],
             "lefts": [*lefts],
             "job": dict(),
-            "cells": [dict(), *_] as cells,
-        } if 1 <= columns <= len(cells) <= MOST:
+            "cells": [*cells],
+        } if 1 <= columns <= len(cells) <= MOST and all(isinstance(c, dict) for c in cells):
             labels = [varies, tops, lefts]
         case _:
             raise JobError("its sheet is laid out in no known way")

@@ -23,6 +23,7 @@ from sdfast.batch.seen import look, look_into
 from sdfast.batch.shards import WHOLE
 from sdfast.errors import UsageError
 from sdfast.image_files import encode
+from sdfast.job import read_job
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")
 
@@ -52,6 +53,31 @@ def test_what_dry_runs_print_is_painted(sdfast, here):
     for name in ("batch", "gen", "grid"):
         assert sdfast("batch", f"{name}.jsonl", "-o", f"{name}/")[0] == 0
         assert len([*Path(name).glob("*.png")]) == 2
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--sampler", "DPM++ 2M Karras"),
+        ("--sampler", "dpm++"),
+        ("--spacing", "uniform"),
+        ("--set", "final=zero", "--set", "corrector=false"),
+        ("-p", "pndm50", "-s", "6"),
+    ],
+)
+@pytest.mark.parametrize("command", ["gen", "grid", "batch"])
+def test_what_dry_runs_print_is_the_same_job(sdfast, here, command, flags):
+    Path("p.txt").write_text("a cat\n")
+    asked = {"gen": ("a cat",), "grid": ("a cat", "--x", "seed=1"), "batch": ("p.txt",)}[command]
+    told = sdfast(command, *asked, "-m", "tiny", "--size", "64x64", *flags, "--dry-run")[1]
+    Path("j.jsonl").write_text(told)
+    for preset in ("default", "a1111"):
+        again = sdfast("batch", "j.jsonl", "-m", "tiny", "-p", preset, "--dry-run")[1]
+        first, second = ({**json.loads(line)} for line in (told, again))
+        for record in (first, second):
+            for name in ("key", "cell"):
+                record.pop(name, None)
+        assert read_job(first) == read_job(second)
 
 
 def test_a_manifest_that_is_a_link_is_not_written_to(sdfast, here):

@@ -119,6 +119,18 @@ def test_removing_tells_what_it_freed_and_frees_it(put, monkeypatch, capsys):
     assert not home.exists()
 
 
+def test_a_cache_that_is_damaged_is_told_and_nothing_is_removed(put, monkeypatch, capsys):
+    folder = put("some/model")
+    damaged = put("another/thing").parents[1] / "refs"
+    damaged.mkdir(exist_ok=True)
+    (damaged / "main").write_bytes(b"\xff\xfe")
+    assert sdfast(monkeypatch, "models", "rm", "some/model", "-y") == 3
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: the cache cannot be read: ")
+    assert hint.startswith("hint: it stands in ")
+    assert folder.exists()
+
+
 def test_without_a_terminal_nothing_is_removed_unless_it_is_told_to(put):
     folder = put("some/model")
     asked = subprocess.run(

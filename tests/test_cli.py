@@ -410,7 +410,7 @@ def test_presets_are_listed_shown_and_saved(sdfast):
 def test_what_has_no_flag_is_set_by_its_key(sdfast):
     words = ("gen", "a cat", "--dry-run", "-p", "fast")
     job = json.loads(sdfast(*words, "--set", "alpha = 0.6", "--set", "corrector=false")[1])
-    assert (job["alpha"], job["beta"], job.get("corrector")) == (0.6, 0.9, None)
+    assert (job["alpha"], job["beta"], job["corrector"]) == (0.6, 0.9, False)
     job = json.loads(sdfast(*words, "--set", "timesteps=900,400.5,20")[1])
     assert (job["timesteps"], job["steps"]) == ([900, 400.5, 20], 3)
     assert sdfast("presets", "save", "mine", "--spacing", "rho", "--set", "rho=3")[0] == 0

@@ -49,7 +49,9 @@ def test_an_unknown_key_is_named_with_its_file_and_the_nearest():
     assert (caught.value.hint, caught.value.exit_code) == ("did you mean `model`?", 2)
 
 
-@pytest.mark.parametrize("value", ["5", "[a]", "true", "{a: b}", ""])
+@pytest.mark.parametrize(
+    "value", ["5", "[a]", "true", "{a: b}", "", r'"~a\0"', r'"\ud83d"', r'"~\ud83d/x.png"']
+)
 def test_a_value_that_is_no_text_is_named_with_its_line(value):
     config_file().write_text(f"preset: fine\nmodel: {value}")
     with pytest.raises(PresetError, match=r"config\.yaml:2: model must be text"):

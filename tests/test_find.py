@@ -171,6 +171,8 @@ def test_overlong_weights_are_refused(broken):
         struct.pack("<Q", 100) + b"{}",
         struct.pack("<Q", 2) + b"{]",
         struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 20) + b'{"__metadata__":"x"}',
+        struct.pack("<Q", 20) + b'{"__metadata__":[1]}',
         struct.pack("<Q", 4) + b"\xff\xfe\xff\xfe",
         b'\x0d\0\0\0\0\0\0\0{"a":{"b":1}}',
         b'\x1d\0\0\0\0\0\0\0{"a":{"data_offsets":[0,"x"]}}'[:37],

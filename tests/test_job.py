@@ -111,6 +111,12 @@ def test_a_text_that_is_empty_or_no_text_is_called_so(key):
     assert str(refused(**{key: "caf\udce9"})).startswith(rf"{key} must be text, and `caf\udce9`")
 
 
+@pytest.mark.parametrize("key", ["model", "vae", "init", "mask", "lora", "embedding"])
+def test_a_path_holds_no_nul(key):
+    error = refused(**{key: "~a\0", "init": "~a\0" if key == "init" else "a.png"})
+    assert (error.key, str(error)) == (key, f"{key} must not hold a NUL character, not `~a`")
+
+
 @pytest.mark.parametrize("value", [True, False])
 @pytest.mark.parametrize("key", [key for key in KEYS if key != "corrector"])
 def test_a_boolean_is_nothing_but_a_boolean(key, value):
@@ -412,7 +418,9 @@ others = st.fixed_dictionaries(
     {"prompt": st.text(min_size=1).filter(str.strip), "seed": st.integers(0, SEEDS - 1)},
     optional={
         "negative": st.text(),
-        "model": st.text(min_size=1),
+        "model": st.text(
+            st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1
+        ),
         "size": st.tuples(*[st.integers(8, 512).map(lambda n: n * 8)] * 2),
         "guidance": st.floats(0, 100),
         "final": st.sampled_from(["zero", "sigma_min"]),

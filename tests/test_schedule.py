@@ -114,11 +114,16 @@ def test_continuous_cosine_is_a_cosine_that_starts_at_one(t):
         {"trained_betas": [0.1, 2.0]},
         {"trained_betas": [[0.1, 0.2], [0.3, 0.4]]},
         {"trained_betas": 0.1},
+        {"trained_betas": [1e-300] * 5, "rescale_betas_zero_snr": True},
+        {"beta_start": 5e-324},
+        {"beta_start": 1e-20, "rescale_betas_zero_snr": True},
+        {"beta_start": 0.85},
+        {"beta_schedule": ["linear"] * 1000},
     ],
     ids=str,
 )
 def test_a_config_that_makes_no_schedule_is_a_value_error(config):
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=r"^.{10,120}$"):
         NoiseSchedule.from_config(config)
 
 
@@ -179,8 +184,13 @@ def test_a_schedule_can_be_sent_elsewhere(kind):
         [0.1, -0.2],
         np.linspace(0.999, 0.01, 1000),
         [0.9] * 1000,
+        [1e-300, 0.1, 0.2],
+        [0.5, 1e-20, 0.2],
     ],
-    ids=["none", "one", "a table", "nan", "above 1", "below 0", "alphas", "no signal"],
+    ids=[
+        *("none", "one", "a table", "nan", "above 1", "below 0", "alphas", "no signal"),
+        *("no noise at first", "no more noise"),
+    ],
 )
 def test_betas_that_make_no_schedule_are_a_value_error(betas):
     with pytest.raises(ValueError, match="betas"):

@@ -17,7 +17,7 @@ from diffusers import (
 )
 from pydantic import ValidationError
 
-from sdfast import NoiseSchedule, Sampler, solve
+from sdfast import NoiseSchedule, Sampler, invert, solve
 from sdfast.job import read_sampler
 from sdfast.solver import Prediction, Target
 from sdfast.solver.plans import _multistep_shares, _singlestep_shares, multistep, orders, singlestep
@@ -547,3 +547,23 @@ def test_an_adaptive_walk_does_not_begin_in_the_middle():
     sampler = Sampler(method="adaptive", final="sigma_min")
     with pytest.raises(ValueError, match="begins at the beginning"):
         solve(lambda x, _: x, torch.zeros(1, 4), sampler, NoiseSchedule.scaled_linear(), begin=5)
+
+
+@pytest.mark.parametrize(
+    "sampler", [Sampler(thresholding=0.9), Sampler(solver="ddpm"), Sampler(method="adaptive")]
+)
+def test_where_pictures_are_counted_there_is_a_dimension_of_them(sampler):
+    with pytest.raises(ValueError, match="first dimension counts pictures"):
+        solve(lambda x, t: x * 0.5, torch.tensor(0.5), sampler, SCHEDULE)
+    assert solve(lambda x, t: x * 0.5, torch.randn(5), sampler, SCHEDULE).shape == (5,)
+
+
+def test_times_beyond_a_schedule_without_steps_are_refused():
+    with pytest.raises(ValueError, match=r"timesteps must lie from 0\.9946 down to 0\.001"):
+        grid(NoiseSchedule.continuous_cosine(), Sampler(timesteps=(1.2,)))
+
+
+def test_backwards_two_times_of_the_same_noise_are_one():
+    sampler = Sampler(solver="dpm", steps=10, spacing="rho", rho=20)
+    back = invert(lambda x, t: x * 0.5, torch.randn(2, 3), sampler, SCHEDULE)
+    assert torch.isfinite(back).all()

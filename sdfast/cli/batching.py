@@ -45,6 +45,7 @@ def list_missing(
     from sdfast.batch.events import Failed
     from sdfast.batch.run import missing
     from sdfast.batch.window import Ready
+    from sdfast.recipes import spelled_out
 
     failed = False
     knows = _known(home, naming)
@@ -56,7 +57,7 @@ def list_missing(
             failed = True
             say_error(f"{named(file)}:{event.number}: {event.error}", event.error.hint)
         elif isinstance(event, Ready):
-            said = {"key": event.task.key.hex(), **event.job.record}
+            said = {"key": event.task.key.hex(), **spelled_out(event.job)}
             print(json_line(said))
             left = None if left is None else left - 1
         if left == 0 or (failed and rules.fail_fast):

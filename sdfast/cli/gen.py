@@ -57,6 +57,7 @@ def gen(
     from sdfast.naming import as_folder
     from sdfast.presets import check_free, save_preset
     from sdfast.prompt_texts import read_prompts
+    from sdfast.recipes import spelled_out
 
     config = load_config()
     recipe = read_source(source, prompts or [])
@@ -91,7 +92,7 @@ def gen(
         found = dressed(found, jobs[0].weights)
     if how.dry_run:
         for job in jobs:
-            print(json_line((found.complete(job) if found else job).record))
+            print(json_line(spelled_out(found.complete(job) if found else job)))
         return
     assert found is not None
     wanted = wanted_of(how, config, jobs, [found], batch_size)

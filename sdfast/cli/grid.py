@@ -118,9 +118,11 @@ def grid(
         for wanted in dict.fromkeys(job.weights for job in jobs)
     }
     if how.dry_run:
+        from sdfast.recipes import spelled_out
+
         for place, job in enumerate(jobs):
             model = found[job.weights]
-            told = (model.complete(job) if model else job).record
+            told = spelled_out(model.complete(job) if model else job)
             print(json_line({"cell": plan.sheet.name(place)} | told))
         return
     sources = {weights: model for weights, model in found.items() if model is not None}

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sdfast.errors import ModelError
+from sdfast.errors import ModelError, one_line
 from sdfast.models.folder import check_files
 
 INDEX = "model_index.json"
@@ -152,7 +152,12 @@ def _delete_commits(repo: str) -> None:
     """Have huggingface_hub remove the commits, for it may share blobs between repositories."""
     from huggingface_hub import scan_cache_dir
 
-    cache = scan_cache_dir(cache_folder())
+    try:
+        cache = scan_cache_dir(cache_folder())
+    except Exception as error:  # whatever anything in there raises that is not in order
+        raise ModelError(
+            f"the cache cannot be read: {one_line(error)}", f"it stands in {cache_folder()}"
+        ) from error
     meant = frozenset(c for c in cache.repos if (c.repo_type, c.repo_id) == ("model", repo))
     hashes = [r.commit_hash for c in meant for r in c.revisions]
     # a mirror has commits of the same hashes, and huggingface_hub would take either

@@ -53,7 +53,7 @@ def read_header(path: Path, shown: str) -> Header:
             if not 2 <= length <= min(size - 8, _LONGEST):
                 raise ValueError
             found = cast("dict[str, Any]", json.loads(brace + file.read(length - 1)))
-        about = found.pop("__metadata__", {})
+        about = dict(found.pop("__metadata__", None) or {})
         shapes = {name: _shape(said) for name, said in found.items()}
         ends = [int(said["data_offsets"][1]) for said in found.values()]
     except ModelError:
@@ -70,7 +70,7 @@ def read_header(path: Path, shown: str) -> Header:
             f"{shown} is truncated or overlong: {size} bytes where {wanted} belong",
             "fetch it again; of a model from the Hub, `sdfast models rm` and `pull` do",
         )
-    return Header(shapes, {str(k): str(v) for k, v in dict(about or {}).items()})
+    return Header(shapes, {str(k): str(v) for k, v in about.items()})
 
 
 def _shape(said: Mapping[str, Any]) -> tuple[int, ...]:

@@ -255,6 +255,8 @@ def fit(source: Source, unet: UNet, vae: Decoder, encoders: list[Text]) -> None:
             raise ModelError(
                 f"`{source.name}`: {part} has {said} channels where unet reads {wanted}"
             )
+    if len({room_of(text.reader, text.encoder.places) for text in encoders}) > 1:
+        raise ModelError(f"`{source.name}`: its tokenizers read texts of unlike length")
     if not unet.cross_attends:
         raise ModelError(f"`{source.name}`: unet asks no prompt: none of its blocks attends to it")
     if unet.takes_size != source.xl:

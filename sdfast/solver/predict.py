@@ -12,6 +12,7 @@ from typing import NoReturn
 from torch import Tensor
 
 from sdfast.solver.schedule import Node
+from sdfast.wording import quoted
 
 Network = Callable[[Tensor, float], Tensor]
 """x in variance-preserving scale and a time on the schedule's clock; one call is one NFE."""
@@ -34,7 +35,7 @@ class Prediction(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> NoReturn:
-        raise ValueError(f"prediction must be one of {', '.join(cls)}, not `{value}`")
+        raise ValueError(f"prediction must be one of {', '.join(cls)}, not {quoted(value)}")
 
 
 Mix = tuple[float, float]
@@ -74,7 +75,8 @@ def thresholded(image: Tensor, quantile: float) -> Tensor:
 
     Dynamic thresholding (arXiv 2205.11487, section 2.3), for networks that paint pixels.
     """
-    ordered = image.abs().flatten(1).sort(1).values  # torch's own quantile takes 2^24 at most
+    flat = image.abs().reshape(len(image), -1)
+    ordered = flat.sort(1).values  # torch's own quantile takes 2^24 at most
     place = quantile * (ordered.shape[1] - 1)
     below, above = (ordered[:, round_(place)] for round_ in (math.floor, math.ceil))
     size = below.lerp(above, place % 1).clamp_min(1)

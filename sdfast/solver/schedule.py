@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sdfast.wording import quoted
+
 Array = NDArray[np.float64]
 
 
@@ -217,8 +219,8 @@ _NO_BETAS = ("FlowMatch", "EDM", "IPNDM", "DDPMWuerstchen", "CMStochastic", "Sco
 _ELSE = {"use_flow_sigmas": False, "snr_shift_scale": 1.0}
 """Keys by which a scheduler has another schedule than its betas say, and where it has not."""
 
-_LEAST_LOG_ALPHA = -300.0
-"""Below it the square of a signal's share is no number any more."""
+_LEAST_LOG_ALPHA = -80.0
+"""Below it single precision cannot divide by a signal's share."""
 
 
 def _log_alphas(betas: Array) -> Array:
@@ -226,7 +228,10 @@ def _log_alphas(betas: Array) -> Array:
         raise ValueError("there must be two betas at least, in a row")
     if not ((betas > 0) & (betas < 1)).all():
         raise ValueError("betas must lie between 0 and 1")
-    return 0.5 * np.log1p(-betas).cumsum()
+    log_alpha = 0.5 * np.log1p(-betas).cumsum()
+    if not (np.diff(log_alpha, prepend=0.0) < 0).all() or math.exp(2 * log_alpha[0]) == 1:
+        raise ValueError("each of the betas must be enough to add some noise")
+    return log_alpha
 
 
 def _discrete(log_alpha: Array) -> NoiseSchedule:
@@ -250,7 +255,7 @@ def _betas(config: Mapping[str, Any]) -> Array:
             raise ValueError("trained_betas must be a list of numbers") from error
     steps = config.get("num_train_timesteps", 1000)
     if not (isinstance(steps, int) and 2 <= steps <= 1_000_000):
-        raise ValueError(f"num_train_timesteps must be from 2 to 1000000, not `{steps}`")
+        raise ValueError(f"num_train_timesteps must be from 2 to 1000000, not {quoted(steps)}")
     try:
         start = float(config.get("beta_start", 0.0001))
         end = float(config.get("beta_end", 0.02))
@@ -268,7 +273,7 @@ def _betas(config: Mapping[str, Any]) -> Array:
             bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
             return np.minimum(1 - bar[1:] / bar[:-1], 0.999)
         case other:
-            raise ValueError(f"beta_schedule `{other}` is not known")
+            raise ValueError(f"beta_schedule {quoted(other)} is not known")
 
 
 def _zero_terminal_snr(log_alpha: Array) -> Array:

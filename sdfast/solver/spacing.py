@@ -25,20 +25,24 @@ _ROUNDING = 1e-6
 def grid(schedule: NoiseSchedule, sampler: Sampler) -> Grid:
     """The nodes of a walk, its end included. Raises ValueError where the schedule has none such."""
     end = CLEAN if sampler.final == "zero" else schedule.end
+    span = f"from {schedule.first:g} down to {schedule.last:g}"
     if sampler.timesteps is None:
         asked = SPACINGS[sampler.spacing](schedule, sampler)
-    else:
-        asked = [schedule.at(t) for t in sampler.timesteps]
-    if asked[0].t > schedule.first + _ROUNDING or asked[-1].t < schedule.last - _ROUNDING:
-        span = f"from {schedule.first:g} down to {schedule.last:g}"
-        if sampler.timesteps is None:
+        if not _within(schedule, asked[0].t, asked[-1].t):
             raise ValueError(f"a walk of {sampler.steps} steps would leave the times {span}")
-        raise ValueError(f"timesteps must lie {span}")
+    else:
+        if not _within(schedule, sampler.timesteps[0], sampler.timesteps[-1]):
+            raise ValueError(f"timesteps must lie {span}")
+        asked = [schedule.at(t) for t in sampler.timesteps]
     if any(here.lam >= there.lam for here, there in pairwise(asked)):
         raise ValueError(
             "two steps begin at the same noise; fewer steps or a milder spacing part them"
         )
     return *asked, end
+
+
+def _within(schedule: NoiseSchedule, first: float, last: float) -> bool:
+    return first <= schedule.first + _ROUNDING and last >= schedule.last - _ROUNDING
 
 
 def _at(schedule: NoiseSchedule, times: Array) -> list[Node]:

@@ -176,6 +176,9 @@ def solve(
     begin = index(begin)
     if not noise.numel():
         return noise.clone()
+    by_picture = sampler.noisy or sampler.method == "adaptive" or sampler.thresholding is not None
+    if by_picture and not noise.ndim:
+        raise ValueError("the first dimension counts pictures, and a number alone has none")
 
     def image(x: Tensor) -> Tensor:
         return _last(trajectory(network, x, sampler, schedule, prediction, generator, begin))
@@ -231,7 +234,7 @@ def invert(
         raise ValueError(f"{which} cannot be walked backwards")
     asked = grid(schedule, sampler.model_copy(update={"final": "sigma_min"}))
     plain = sampler.model_copy(update={"corrections": None})
-    nodes = tuple({node.t: node for node in reversed(asked)}.values())
+    nodes = tuple({node.lam: node for node in reversed(asked)}.values())
     if len(nodes) < 2:
         raise ValueError("a walk backwards needs two times at least")
     rows = written(nodes, plain, schedule)
