@@ -21,7 +21,7 @@ from sdfast.batch.manifest import open_manifest
 from sdfast.batch.pictures import texts
 from sdfast.batch.seen import look, look_into
 from sdfast.batch.shards import WHOLE
-from sdfast.errors import UsageError
+from sdfast.errors import JobError, UsageError
 from sdfast.image_files import encode
 from sdfast.job import read_job
 
@@ -351,6 +351,25 @@ def test_fail_fast_ends_with_the_first_failure_and_tells_it_alone(sdfast, broken
     code, out, err = sdfast("batch", "p.jsonl", *QUICK, "--fail-fast")
     assert (code, out) == (5, "")
     assert ("p.jsonl:1: " in err, "p.jsonl:2: " in err) == (True, False)
+    assert not told(status="ended")
+
+
+@pytest.mark.parametrize("flag", ["--lora", "--embedding", "--vae"])
+def test_weights_that_are_not_there_end_a_batch_before_it_begins(sdfast, flag):
+    Path("p.txt").write_text("a cat\n")
+    code, out, err = sdfast("batch", "p.txt", *QUICK, flag, "no.safetensors")
+    assert (code, out) == (3, "")
+    assert "no.safetensors` is not there" in err
+    assert not Path("out").exists()
+
+
+def test_a_dry_run_that_fails_fast_prints_all_until_one_fails(sdfast):
+    Path("p.jsonl").write_text(
+        '{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c", "order": 0}\n{"prompt": "d"}\n'
+    )
+    code, out, _ = sdfast("batch", "p.jsonl", *QUICK, "--dry-run", "--fail-fast")
+    assert code == 5
+    assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["a", "b"]
 
 
 def test_jobs_of_one_model_run_together(sdfast, small):
@@ -560,6 +579,38 @@ def test_what_decoding_took_is_remarked_upon(capsys):
         "note: p.txt:1: half precision overflowed; the picture was decoded again in float32",
         "note: p.txt:1: decoded in 4 tiles, as the memory is short",
     ]
+
+
+def complaints(capsys, errors):
+    """What is told of a run whose jobs fail so, line by line."""
+    from sdfast.batch.events import Failed
+    from sdfast.cli.telling import Telling
+
+    telling = Telling("p.txt", as_json=False, quiet=False, no_color=False)
+    for number, error in enumerate(errors, start=1):
+        telling.tell(Failed(bytes(16), number, JobError(error), before=False))
+    telling.end()
+    return capsys.readouterr().err.splitlines()
+
+
+def test_errors_alike_are_told_three_times_and_then_counted(capsys):
+    assert complaints(capsys, ["it is gone"] * 5) == [
+        *(f"error: p.txt:{number}: it is gone" for number in (1, 2, 3)),
+        "error: 2 more: it is gone",
+        "0 painted; 0 there before, 5 failed",
+        "error: 5 jobs have failed; . says why",
+        "hint: --retry-failed tries again",
+    ]
+
+
+def test_a_hundred_kinds_of_errors_are_told_apart_and_the_rest_are_one_kind(capsys):
+    told = complaints(capsys, [f"error {number}" for number in range(1, 106)])
+    assert told[102] == "error: p.txt:103: error 103"
+    assert told[103] == "error: 2 more: errors of other kinds"
+
+
+def test_one_job_that_failed_is_told_as_one(capsys):
+    assert "error: 1 job has failed; . says why" in complaints(capsys, ["it is gone"])
 
 
 def test_vram_is_the_models_to_judge(sdfast):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sdfast.cli import run_command
 from sdfast.config import load_config
-from sdfast.models.cache import amount, cache_folder
+from sdfast.models.cache import amount, cache_folder, delete
 from sdfast.models.find import find, is_cached, target_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -201,6 +201,31 @@ def test_a_precision_is_told_from_the_weights_and_not_from_their_names(put, monk
     assert line.endswith("Stable Diffusion, fp16")
 
 
+def test_what_is_there_still_is_not_counted_as_freed(put, monkeypatch):
+    folder = put("some/model")
+    (folder / UNET).rename(kept := cache_folder() / "kept")
+    (folder / UNET).symlink_to(kept)
+    files = (file for file in folder.parents[1].rglob("*") if file.is_file())
+    others = sum(file.stat().st_size for file in files if not file.is_symlink())
+    monkeypatch.setattr("sdfast.models.cache._delete_commits", lambda repo: None)
+    assert delete("some/model") == others
+    assert kept.exists()
+
+
+def test_of_an_update_that_was_broken_off_the_version_before_is_listed(put, monkeypatch, capsys):
+    folder = put("some/model")
+    newer = folder.with_name(COMMIT[::-1])
+    newer.mkdir()
+    (newer / "model_index.json").write_text(
+        json.dumps({"_class_name": "StableDiffusionXLPipeline"})
+    )
+    later = (folder / "model_index.json").stat().st_mtime + 60
+    os.utime(newer / "model_index.json", (later, later))
+    assert sdfast(monkeypatch, "models", "list") == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.endswith("Stable Diffusion, fp32")
+
+
 def test_listing_wakes_neither_torch_nor_huggingface_hub(put):
     put("some/model")
     code = (
@@ -269,4 +294,11 @@ def test_an_alias_of_nothing_is_refused(monkeypatch, capsys, target):
     assert sdfast(monkeypatch, "models", "alias", "mine", target) == 3
     said = "does not exist" if "/" in target else "is neither a Hub id nor a path"
     assert said in capsys.readouterr().err
+    assert load_config().aliases == {}
+
+
+@pytest.mark.parametrize("name", ["tiny", "random", "a/b", "two words", "", "a" * 65, "mine\n"])
+def test_a_name_that_means_something_else_is_no_alias(monkeypatch, capsys, name):
+    assert sdfast(monkeypatch, "models", "alias", name, "somebody/something") == 2
+    assert "cannot be an alias" in capsys.readouterr().err
     assert load_config().aliases == {}

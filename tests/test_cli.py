@@ -1,6 +1,7 @@
 """The command line as a shell sees it: exit codes, streams, files."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -19,7 +20,7 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
-from sdfast import image_files, recipes
+from sdfast import cli, image_files, recipes
 from sdfast.cli.output import summary
 from sdfast.config import config_file, lasting_name
 from sdfast.errors import ModelError, OutOfMemoryError
@@ -849,6 +850,11 @@ def test_a_flag_of_another_program_is_answered_with_ours(sdfast, flag, here):
     assert err.splitlines()[1].startswith(f"hint: {here}")
 
 
+def test_a_flag_without_its_value_is_told_in_our_punctuation(sdfast):
+    _, _, err = sdfast("gen", "a", "--seed")
+    assert err == "error: Option '--seed' requires an argument\nhint: --help shows how\n"
+
+
 MAIN = "from sdfast.cli import main; main()"
 
 
@@ -1122,6 +1128,35 @@ def test_a_wrong_name_that_is_settled_is_told_with_its_place(
     assert ("names it" in err) == (named is not None)
     place = str(config_file())
     assert named is None or err.endswith(f"{named.replace('CONFIG', place)}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EACCES, "Permission denied", "cat.png"), "cat.png: Permission denied"),
+        (OSError(errno.EIO, "Input/output error"), "stdout: Input/output error"),
+        (OSError("timed out"), "timed out"),
+    ],
+)
+def test_what_the_system_refused_is_told_with_the_file_it_was_about(
+    capsys, monkeypatch, error, said
+):
+    monkeypatch.setattr(cli, "_mute", lambda stream: None)
+    assert cli._unforeseen(error) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_whoever_wants_to_know_is_told_the_job_as_it_is_painted(sdfast):
+    _, _, err = sdfast(*QUICK, "-v")
+    (told,) = (line for line in err.splitlines() if line.startswith("job: "))
+    assert json.loads(told.removeprefix("job: "))["seed"] == 1
+    assert "job: " not in sdfast(*QUICK, "-o", "other/")[2]
+
+
+def test_whoever_has_no_model_and_names_none_is_told_of_stable_diffusion(sdfast):
+    note = "note: painting with the small built-in model; "
+    assert note in sdfast("gen", "a cat", "-s", "1")[2]
+    assert note not in sdfast("gen", "a cat", "-s", "1", "-m", "tiny")[2]
 
 
 @pytest.mark.parametrize(

@@ -404,6 +404,8 @@ def test_a_number_of_a_node_that_computes_is_none():
     record, _ = read(comfy(steps=["30", 0]) | computed)
     assert "steps" not in record
     assert read(comfy(steps=["31", 0]) | computed)[0]["steps"] == 4
+    computed["32"] = node("Round", a=["30", 0])
+    assert "steps" not in read(comfy(steps=["32", 0]) | computed)[1]
 
 
 def test_a_text_that_doubles_or_is_made_of_itself_ends():
@@ -467,7 +469,7 @@ def test_invokes_recipe_is_taken_over_and_the_rest_named(tmp_path):
         ("dpmpp_2m", "dpmpp_2m_normal"),
         ("kdpm_2_a_k", "dpm_2_ancestral_karras"),
         ("unipc", "uni_pc_normal"),
-        ("lms", "lms_normal"),
+        ("lms", "LMS Normal"),
         ("tcd", None),
     ],
 )

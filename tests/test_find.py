@@ -384,6 +384,17 @@ def test_a_unet_that_asks_no_prompt_is_refused(broken):
     assert "asks no prompt" in refused(broken, load_model)
 
 
+def test_a_unet_of_xl_beside_the_words_of_another_family_is_refused(broken):
+    unet = UNet2DConditionModel.from_config(
+        UNet2DConditionModel.load_config(broken / "unet"),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 16,
+    )
+    unet.save_pretrained(broken / "unet")
+    assert "of different families" in refused(broken, load_model)
+
+
 def test_half_precision_files_are_taken_where_they_are(broken):
     for file in NEEDED:
         if file.endswith(".safetensors"):

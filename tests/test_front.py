@@ -4,6 +4,7 @@ The worker is a real one, of the built-in model.
 """
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -24,7 +25,7 @@ import pytest
 
 import sdfast
 from sdfast.warm import client, control
-from sdfast.warm.handover import front_path
+from sdfast.warm.handover import _encodings, front_path
 from sdfast.warm.place import find_place
 
 ALONE = "import sys; sys.argv[0] = 'sdfast'; from sdfast.cli import main; main()"
@@ -264,6 +265,14 @@ def test_a_runtime_folder_that_others_can_enter_is_not_looked_into(tmp_path, mon
         folder.chmod(mode)
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
         assert front_path() == str(find_place().front)
+
+
+def test_what_a_stream_does_with_letters_it_cannot_spell_is_part_of_how_it_speaks(monkeypatch):
+    spoken = []
+    for errors in ("strict", "replace"):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii", errors))
+        spoken.append(_encodings())
+    assert spoken[0] != spoken[1]
 
 
 def test_the_time_is_the_callers_zones(here):

@@ -25,7 +25,7 @@ from sdfast.config import config_file
 from sdfast.errors import JobError, UsageError
 from sdfast.grid.axes import Sides, find_sides, lay_out, replaced
 from sdfast.grid.letters import broken, lacking, open_font
-from sdfast.grid.page import Page
+from sdfast.grid.page import Page, _labels
 from sdfast.job import read_job
 from sdfast.sheet import Sheet, read_sheet, sheet_record
 from sdfast.sweeps import Sweep
@@ -261,6 +261,11 @@ def test_a_broken_label_fits_and_says_the_same(text):
     assert told == said or (told.endswith("…") and said.startswith(told[:-1]))
 
 
+def test_a_label_of_nothing_is_one_empty_line():
+    (label,) = _labels(FONT, [" "], [(90, 2)])
+    assert (label.lines, label.width) == ([""], 0)
+
+
 def test_letters_that_a_font_lacks_are_named():
     assert lacking(FONT, ["DPM++ 2M, 7.5", "猫 cat 猫"]) == "猫"
 
@@ -270,6 +275,12 @@ def test_what_is_no_font_is_refused(here):
     for name in ("x.ttf", "nothing.ttf", "."):
         with pytest.raises(UsageError, match="cannot be read as a font"):
             open_font(name, 12, [])
+
+
+def test_a_font_in_ones_home_is_found(here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    (here / "own.ttf").write_bytes(FONT.font_bytes)
+    assert open_font("~/own.ttf", 12, []).getname() == FONT.getname()
 
 
 def cells_of(path):

@@ -262,6 +262,12 @@ def test_what_cannot_be_followed_is_left_out_and_named(pair):
     assert record == {"prompt": "a cat", "negative": ""} | near
 
 
+def test_a_schedule_of_no_sampler_is_named():
+    record, unknown = record_of("Steps: 20, Schedule type: Karras, Seed: 1")
+    assert unknown == ["Schedule type"]
+    assert "sampler" not in record
+
+
 def test_two_pairs_are_part_of_the_prompt():
     assert infotext.read("a cat\nSteps: 20, Seed: 1") == ("a cat\nSteps: 20, Seed: 1", "", {})
 

@@ -66,6 +66,15 @@ def diffusers(part, layer):
     return f"{name}.lora.down.weight", f"{name}.lora.up.weight", f"{name}.alpha"
 
 
+def processors(part, layer):
+    """As diffusers wrote a UNet's attention before its version 0.22."""
+    attention, _, role = layer.partition(".to_")
+    if not role:
+        return diffusers(part, layer)
+    name = f"{part}.{attention}.processor.to_{role.removesuffix('.0')}"
+    return f"{name}_lora.down.weight", f"{name}_lora.up.weight", f"{name}.alpha"
+
+
 def tensors(folder, part):
     return load_file(folder / FILES[part])
 
@@ -125,7 +134,7 @@ def said(model):
     return model.predict(model.noise(1, (64, 64)), 500.0, told)
 
 
-@pytest.mark.parametrize("spell", [kohya, peft, diffusers])
+@pytest.mark.parametrize("spell", [kohya, peft, diffusers, processors])
 def test_every_layer_becomes_w_plus_scale_times_alpha_by_rank_times_up_down(small, tmp_path, spell):
     path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", spell, LAYERS)
     changed = load_model(str(small), device="cpu", lora=[f"{path}:{SCALE}"])
@@ -494,6 +503,7 @@ def test_a_job_that_names_no_weights_is_told_those_that_were_loaded(small, tmp_p
         (r"C:\a.safetensors", (r"C:\a.safetensors", 1)),
         (r"C:\a.safetensors:2", (r"C:\a.safetensors", 2)),
         ("a:b", ("a:b", 1)),
+        (":0.5", (":0.5", 1.0)),
     ],
 )
 def test_a_scale_is_what_stands_behind_the_last_colon_if_it_is_a_number(text, wanted):

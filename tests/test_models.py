@@ -15,6 +15,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
 )
+from PIL import Image
 from small import write_model, write_v2_model, write_xl_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -32,6 +33,7 @@ from sdfast.models.device import (
     pick_dtype,
 )
 from sdfast.models.networks import UNet
+from sdfast.models.sight import Sight
 from sdfast.solver.walk import trajectory
 
 SIZE = (64, 64)
@@ -197,6 +199,20 @@ def loud(layer):
 
 def too_loud(layer):
     layer.weight.fill_(3e38)
+
+
+def test_a_picture_that_overflows_half_precision_is_looked_at_again_in_float32(small, monkeypatch):
+    picture = Image.effect_noise((64, 64), 80).convert("RGB")
+    wanted = load_model(str(small), device="cpu").look(picture)
+    seen = Sight._seen
+
+    def overflows(self, network, pixels):
+        latents = seen(self, network, pixels)
+        return latents if pixels.dtype == torch.float32 else latents / 0
+
+    monkeypatch.setattr(Sight, "_seen", overflows)
+    latents = load_model(str(small), device="cpu", dtype="bf16").look(picture)
+    assert torch.equal(latents, wanted)
 
 
 def test_a_decoding_that_overflows_half_precision_is_repeated_in_float32(small, tmp_path):

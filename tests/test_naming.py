@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sdfast.errors import UsageError
 from sdfast.job import read_job
-from sdfast.naming import Exists, destination, digest, fields, settle, slug
+from sdfast.naming import Exists, as_folder, destination, digest, fields, settle, slug
 
 NOON = datetime(2026, 1, 2, 12, 0, 5)
 CAT = read_job(
@@ -118,6 +118,11 @@ def test_a_place_that_cannot_be_is_explained(out, said, hint):
         destination(out, words())
     assert said in str(caught.value)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("out", ["x" * 5000, "~nobody-here"])
+def test_a_name_that_cannot_be_looked_for_is_taken_for_a_folder(out):
+    assert as_folder(out) == f"{out}/"
 
 
 def test_a_free_name_is_kept_under_every_policy(tmp_path):

@@ -575,6 +575,26 @@ def test_many_added_tokens_are_read_as_transformers_reads_them(small, tmp_path):
     assert start + 5999 in mine.read(text)
 
 
+def test_what_the_map_of_special_tokens_says_counts_where_no_token_has_a_number(small, tmp_path):
+    folder = shutil.copytree(small / "tokenizer", tmp_path / "tokenizer")
+    (folder / "tokenizer.json").unlink(missing_ok=True)
+    config = {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"pad_token": "!"}))
+    theirs = CLIPTokenizer.from_pretrained(folder)
+    assert (
+        ClipTokenizer(folder).marks.pad == theirs.pad_token_id == theirs.convert_tokens_to_ids("!")
+    )
+
+
+@pytest.mark.parametrize(("length", "limit"), [(2, None), (3, 3), (77, 77), (1e30, None)])
+def test_a_limit_that_has_room_for_a_word_is_kept(small, tmp_path, length, limit):
+    folder = shutil.copytree(small / "tokenizer", tmp_path / "tokenizer")
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": length}))
+    assert ClipTokenizer(folder).limit == limit
+
+
 def test_the_stand_in_for_a_tokenizer_gives_a_word_one_number():
     a, cat, again, _ = AnyWords(1000).read("a cat a dog")
     assert a == again != cat

@@ -16,15 +16,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 from small import write_checked_model
 
 from sdfast.cli import run_command
+from sdfast.cli.fetching import _told
 from sdfast.errors import ModelError
 from sdfast.models.cache import size_of
+from sdfast.models.download import Fetched, Planned
 from sdfast.models.download import pull as fetched
 from sdfast.models.folder import check_files, open_folder
+from sdfast.models.hub import Listing, Remote
 from sdfast.models.hub import _remotes as hub_files
+from sdfast.models.hub_errors import is_passing
 
 REPO = "some/model"
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
@@ -590,6 +595,26 @@ def test_lines_are_written_where_there_is_no_terminal(pull):
     assert first.startswith("fetching `some/model` into ")
     assert first.endswith(" MB in fp16")
     assert re.fullmatch(r"100 %, 0\.\d MB of 0\.\d MB, [\d.]+ [MG]B/s", tenths[-1])
+
+
+@pytest.mark.parametrize(
+    ("status", "passes"),
+    [*((n, True) for n in (408, 429, 500, 502, 503, 504)), *((n, False) for n in (403, 404, 501))],
+)
+def test_a_hub_that_is_busy_is_asked_again_and_one_that_refuses_is_not(status, passes):
+    answer = SimpleNamespace(status_code=status, headers={}, request=None)
+    assert is_passing(HfHubHTTPError("no", response=answer)) == passes
+
+
+def test_the_pace_is_that_of_what_comes_and_not_of_what_was_there(monkeypatch):
+    large = Remote("unet/model.safetensors", 1_000_000_000, "0" * 64)
+    listing = Listing(REPO, COMMIT, (large,), "fp16", frozenset())
+    clock = iter((0.0, 2.0, 4.0))
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    said = []
+    events = iter((Fetched(700_000_000), Fetched(750_000_000), Fetched(800_000_000)))
+    assert len([*_told(events, Planned(listing, 600_000_000), said.append, False)]) == 3
+    assert said == ["70 %, 700.0 MB of 1.0 GB, 50.0 MB/s", "80 %, 800.0 MB of 1.0 GB, 50.0 MB/s"]
 
 
 def test_a_bar_is_drawn_on_a_terminal(hub, start):

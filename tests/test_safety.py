@@ -368,6 +368,19 @@ def test_a_picture_is_prepared_as_transformers_would(checked, tmp_path, keys):
     assert torch.equal(*seen)
 
 
+def test_what_is_not_said_of_a_picture_is_as_transformers_has_it(checked, tmp_path):
+    folder = shutil.copytree(checked, tmp_path / "m")
+    sizes = {"size": 32, "crop_size": 32}
+    (folder / PREPARED).write_text(json.dumps(sizes))
+    picture = Image.effect_noise((72, 48), 80).convert("RGB")
+    ours = load_model(str(folder), device="cpu")._checker._extract
+    seen = (
+        extract([picture], return_tensors="pt").pixel_values
+        for extract in (ours, EXTRACTOR(**sizes))
+    )
+    assert torch.equal(*seen)
+
+
 def in_half(folder):
     tensors = load_file(folder / WEIGHTS)
     half = (folder / WEIGHTS).with_name("model.fp16.safetensors")

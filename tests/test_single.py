@@ -8,6 +8,7 @@ import struct
 import sys
 import time
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -239,6 +240,14 @@ def test_a_config_beside_a_file_of_2_says_what_it_predicts_and_its_size(
     assert (model.prediction, model.complete(Job(prompt="fog")).size) == (wanted, (side, side))
 
 
+def test_a_file_is_found_again_from_another_folder(models, monkeypatch):
+    file = models("sd15").file
+    monkeypatch.chdir(file.parent)
+    found = find(file.name)
+    paths = (found.path, *(path for part in found.parts.values() for path in part.files))
+    assert all(path.is_absolute() for path in paths)
+
+
 def test_one_of_2_for_inpainting_is_of_512(models, tmp_path):
     path = shutil.copy(models("sd21").file, tmp_path / "m.safetensors")
     shutil.copytree(models("sd21").file.parent / "tokenizer", tmp_path / "tokenizer")
@@ -246,6 +255,22 @@ def test_one_of_2_for_inpainting_is_of_512(models, tmp_path):
     name = "model.diffusion_model.input_blocks.0.0.weight"
     changed(path, **{name: load_file(path)[name].repeat(1, 3, 1, 1)[:, :9].contiguous()})
     assert find(str(path)).size == (512, 512)
+
+
+@pytest.mark.parametrize(
+    ("said", "predicts", "size", "is_told"),
+    [
+        ("unknown", Prediction.NOISE, (768, 768), True),
+        ("unknown", Prediction.NOISE, (512, 512), False),
+        ("unknown", Prediction.VELOCITY, (768, 768), False),
+        ("epsilon", Prediction.NOISE, (1024, 1024), False),  # XL
+    ],
+)
+def test_a_large_model_is_told_of_only_where_nobody_has_said_what_it_predicts(
+    said, predicts, size, is_told
+):
+    found = SimpleNamespace(name="m", schedule={"prediction_type": said}, size=size)
+    assert bool(trained_smaller(found, predicts)) == is_told
 
 
 @pytest.mark.slow

@@ -113,3 +113,23 @@ def test_pipes_carry_utf8_on_windows_unless_told_otherwise(on_windows, monkeypat
     streams.set_up_streams()
     assert sys.stdin.read() == ("Löwe" if not said else "Löwe".encode().decode("cp1252"))
     assert sys.stdout.encoding == sys.stderr.encoding == (said or "utf-8")
+
+
+@pytest.mark.parametrize("asked", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_whoever_says_how_many_threads_there_are_has_as_many(monkeypatch, asked):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
+    monkeypatch.setattr(device.Path, "read_text", lambda path: "0\n")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert device._threads_for_cores() == 1
+    monkeypatch.setenv(asked, "7")
+    assert device._threads_for_cores() == 7
+
+
+def test_a_stream_that_would_have_to_wait_has_taken_what_it_was_given():
+    class Full(io.RawIOBase):
+        def write(self, data, /):
+            return None
+
+    assert streams._Unheard(Full()).write(b"abc") == 3

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdfast.terminal import Room, draw, graphics_of, in_blocks
+from sdfast.terminal import Room, _inside, draw, graphics_of, in_blocks
 
 ACROSS, DOWN = np.meshgrid(np.arange(0, 250, 10), np.arange(0, 180, 10))
 GRADIENT = Image.fromarray(np.dstack([ACROSS, DOWN, np.full_like(DOWN, 90)]).astype(np.uint8))
@@ -175,11 +175,12 @@ def test_a_picture_is_drawn_on_stderr_and_stdout_has_its_path(here, words):
     while part := _read(leader):
         text += part
     out, _ = ran.communicate(timeout=120)
-    assert out == b"one.png\n"
+    assert (ran.returncode, out) == (0, b"one.png\n")
     lines = [line for line in text.decode().replace("\r", "").splitlines() if "\u2580" in line]
     rows = shown("\n".join(lines))
     image = Image.open("one.png").convert("RGB")
     image.thumbnail((80, 2 * 22))
+    assert len(rows) == image.height
     assert rows == [[image.getpixel((x, y)) for x in range(image.width)] for y in range(len(rows))]
 
 
@@ -188,6 +189,21 @@ def _read(leader):
         return os.read(leader, 65536)
     except OSError:
         return b""
+
+
+@pytest.mark.parametrize(
+    ("room", "size"),
+    [
+        (Room(80, 24, 640, 240), (220, 220)),  # two rows are for the words
+        (Room(80, 24, 64, 480), (64, 64)),
+        (Room(80, 24, 2000, 2000), (512, 512)),
+        (Room(80, 24, 640, 0), (512, 512)),
+        (Room(80, 24), (512, 512)),
+        (Room(80, 1, 640, 20), (1, 1)),
+    ],
+)
+def test_a_picture_is_no_larger_than_the_window_where_its_pixels_are_told(room, size):
+    assert _inside(Image.new("RGB", (512, 512)), room).size == size
 
 
 def test_without_a_terminal_a_note_says_so_and_the_picture_is_there(sdfast, here):

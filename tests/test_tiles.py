@@ -135,6 +135,22 @@ def test_tiles_are_told_with_the_picture(tmp_path, monkeypatch, capsys):
         assert image.size == (320, 64)
 
 
+def test_what_fails_for_another_reason_than_memory_is_not_tried_in_tiles():
+    calls = []
+
+    def fails(x):
+        calls.append(x.shape)
+        raise RuntimeError("no such kernel")
+
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        tiles.by_parts(fails, torch.zeros(1, 4, 128, 128), (1, 8), 1.0)
+    assert calls == [(1, 4, 128, 128)]
+
+
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="nothing tells it here")
 def test_a_processor_tells_its_free_memory():
     assert 2**20 < tiles.free_memory(torch.device("cpu")) < 2**50
+
+
+def test_what_a_device_without_a_count_has_is_not_known():
+    assert tiles.free_memory(torch.device("mps")) is None

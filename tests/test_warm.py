@@ -211,6 +211,21 @@ def test_what_is_settled_leaves_a_worker_behind_for_the_next_picture(sdfast, mon
     assert "left a worker" not in err
 
 
+def test_a_picture_that_no_worker_could_have_painted_leaves_none_behind(sdfast):
+    (Path(os.environ["SDFAST_CONFIG"]) / "config.yaml").write_text("keep_warm: 2m\nmodel: tiny\n")
+    _, _, err = sdfast("gen", "a cat", "-s", "1", "-v", "--vram", "full")
+    assert "not asking for a worker: --vram is for this process" in err
+    assert "worker behind" not in err
+    assert holder(find_place()) is None
+
+
+def test_start_loads_the_model_that_is_settled_where_none_is_named(sdfast):
+    (Path(os.environ["SDFAST_CONFIG"]) / "config.yaml").write_text("model: nosuch\n")
+    code, _, err = sdfast("warm", "start")
+    assert code == 3
+    assert "nosuch" in err
+
+
 def test_what_loading_says_is_said_by_start_and_the_worker_before_is_gone(sdfast, worker):
     worker()
     code, out, err = sdfast("warm", "start", "-m", "tiny", "--device", "abacus")
@@ -226,6 +241,21 @@ def test_starting_twice_is_once(sdfast, worker):
     assert worker() == {"is": "taken"}
     _, out, _ = sdfast("warm")
     assert f"{pid}, sdfast" in out
+
+
+def test_a_worker_that_has_not_written_its_number_yet_is_ended_too(monkeypatch):
+    place, seen, sent = find_place(), iter([0, 0, 4321, 4321, None]), []
+    with monkeypatch.context() as patched:
+        patched.setattr(control, "holder", lambda place: next(seen))
+        patched.setattr(os, "kill", lambda *said: sent.append(said))
+        assert control.stop(place) == 4321
+    assert {pid for pid, _ in sent} == {4321}
+
+
+def test_where_a_worker_lives_none_is_left_behind(worker):
+    worker()
+    order = control.Order(find("tiny"), "auto", "auto", 60.0)
+    assert not control.leave_behind(find_place(), order)
 
 
 @pytest.mark.parametrize("words", [["start", "-m", "tinny"], ["start", "-m", "no/such"]])
@@ -733,6 +763,27 @@ def test_a_frame_comes_out_as_it_went_in():
         assert (caught.value.hint, caught.value.exit_code) == ("less", 4)
 
 
+@pytest.mark.parametrize("size", [(64, 256), (128, 64)])
+def test_a_picture_of_another_size_than_was_asked_for_is_garbled(size):
+    event = Finished(job(), Image.new("RGB", size), Times(0.1, (0.2,), 3.0), False, 1)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(wire.told(event))
+        with pytest.raises(wire.GarbledError):
+            wire.hear_event(theirs, job())
+
+
+@pytest.mark.parametrize("field", ["pid", "model", "circumstances", "since", "left"])
+def test_a_greeting_with_a_value_of_another_kind_is_garbled(field):
+    found = find("tiny")
+    kinds = {"wanted": ("auto", "auto"), "given": ("cpu", "fp32")}
+    record = holding(found, stamp(found), circumstances(), **kinds, idle=9.0).record
+    assert read_greeting(record).idle == 9.0
+    for other in (None, [], True if field != "pid" else "1"):
+        with pytest.raises(wire.GarbledError):
+            read_greeting(record | {field: other})
+
+
 def test_a_folder_may_be_told_from_where_one_stands(sdfast, small, tmp_path, monkeypatch, worker):
     monkeypatch.chdir(small.parent)
     worker("small")
@@ -759,6 +810,7 @@ def test_where_no_worker_is_one_is_told_so():
         (90, "1 min 30 s"),
         (3600, "1 h"),
         (5400, "1 h 30 min"),
+        (7199, "1 h 59 min"),
     ],
 )
 def test_a_time_is_said_in_its_two_largest_units(seconds, said):

@@ -134,8 +134,8 @@ def stop(place: Place) -> int | None:
     if (pid := holder(place)) is None:
         return None
     end = time.monotonic() + _GRACE
-    while (there := holder(place)) in (pid, 0):
-        pid = there or pid
+    while (there := holder(place)) is not None and (not pid or there in (pid, 0)):
+        pid = there or pid  # one that has just come has not written its number yet
         with contextlib.suppress(ProcessLookupError):
             if pid:
                 os.kill(pid, signal.SIGKILL if time.monotonic() > end else signal.SIGTERM)
