@@ -163,7 +163,7 @@ def _walk(model: Model, encoded: Sequence[Prompted], ground: _Ground | None) -> 
     assert size is not None
     assert job.guidance is not None
     network = in_turns(_ask(model, ground), model.schedule, encoded)
-    noise = torch.cat([model.noise(job.seed, size) for job in jobs])
+    noise = torch.cat([model.noise(job.seed, size, job.rng) for job in jobs])
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
     walk = (job.sampler, model.schedule, model.prediction, generators, job.begin)
     try:

@@ -33,7 +33,7 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
     """The text for a picture of this size; what the job leaves open is left out.
 
     `Steps` stands first, because sd-prompt-reader looks for it at the start of a line, and
-    `Version` last. `RNG: CPU` says where the noise came from.
+    `Version` last. `RNG` says where the noise came from: `NV` is a GPU's, wherever it was drawn.
     """
     sampler, schedule = schedule_name(job.sampler)
     pairs = {
@@ -50,7 +50,7 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
         "LoRA": " ".join(map(last_part, job.lora)) or None,
         "Embeddings": ", ".join(named(text).token for text in job.embedding) or None,
         "VAE": None if job.vae is None else last_part(job.vae),
-        "RNG": "CPU",
+        "RNG": "NV" if job.rng == "cuda" else "CPU",
         "Version": f"sdfast {version}",
     }
     last = ", ".join(f"{k}: {_quoted(str(v))}" for k, v in pairs.items() if v is not None)
@@ -109,7 +109,10 @@ _KEYS = {
     "Size": "size",
     "Sampler": "sampler",
     "Clip skip": "clip_skip",
+    "RNG": "rng",
 }
+_NOISE = {"CPU": "cpu", "GPU": "cuda", "NV": "cuda", "cuda": "cuda"}
+"""Where the web UI's noise is from, and stable-diffusion.cpp's."""
 _FOLLOWED = A1111 | NOISY
 _TAKES_ETA = ("DPM++ 2S a", "DPM++ 2M SDE", "Euler a")
 """Where less noise than there could be is drawn here as there."""
@@ -155,7 +158,7 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
     record: Record = {"negative": ""}  # that none is given means that there is none
     unknown: list[str] = []
     for name, text in said.items():
-        if not text or name == "Version" or (name, text) == ("RNG", "CPU"):
+        if not text or name == "Version":
             continue
         key = keys.get(name)
         if key == "sampler" and (text, schedule) not in _SAMPLERS:
@@ -193,6 +196,8 @@ def _value(key: str, text: str, schedule: str) -> Any:
     """The text as the job's value; None where it cannot be one."""
     if key == "sampler":
         return _SAMPLERS.get((text, schedule))
+    if key == "rng":
+        return _NOISE.get(text)
     try:
         return read_job({"prompt": "any", key: text}).record[key]
     except JobError:

@@ -8,7 +8,7 @@ loaded.
 
 import random
 from functools import lru_cache
-from typing import Annotated, NamedTuple, Self, TypeVar, get_args
+from typing import Annotated, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -67,6 +67,9 @@ class Job(Value):
         default_factory=lambda: random.randrange(DRAWN_SEEDS)
     )
     """Of the noise that the walk begins with, and of what it draws on its way."""
+    rng: Literal["cpu", "cuda"] = "cpu"
+    """Whose noise the seed stands for at the beginning: PyTorch's on a processor, or on an NVIDIA
+    GPU, which is the web UI's unless it says otherwise. It is drawn on any machine."""
     size: Size | None = None
     """Width and height in pixels; None is the model's own."""
     guidance: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -159,6 +162,8 @@ class Job(Value):
         for key in ("negative", *FILE_LISTS):
             if not own[key]:
                 del own[key]
+        if self.rng == "cpu":
+            del own["rng"]
         return own | sampler_record(self.sampler)
 
 

@@ -203,7 +203,7 @@ def _in_words(name: str, value: str, record: Record) -> str:
     """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
     if name == "Sampler" and value and isinstance(near := record.get("sampler"), str):
         return f"Sampler ({value}; `{near}` here walks otherwise)"
-    if name in ("RNG", "Sampler") and value:
+    if name == "Sampler" and value:
         return f"{name} ({value})"
     found = _hashed(value) if name == "TI hashes" else ()
     return f"{name} ({', '.join(found)})" if found else name

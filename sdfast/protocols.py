@@ -61,7 +61,7 @@ class Model(Protocol):
         """What an inpainting UNet reads behind the latents, [1, c + 1, h, w]; None for others."""
         ...
 
-    def noise(self, seed: int, size: tuple[int, int]) -> Tensor:
+    def noise(self, seed: int, size: tuple[int, int], rng: str = "cpu") -> Tensor:
         """The unit noise that a picture of this width and height begins with, [1, c, h, w]."""
         ...
 

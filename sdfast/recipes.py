@@ -247,7 +247,7 @@ def _recipe(path: Path, size: tuple[int, int] | None, texts: dict[str, str]) -> 
     if "Sampler" in unknown and (kind := said.pairs.get("Schedule type", "Automatic")):
         unknown["Sampler"] = infotext.a1111_name(unknown["Sampler"], kind)
     if program == "AUTOMATIC1111" and "seed" in record and "RNG" not in said.pairs:
-        unknown["RNG"] = "GPU, as it does not say CPU"
+        record["rng"] = "cuda"  # what it draws on, unless it says otherwise
     return Recipe(path, program, record, unknown, size)
 
 

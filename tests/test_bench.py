@@ -195,7 +195,7 @@ def test_a_picture_ends_elsewhere_beyond_half_of_the_way_to_the_next():
         def encode_all(self, prompts, clip_skip=None, guidance=None):
             return [torch.zeros(1) for _ in prompts]
 
-        def noise(self, seed, size):
+        def noise(self, seed, size, rng):
             return torch.full((1, 1, 2, 2), float(seed))
 
         def predict(self, x, t, context):

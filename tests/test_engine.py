@@ -42,7 +42,7 @@ class Grey:
     def encode_all(self, prompts, clip_skip=None, guidance=None):
         return [torch.full((1, 1, 1, 1), float(len(prompt))) for prompt in prompts]
 
-    def noise(self, seed, size):
+    def noise(self, seed, size, rng="cpu"):
         return torch.randn(1, 4, 8, 8, generator=torch.manual_seed(seed))
 
     def predict(self, x, t, context):

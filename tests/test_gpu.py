@@ -12,6 +12,7 @@ from sdfast.conditioning import encode, prepare
 from sdfast.engine import _walk
 from sdfast.job import read_job
 from sdfast.models import load_model
+from sdfast.models.philox import randn
 from sdfast.models.room import MOST, Room
 
 pytestmark = pytest.mark.gpu
@@ -112,3 +113,9 @@ def test_a_picture_too_large_for_what_the_walk_left_is_decoded_in_tiles():
         assert model.decode(x).tiles > 1
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_the_noise_of_a_gpu_is_drawn_without_one():
+    generator = torch.Generator("cuda").manual_seed(5)
+    there = torch.randn(1, 4, 64, 64, device="cuda", generator=generator)
+    torch.testing.assert_close(randn((1, 4, 64, 64), 5), there.cpu(), rtol=1e-5, atol=1e-5)

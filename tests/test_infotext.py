@@ -246,7 +246,7 @@ def test_a_sampler_that_walks_otherwise_there_is_named_and_the_nearest_taken(sai
         "Sampler: DPM++ 3M SDE",
         "Clip skip: none",
         "Model: dreamshaper",
-        "RNG: GPU",
+        "RNG: mersenne",
         "Size: 500x501",
         "Seed: -1",
         "Steps: twenty",

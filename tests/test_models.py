@@ -23,7 +23,7 @@ from sdfast.conditioning import Words, calls_of, guided, prepare
 from sdfast.engine import generate, generate_together
 from sdfast.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
 from sdfast.job import Job, Sampler
-from sdfast.models import load_model
+from sdfast.models import load_model, philox
 from sdfast.models.device import (
     Clock,
     cpu_has_bfloat16,
@@ -175,6 +175,45 @@ def test_a_seed_is_the_same_noise_alone_and_in_any_order(model):
 
 def test_noise_is_an_eighth_of_the_picture_wide_and_as_high(model):
     assert model.noise(1, (128, 64)).shape == (1, 4, 8, 16)
+    assert model.noise(1, (128, 64), "cuda").shape == (1, 4, 8, 16)
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ((0,) * 4, (0,) * 2, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((2**32 - 1,) * 4, (2**32 - 1,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_philox_gives_its_authors_words(counter, key, words):
+    """The answers that come with their library, Random123."""
+    asked = tuple(np.array([word], np.uint32) for word in counter)
+    assert tuple(int(word[0]) for word in philox.philox(asked, key)) == words
+
+
+def test_noise_of_a_gpu_is_what_torch_draws_there():
+    """`torch.manual_seed(0); torch.randn(3, 4, device="cuda")`, as the web UI's NV tells it."""
+    there = [
+        [-0.92466259, -0.42534415, -2.6438457, 0.14518388],
+        [-0.12086647, -0.57972564, -0.62285122, -0.32838709],
+        [-1.07454231, -0.36314407, -1.67105067, 2.26550497],
+    ]
+    torch.testing.assert_close(philox.randn((3, 4), 0), torch.tensor(there), rtol=0, atol=1e-6)
+
+
+def test_noise_of_a_gpu_is_normal_and_of_all_of_the_seed():
+    drawn = philox.randn((4, 512, 512), 7).double()
+    assert drawn.mean().item() == pytest.approx(0, abs=5e-3)
+    assert drawn.var().item() == pytest.approx(1, abs=1e-2)
+    assert (drawn**4).mean().item() == pytest.approx(3, abs=5e-2)
+    assert drawn.diff().mul(drawn[..., 1:]).mean().item() == pytest.approx(1, abs=1e-2)
+    seeds = (7, 8, 7 + 2**32, 2**64 - 1)
+    assert len({philox.randn((4,), seed)[0].item() for seed in seeds}) == 4
 
 
 def test_a_tokenizer_that_knows_no_limit_gets_the_text_encoders(small, tmp_path):
@@ -353,8 +392,9 @@ def test_another_fault_of_the_networks_stays_what_it_is():
 
 
 def test_noise_too_large_for_the_memory_is_an_error_of_the_device(model):
-    with pytest.raises(DeviceError, match="drawing noise"):
-        model.noise(1, (2**31, 2**31))
+    for rng in ("cpu", "cuda"):
+        with pytest.raises(DeviceError, match="drawing noise"):
+            model.noise(1, (2**31, 2**31), rng)
 
 
 def test_a_clock_tells_the_seconds_between_its_marks():

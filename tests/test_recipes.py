@@ -159,6 +159,7 @@ def test_without_our_chunk_the_parameters_say_the_most(read):
         "sampler": "DPM++ 2M SGM Uniform",
         "guidance": 7.5,
         "seed": 7,
+        "rng": "cpu",
         "size": "64x72",
         "model": "sd15",
     }
@@ -187,10 +188,8 @@ def test_a_picture_of_the_web_ui_is_read(read, zipped):
     assert recipe.record["prompt"] == "a café"
     assert recipe.record["negative"] == "猫"
     assert recipe.record["seed"] == 5
-    assert recipe.unknown == {
-        "Model hash": "6ce0161689",
-        "RNG": "GPU, as it does not say CPU",
-    }
+    assert recipe.record["rng"] == "cuda"  # as it does not say otherwise
+    assert recipe.unknown == {"Model hash": "6ce0161689"}
     assert recipe.record["sampler"] == "Euler a"
 
 
@@ -206,9 +205,10 @@ def test_a_picture_of_stable_diffusion_cpp_is_read(read, tail):
             "guidance": 7,
             "size": "512x512",
             "sampler": "DPM++ 2M Karras",
+            "rng": "cuda",
         }
     )
-    assert recipe.unknown == {"Model": "v1-5.safetensors", "RNG": "cuda"}
+    assert recipe.unknown == {"Model": "v1-5.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,21 @@ def test_a_program_is_known_by_its_version(read, version, program):
 
 
 def test_only_the_web_uis_own_pictures_are_taken_for_noise_of_a_gpu(read):
-    def unknown(version):
-        return read(f"a\nSteps: 5, Sampler: Euler, Seed: 7, Version: {version}".encode()).unknown
+    def rng(said):
+        text = f"a\nSteps: 5, Sampler: Euler, Seed: 7, {said}"
+        return read_job(read(text.encode()).record).rng
 
-    assert "RNG" in unknown("v1.9.0")
-    assert "RNG" not in unknown("Fooocus v2.5")
+    assert rng("Version: v1.9.0") == rng("RNG: NV, Version: v1.9.0") == "cuda"
+    assert rng("RNG: CPU, Version: v1.9.0") == rng("Version: Fooocus v2.5") == "cpu"
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_whose_noise_it_was_is_told_and_read_again(read, ours):
+    job = Job(prompt="a cat", seed=1, guidance=3, size=(64, 72), rng="cuda")
+    texts = recipes.texts_of(job, version="1.2", model="sd15", size=job.size)
+    texts = texts if ours else {"parameters": texts["parameters"]}
+    assert ", RNG: NV, Version: sdfast" in texts["parameters"]
+    assert read(image_files.encode(GREY, texts)).job.rng == "cuda"
 
 
 def photo(comment, format="JPEG", **camera):

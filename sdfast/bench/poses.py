@@ -116,7 +116,7 @@ def _settled(model: Model, job: Job) -> Case:
     assert job.guidance is not None
     words = words_of(model, job.prompt, job.negative, job.guidance)
     network: Network = guided(model.predict, [words], job.guidance)
-    noise = model.noise(job.seed, job.size)
+    noise = model.noise(job.seed, job.size, job.rng)
     walk = trajectory(network, noise, CONVERGED, model.schedule, str(model.prediction))
     *_, at_min, zero = walk
     if not bool(zero.isfinite().all()):

@@ -1,6 +1,7 @@
 """A model's files, opened with care: anybody may have written them, and a link leads anywhere."""
 
 import errno
+import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +20,7 @@ def open_regular(path: Path) -> BinaryIO:
 def read_text(path: Path) -> str:
     """The text of a small file. Raises OSError, also for one that is not small, and ValueError."""
     with open_regular(path) as file:
-        raw = file.read(_MOST + 1)
-    if len(raw) > _MOST:
-        raise OSError(errno.EFBIG, f"it has over {_MOST // 1_000_000} MB", str(path))
-    return raw.decode("utf-8")
+        size = os.fstat(file.fileno()).st_size
+        if size > _MOST:
+            raise OSError(errno.EFBIG, f"it has over {_MOST // 1_000_000} MB", str(path))
+        return file.read(size).decode("utf-8")

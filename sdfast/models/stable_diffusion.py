@@ -36,6 +36,7 @@ from sdfast.models.parts import (
     texts,
     weigh,
 )
+from sdfast.models.philox import randn
 from sdfast.models.pixels import Decoded, Pixels
 from sdfast.models.safety import SafetyChecker
 from sdfast.models.sight import Sight
@@ -120,17 +121,20 @@ class StableDiffusion:
             )
         return self._source.complete(job)
 
-    def noise(self, seed: int, size: tuple[int, int]) -> Tensor:
+    def noise(self, seed: int, size: tuple[int, int], rng: str = "cpu") -> Tensor:
         """Unit Gaussian latents, [1, channels, height / 8, width / 8].
 
-        Drawn on the CPU, so that a seed is the same noise on every device.
+        Drawn on the CPU, so that a seed is the same noise on every device: as PyTorch draws there,
+        or, for the `rng` `cuda`, as on an NVIDIA GPU.
         """
         width, height = size
         factor = self._pixels.factor
         shape = (1, self._unet.out_channels, height // factor, width // factor)
         generator = torch.Generator("cpu").manual_seed(seed)
         with memory_errors(self.device, "drawing noise"):
-            return torch.randn(shape, generator=generator).to(self.device)
+            as_there = rng == "cuda"
+            drawn = randn(shape, seed) if as_there else torch.randn(shape, generator=generator)
+            return drawn.to(self.device)
 
     @property
     def dtype_name(self) -> str:
