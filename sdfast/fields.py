@@ -2,7 +2,7 @@
 
 import re
 from pathlib import PurePath
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
@@ -76,6 +76,9 @@ def _no_end(text: str) -> str:
 _Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_no_end)]
 Name = _Path
 """Of a model: an alias, a Hub id or a path."""
+Rng = Literal["cpu", "cuda"]
+"""Whose noise a seed stands for."""
+
 File = Annotated[_Path, BeforeValidator(_path, json_schema_input_type=_Path)]
 _Files = Annotated[tuple[File, ...], Field(max_length=64)]
 

@@ -8,12 +8,12 @@ loaded.
 
 import random
 from functools import lru_cache
-from typing import Annotated, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import Annotated, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sdfast.errors import JobError
-from sdfast.fields import File, Interval, Name, NamedFiles, ScaledFiles, Size
+from sdfast.fields import File, Interval, Name, NamedFiles, Rng, ScaledFiles, Size
 from sdfast.layering import layered
 from sdfast.prompt_edits import Turn, turns
 from sdfast.sampler import DEFAULT, SAMPLER_KEYS, TAKES, Sampler, Spacing, Value
@@ -67,7 +67,7 @@ class Job(Value):
         default_factory=lambda: random.randrange(DRAWN_SEEDS)
     )
     """Of the noise that the walk begins with, and of what it draws on its way."""
-    rng: Literal["cpu", "cuda"] = "cpu"
+    rng: Rng = "cpu"
     """Whose noise the seed stands for at the beginning: PyTorch's on a processor, or on an NVIDIA
     GPU, which is the web UI's unless it says otherwise. It is drawn on any machine."""
     size: Size | None = None

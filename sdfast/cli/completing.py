@@ -35,6 +35,12 @@ def models(incomplete: str) -> list[str]:
     return _of({*short_names(aliases), *(model.repo for model in stored())}, incomplete)
 
 
+def rngs(incomplete: str) -> list[str]:
+    from sdfast.fields import Rng
+
+    return _of(get_args(Rng), incomplete)
+
+
 def samplers(incomplete: str) -> list[str]:
     from sdfast.sampler_names import NAMES
 

@@ -78,6 +78,16 @@ ClipSkip = Annotated[
         help="Listen to the text encoder's layer N from the end; 1 is the last. [the model's]",
     ),
 ]
+Rng = Annotated[
+    str | None,
+    typer.Option(
+        "--rng",
+        metavar="NAME",
+        help="Whose noise a seed is: the cpu's, or that of NVIDIA's GPUs (cuda), as the web UI's "
+        "and stable-diffusion.cpp's are. [cpu]",
+        autocompletion=completing.rngs,
+    ),
+]
 SamplerName = Annotated[
     str | None,
     typer.Option(

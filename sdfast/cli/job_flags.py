@@ -12,6 +12,7 @@ _OF_A_JOB: dict[str, Any] = {
     "guidance": flags.Guidance,
     "guidance_interval": flags.GuidanceInterval,
     "clip_skip": flags.ClipSkip,
+    "rng": flags.Rng,
     "sampler": flags.SamplerName,
     "order": flags.Order,
     "method": flags.Method,
