@@ -83,16 +83,20 @@ Ask = Callable[[Tensor, float, Any], Tensor]
 
 
 def guided(
-    ask: Ask, each: Sequence[Words], scale: float, during: tuple[float, float] | None = None
+    ask: Ask,
+    each: Sequence[Words],
+    scale: float,
+    during: tuple[float, float] | None = None,
+    rescale: float = 0.0,
 ) -> Network:
     """The network as the solver sees it, told these words of a batch's pictures, one a picture.
 
-    `during` names the first and the last time at which to guide.
+    `during` and `rescale` are as `classifier_free` has them.
     """
     away = [words.plain for words in each if words.plain is not None]
     plain = joined(away) if away else None
     prompted = joined([words.prompted for words in each])
-    return classifier_free(ask, prompted, plain, scale, during, repeats=True)
+    return classifier_free(ask, prompted, plain, scale, during, rescale=rescale, repeats=True)
 
 
 def in_turns(ask: Ask, schedule: NoiseSchedule, encoded: Sequence[Prompted]) -> Network:
@@ -105,7 +109,8 @@ def in_turns(ask: Ask, schedule: NoiseSchedule, encoded: Sequence[Prompted]) -> 
     for together in zip(*(one.turns for one in encoded), strict=True):
         key = tuple(id(part) for turn in together for part in turn.words)
         if key not in known:
-            known[key] = guided(ask, [turn.words for turn in together], job.guidance, during)
+            words = [turn.words for turn in together]
+            known[key] = guided(ask, words, job.guidance, during, job.guidance_rescale or 0.0)
         networks.append((together[0].last, known[key]))
     made = None if job.calls is None else count((job.sampler.calls or 0) - job.calls)
 

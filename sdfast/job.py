@@ -78,6 +78,9 @@ class Job(Value):
     guidance_interval: Interval | None = None
     """Guide only on this part of the way, as shares of the schedule's time: 0 is all noise, 1 the
     image. Outside of it a step asks for the prompt alone, at half the cost (arXiv 2404.07724)."""
+    guidance_rescale: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How much of what is guided has the spread of what the prompt alone gives: strong guidance
+    then burns pictures less (arXiv 2305.08891, which gives 0.7); None is 0."""
     init: File | None = None
     """A picture to begin from instead of from noise alone."""
     mask: File | None = None
@@ -119,7 +122,8 @@ class Job(Value):
     def way(self) -> tuple[object, ...]:
         """What jobs of one model must agree in to be painted in one walk."""
         begun = self.init, self.mask, self.strength
-        return self.size, self.sampler, self.guidance, self.guidance_interval, begun
+        guided = self.guidance, self.guidance_interval, self.guidance_rescale
+        return self.size, self.sampler, guided, begun
 
     @property
     def walked(self) -> int:

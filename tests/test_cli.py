@@ -1170,6 +1170,10 @@ def test_whoever_has_no_model_and_names_none_is_told_of_stable_diffusion(sdfast)
         (("--sampler", "LCM"), "note: `lcm` is for a guidance of 1 to 2, not 3"),
         (("--sampler", "LCM", "-g", "1.5"), None),
         (("-g", "0", "--guidance-interval", "0.2:0.5"), None),
+        (
+            ("-g", "1", "--guidance-rescale", "0.7"),
+            "note: guidance 1 is without guidance; not used there: the guidance rescale",
+        ),
         (("-g", "1"), None),
     ],
 )

@@ -210,6 +210,7 @@ def test_xl_is_told_the_guidance_behind_the_whole(tmp_path):
         (["-s", "10", "-x", "dogs"], "is what it is made for; it hears of no negative prompt"),
         (["--sampler", "LCM", "-s", "4", "-g", "0"], "it has learned a guidance from 1 on"),
         (["--sampler", "LCM", "-s", "4", "--guidance-interval", "0:0.5"], "no interval of"),
+        (["--sampler", "LCM", "-s", "4", "--guidance-rescale", "0.7"], "is not rescaled"),
     ],
 )
 def test_what_it_cannot_use_is_told(folder, flags, told, monkeypatch, capsys, tmp_path):

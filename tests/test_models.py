@@ -20,8 +20,9 @@ from small import write_model, write_v2_model, write_xl_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sdfast.conditioning import Words, calls_of, guided, prepare
-from sdfast.engine import generate, generate_together
+from sdfast.engine import generate, generate_together, paint
 from sdfast.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
+from sdfast.events import Finished
 from sdfast.job import Job, Sampler
 from sdfast.models import load_model, philox
 from sdfast.models.device import (
@@ -82,7 +83,7 @@ def pipeline(folder):
     return pipeline
 
 
-def theirs(pipeline, model, job, scheduler, changes, output_type="latent"):
+def theirs(pipeline, model, job, scheduler, changes, output_type="latent", **more):
     shipped = f"{pipeline.config._name_or_path}/scheduler"
     config = {"timestep_spacing": "linspace"} | changes
     pipeline.scheduler = scheduler.from_pretrained(shipped, **config)
@@ -93,6 +94,7 @@ def theirs(pipeline, model, job, scheduler, changes, output_type="latent"):
         num_inference_steps=job.sampler.steps,
         guidance_scale=job.guidance,
         output_type=output_type,
+        **more,
     ).images
 
 
@@ -102,6 +104,21 @@ def ours(model, job):
     noise = model.noise(job.seed, SIZE)
     *_, x = trajectory(network, noise, job.sampler, model.schedule, model.prediction)
     return x
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_rescaled_guidance_paints_the_picture_that_diffusers_paints(model, pipeline, together):
+    scheduler, changes, sampler = SAMPLERS["dpm++ 2m"]
+    keys = {"prompt": "a red cat", "negative": "dogs", "size": SIZE, "sampler": sampler}
+    jobs = [Job(**keys, seed=5 + n, guidance=9, guidance_rescale=0.7) for n in range(together)]
+    painted = [e.image for e in generate_together(model, jobs) if isinstance(e, Finished)]
+    for job, image in zip(jobs, painted, strict=True):
+        how = {"guidance_rescale": 0.7, "output_type": "np"}
+        wanted = theirs(pipeline, model, job, scheduler, changes, **how)[0]
+        apart = np.abs(np.asarray(image, np.float64) / 255 - wanted).max()
+        assert apart < 3 / 255
+    plain = paint(model, jobs[0].replace(guidance_rescale=None)).image
+    assert plain.tobytes() != painted[0].tobytes()
 
 
 @pytest.mark.parametrize("guidance", [1, 7.5])
@@ -425,7 +442,7 @@ def test_a_clock_times_its_own_gpu_whichever_is_current():
     [
         {},
         {"guidance": 1},
-        {"guidance_interval": (0.2, 0.8)},
+        {"guidance_interval": (0.2, 0.8), "guidance_rescale": 0.7},
         {"prompt": "a red cat, " * 40, "negative": "grey"},
         {"negative": "a dog, " * 30, "clip_skip": 2},
     ],

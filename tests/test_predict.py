@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 from sdfast import NoiseSchedule
 from sdfast.solver import Prediction, Target
@@ -45,6 +46,24 @@ def test_guidance_of_zero_is_plain_and_of_one_prompted():
 
 def test_guidance_goes_on_in_a_straight_line():
     torch.testing.assert_close(guide(NOISE, IMAGE, 7.5), NOISE + 7.5 * (IMAGE - NOISE))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rescale", [0.0, 0.3, 0.7, 1.0])
+def test_guidance_is_rescaled_as_diffusers_does_it(rescale, dtype):
+    plain, prompted = torch.randn(2, 3, 4, 8, 8, generator=torch.manual_seed(1)).to(dtype)
+    wanted = rescale_noise_cfg(guide(plain, prompted, 7.5), prompted, rescale)
+    error = 0.02 if dtype == torch.bfloat16 else 1e-5
+    got = guide(plain, prompted, 7.5, rescale)
+    torch.testing.assert_close(got, wanted, rtol=error, atol=error)
+
+
+def test_wholly_rescaled_each_picture_is_spread_as_the_prompt_alone_would_be():
+    plain, prompted = torch.randn(2, 3, 4, 8, 8, dtype=torch.float64)
+    spread = guide(plain, prompted, 7.5, 1.0).std((1, 2, 3))
+    torch.testing.assert_close(spread, prompted.std((1, 2, 3)))
+    still = torch.zeros(1, 2, 2)
+    assert torch.equal(guide(still, still, 7.5, 0.7), still)
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.9, 0.995, 1.0])

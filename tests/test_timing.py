@@ -313,6 +313,8 @@ def test_in_half_precision_diffusers_starts_from_the_same_noise(small):
         ({"guidance_interval": (0.2, 0.8)}, "`guidance_interval`"),
         ({"init": "a.png"}, "`init`"),
         ({"clip_skip": 2}, "`clip_skip`"),
+        ({"guidance_rescale": 0.7}, "`guidance_rescale`"),
+        ({"rng": "cuda"}, "`rng`"),
         ({"lora": ("a.safetensors",)}, "`lora`"),
         ({"vae": "a.safetensors"}, "`vae`"),
     ],
@@ -336,6 +338,7 @@ def test_a_pipeline_is_left_as_it_was_found(small):
 def test_a_cold_gen_is_of_the_whole_job(tmp_path, sdfast):
     sampler = Sampler(order=3, spacing="karras", rho=5, steps=4)
     more = {"negative": "fog", "clip_skip": 2, "guidance_interval": (0.2, 0.8)}
+    more |= {"guidance_rescale": 0.7, "rng": "cuda"}
     more |= {"init": str(tmp_path / "a.png"), "strength": 0.5}
     Image.new("RGB", (64, 64)).save(more["init"])
     one = entry(sampler=sampler, **more)

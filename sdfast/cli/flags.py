@@ -69,6 +69,16 @@ GuidanceInterval = Annotated[
         help="Guide on this part of the way only, such as 0.2:0.8; the rest costs half.",
     ),
 ]
+GuidanceRescale = Annotated[
+    Any,
+    typer.Option(
+        "--guidance-rescale",
+        parser=number,
+        metavar="SHARE",
+        help="How much of a guided step keeps the spread of an unguided one, such as 0.7: strong "
+        "guidance burns less. [0]",
+    ),
+]
 ClipSkip = Annotated[
     Any,
     typer.Option(

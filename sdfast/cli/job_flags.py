@@ -11,6 +11,7 @@ _OF_A_JOB: dict[str, Any] = {
     "steps": flags.Steps,
     "guidance": flags.Guidance,
     "guidance_interval": flags.GuidanceInterval,
+    "guidance_rescale": flags.GuidanceRescale,
     "clip_skip": flags.ClipSkip,
     "rng": flags.Rng,
     "sampler": flags.SamplerName,

@@ -69,6 +69,7 @@ def without_guidance(found: Source, jobs: Sequence[Job]) -> str:
     unused = {
         "the negative prompt": any(job.negative for job in plain),
         "the guidance interval": any(job.guidance_interval for job in plain),
+        "the guidance rescale": any(job.guidance_rescale for job in plain),
     }
     listed = ", ".join(what for what, is_given in unused.items() if is_given)
     return f"guidance 1 is without guidance; not used there: {listed}" if listed else ""
@@ -83,6 +84,7 @@ def of_consistency(found: Source, jobs: Sequence[Job]) -> str:
         "--sampler LCM -s 4 is what it is made for": any(j.sampler.solver != "lcm" for j in jobs),
         "it hears of no negative prompt": any(j.negative for j in jobs),
         "no interval of guidance counts": any(j.guidance_interval for j in jobs),
+        "its guidance is not rescaled": any(j.guidance_rescale for j in jobs),
         "it has learned a guidance from 1 on": any((j.guidance or 0) < 1 for j in jobs),
     }
     listed = "; ".join(text for text, holds in told.items() if holds)

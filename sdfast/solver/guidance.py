@@ -57,6 +57,7 @@ def classifier_free(
     scale: float,
     during: tuple[float, float] | None = None,
     *,
+    rescale: float = 0.0,
     repeats: bool = False,
 ) -> Network:
     """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond.
@@ -71,6 +72,8 @@ def classifier_free(
     plain     the same, of what to guide away from
     during    the first and the last time, on the schedule's clock, at which to guide at all (arXiv
               2404.07724)
+    rescale   how much of what is guided is to have the spread of what `prompted` gives, so that
+              strong guidance does not burn pictures (arXiv 2305.08891, section 3.4)
     repeats   the network takes x of [n, ...] with a condition of 2 n rows, and repeats it itself
     """
     if plain is None or scale == 1:
@@ -83,9 +86,9 @@ def classifier_free(
         if not first >= t >= last:
             return network(x, t, prompted)
         if both is None:
-            return guide(network(x, t, plain), network(x, t, prompted), scale)
+            return guide(network(x, t, plain), network(x, t, prompted), scale, rescale)
         untold, told = network(x if repeats else torch.cat([x, x]), t, both).chunk(2)
-        return guide(untold, told, scale)
+        return guide(untold, told, scale, rescale)
 
     return guided
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NoReturn
 
+import torch
 from torch import Tensor
 
 from sdfast.solver.schedule import Node
@@ -65,9 +66,19 @@ def saying(said: Prediction, node: Node) -> Mix:
     return -skip / out, 1 / out
 
 
-def guide(plain: Tensor, prompted: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond."""
-    return plain.lerp(prompted, scale)
+def guide(plain: Tensor, prompted: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598): from `plain` through `prompted` and beyond.
+
+    So much of it as `rescale` says has the spread that `prompted` has, picture by picture (arXiv
+    2305.08891, eq. 14 to 16).
+    """
+    led = plain.lerp(prompted, scale)
+    if not rescale:
+        return led
+    every, wide = tuple(range(1, led.ndim)), torch.promote_types(led.dtype, torch.float32)
+    spread, own = (x.to(wide).std(every, keepdim=True) for x in (led, prompted))
+    share = own / spread.clamp_min(torch.finfo(wide).tiny)
+    return led * (1 + rescale * (share - 1)).to(led.dtype)
 
 
 def thresholded(image: Tensor, quantile: float) -> Tensor:
