@@ -1016,6 +1016,44 @@ def test_a_recipe_comes_through_a_named_pipe(sdfast, here):
     assert (code, json.loads(out)["job"]["prompt"]) == (0, "a cat")
 
 
+def test_a_picture_to_begin_from_comes_through_a_pipe(sdfast, here, monkeypatch):
+    beneath, mask = Image.effect_noise((64, 64), 80), Image.new("L", (64, 64), "white")
+    beneath.save("a.png")
+    mask.save("mask.png")
+    words = ("gen", "a dog", "-m", "tiny", "-s", "2", "--seed", "1", "-q", "--strength", "0.5")
+    assert sdfast(*words, "--init", "a.png", "--mask", "mask.png", "-o", "file.png")[0] == 0
+    os.mkfifo("pipe")
+    sent = Path("mask.png").read_bytes()
+    writer = threading.Thread(target=Path("pipe").write_bytes, args=(sent,))
+    writer.start()
+    piped = io.TextIOWrapper(io.BytesIO(Path("a.png").read_bytes()))
+    monkeypatch.setattr("sys.stdin", piped)
+    assert sdfast(*words, "--init", "-", "--mask", "pipe", "-o", "piped.png")[0] == 0
+    writer.join()
+    with Image.open("file.png") as one, Image.open("piped.png") as other:
+        assert one.tobytes() == other.tobytes()
+        told = json.loads(other.text["sdfast"])["job"]
+    assert (told["init"], told["mask"]) == ("piped-init", "piped-mask")
+
+
+@pytest.mark.parametrize(
+    ("words", "sent", "said"),
+    [
+        (("gen", "-", "--init", "-"), b"a cat", "stdin holds prompts, a recipe or a picture"),
+        (("gen", "a", "--init", "-", "--mask", "-"), b"a", "stdin holds prompts, a recipe or"),
+        (("grid", "a", "--init", "-", "--x", "seed=1,2"), b"", "nothing came through the pipe of"),
+        (("gen", "a", "--init", "-"), b"no picture", "piped-init` is no picture that can be read"),
+    ],
+)
+def test_what_comes_through_a_pipe_is_one_picture(sdfast, here, monkeypatch, words, sent, said):
+    monkeypatch.setattr("tempfile.tempdir", str(here))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sent)))
+    code, out, err = sdfast(*words, "-m", "tiny")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert not [*here.iterdir()]
+
+
 @pytest.mark.parametrize("command", ["gen", "grid"])
 def test_stdin_is_a_recipe_or_prompts(sdfast, here, command):
     code, _, err = sdfast(command, "-", "--from", "-")

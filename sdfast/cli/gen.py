@@ -14,6 +14,7 @@ from sdfast.cli.model import find_as_painted
 from sdfast.cli.output import Drawing, Output, policy
 from sdfast.cli.painter import wanted_of
 from sdfast.cli.painting import paint
+from sdfast.cli.piping import on_disk
 from sdfast.cli.streams import json_line
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def gen(
     count: Annotated[Any, flags.count("Pictures of each prompt: seed, seed + 1, ...")] = None,
     preset: flags.PresetName = None,
     *,
+    context: typer.Context,
     given: dict[str, Any],
     source: Annotated[str | None, flags.source("a picture, or in a text")] = None,
     out: Annotated[
@@ -61,6 +63,7 @@ def gen(
 
     config = load_config()
     recipe = read_source(source, prompts or [])
+    given = on_disk(given, context, taken="-" in [source, *(prompts or [])])
     asked = resolve(given, preset, recipe, config)
     for note in filter(None, (asked.left_out, *asked.remarks)):
         how.note(f"note: {note}")

@@ -14,6 +14,7 @@ from sdfast.cli.model import find_as_painted
 from sdfast.cli.output import Drawing, Output, policy
 from sdfast.cli.paging import new_page, paint_sheet
 from sdfast.cli.painter import wanted_of
+from sdfast.cli.piping import on_disk
 from sdfast.cli.streams import json_line
 from sdfast.wording import quoted
 
@@ -42,6 +43,7 @@ def grid(
     count: Annotated[Any, flags.count("That many seeds: seed, seed + 1, ...")] = None,
     preset: flags.PresetName = None,
     *,
+    context: typer.Context,
     given: dict[str, Any],
     source: Annotated[str | None, flags.source("a picture or in a text, or repeat a sheet")] = None,
     out: Annotated[
@@ -79,6 +81,7 @@ def grid(
 
     config = load_config()
     recipe = read_source(source, prompts or [])
+    given = on_disk(given, context, taken="-" in [source, *(prompts or [])])
     said = tuple(read_prompts(prompts or []))
     across, down = _once(x, "--x"), _once(y, "--y")
     _check_negative(given["negative"])
