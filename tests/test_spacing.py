@@ -53,7 +53,11 @@ def k_diffusion():
     return {
         "Karras": karras,
         "Uniform": lambda n: np.exp(np.interp(np.linspace(999, 0, n), range(1000), logs)),
+        "Normal": lambda n: np.exp(np.interp(np.linspace(999, 0, n), range(1000), logs)),
         "Exponential": lambda n: np.exp(np.linspace(logs[-1], logs[0], n)),
+        "Polyexponential": lambda n: np.exp(
+            np.linspace(1, 0, n) * np.log(high / low) + np.log(low)
+        ),
         "SGM Uniform": lambda n: np.exp(
             np.interp(np.linspace(999, 0, n + 1)[:-1], range(1000), logs)
         ),
