@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
@@ -24,6 +23,8 @@ def on_disk(given: Mapping[str, Any], context: typer.Context, *, taken: bool) ->
     piped = {key: place for key, place in named.items() if _is_pipe(place)}
     if not piped:
         return dict(given)
+    from tempfile import TemporaryDirectory
+
     from sdfast.errors import UsageError
 
     if taken + [*piped.values()].count("-") > 1:
