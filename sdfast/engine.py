@@ -1,7 +1,6 @@
 """From a job to a picture, one event at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import Job
 from sdfast.models.find import target_of
+from sdfast.models.room import Room
 from sdfast.protocols import Model
 from sdfast.solver import inpainting, noised
 from sdfast.solver.predict import Network
@@ -40,20 +40,33 @@ def paint(model: Model, job: Job) -> Finished:
     return finished
 
 
-def paint_all(model: Model, jobs: Iterable[Job], together: int = 1) -> Iterator[Finished]:
+def paint_all(model: Model, jobs: Iterable[Job], together: int | None = None) -> Iterator[Finished]:
     """Make pictures in their order, up to so many of them `together` in each network call.
 
-    Those are neighbours that agree in all but prompt, negative prompt, clip_skip and seed. Each is
-    the picture it would be alone but for rounding; it takes less time and more memory. Jobs are
-    drawn as they are needed. Raises what `generate` raises.
+    Those are neighbours that agree in all but prompt, negative prompt, clip_skip, seed and rng.
+    Each is the picture it would be alone but for rounding; it takes less time and more memory. None
+    is as many as there is room for, 16 at the most. Jobs are drawn as they are needed. Raises what
+    `generate` raises.
     """
-    if together < 1:
+    if together is not None and together < 1:
         raise ValueError(f"together must be at least 1, not {together}")
-    for _, alike in groupby((_own(model, job) for job in jobs), key=lambda job: job.way):
-        while some := list(islice(alike, together)):
-            for event in generate_together(model, some):
-                if isinstance(event, Finished):
-                    yield event
+    room = Room(model, together)
+    for some in _walks((_own(model, job) for job in jobs), room):
+        with room.watched(some[0], len(some)):
+            events = list(generate_together(model, some))
+        yield from (event for event in events if isinstance(event, Finished))
+
+
+def _walks(jobs: Iterable[Job], room: Room) -> Iterator[list[Job]]:
+    """Neighbours that one walk can paint, as many as there is room for."""
+    some: list[Job] = []
+    for job in jobs:
+        if some and (job.way != some[0].way or len(some) >= room.holds(some[0])):
+            yield some
+            some = []
+        some.append(job)
+    if some:
+        yield some
 
 
 def _own(model: Model, job: Job) -> Job:

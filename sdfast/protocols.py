@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -26,6 +27,7 @@ class Model(Protocol):
 
     name: str
     """As it was asked for."""
+    device: torch.device
     schedule: NoiseSchedule
     prediction: Prediction
 

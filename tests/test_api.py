@@ -171,8 +171,9 @@ def test_many_pictures_are_those_painted_one_by_one(small):
         alone = np.asarray(paint(model, job).image, np.int16)
         assert abs(np.asarray(done.image, np.int16) - alone).max() <= 1
     asked.clear()
-    next(paint_all(model, (asked.append(job) or job for job in jobs)))
+    next(paint_all(model, (asked.append(job) or job for job in jobs), together=1))
     assert len(asked) <= 2
+    assert [done.together for done in paint_all(model, jobs)] == [3, 3, 3, 1, 1]
     with pytest.raises(ValueError, match="at least 1"):
         next(paint_all(model, jobs, together=0))
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sdfast.job import Job
 
 if TYPE_CHECKING:
-    from sdfast.models.stable_diffusion import StableDiffusion
+    import torch
 
 MOST = 16
 """Pictures in one network call where nobody has said otherwise; more gain next to nothing."""
@@ -17,6 +17,10 @@ _SHARE = 0.6
 """Of a GPU's free memory."""
 
 
+class _OnDevice(Protocol):
+    device: "torch.device"
+
+
 class Room:
     """What a model has room for: on a processor so many pixels, on a GPU what memory holds.
 
@@ -24,7 +28,7 @@ class Room:
     `wanted` is how many somebody wants instead. Pictures that decide on their steps are alone.
     """
 
-    def __init__(self, model: "StableDiffusion", wanted: int | None = None) -> None:
+    def __init__(self, model: "_OnDevice", wanted: int | None = None) -> None:
         self._model, self._wanted = model, wanted
         self._bytes = 0.0
         """A pixel's share of a GPU's memory while it is painted, as far as was seen."""
