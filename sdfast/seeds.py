@@ -11,7 +11,7 @@ _MOST_SEEDS = 100_000
 
 
 def list_seeds(text: str | None, count: object, otherwise: int) -> list[int]:
-    """`42`, `1,5,9` or `1..8`; with a count, that many from the first on."""
+    """`42`, `1,5,9`, `1..8` or `1..9..4`; with a count, that many from the first on."""
     return [*chain.from_iterable(seed_ranges(text, count, otherwise))]
 
 
@@ -33,17 +33,21 @@ def seed_ranges(text: str | None, count: object, otherwise: int) -> list[range]:
     return rows
 
 
+_ROW = r"([0-9]{1,20})(?:\.\.([0-9]{1,20})(?:\.\.([1-9][0-9]{0,9}))?)?"
+"""A seed, or the first and the last of a row, and perhaps how far apart."""
+
+
 def _rows(text: str) -> list[range]:
     rows: list[range] = []
     for part in text.split(","):
-        match = re.fullmatch(r"([0-9]{1,20})(?:\.\.([0-9]{1,20}))?", part.strip())
+        match = re.fullmatch(_ROW, part.strip())
         if match is None:
-            forms = "--seed 42, --seed 1,5,9 or --seed 1..8; without it a new one is drawn"
+            forms = "--seed 42, 1,5,9, 1..8 or 1..9..4; without it a new one is drawn"
             raise UsageError(f"`{text[:60]}` is no seed", forms)
         low, high = int(match[1]), int(match[2] or match[1])
         if not low <= high < low + _MOST_SEEDS:
             raise UsageError(f"`{part.strip()}` must rise, over at most {_MOST_SEEDS} seeds")
-        rows.append(range(low, high + 1))
+        rows.append(range(low, high + 1, int(match[3] or 1)))
     if sum(map(len, rows)) > _MOST_SEEDS:
         raise UsageError(f"{quoted(text)} is more than {_MOST_SEEDS} seeds")
     return rows

@@ -29,6 +29,8 @@ def seeds(text, count=None):
         ("1,5,9", [1, 5, 9]),
         ("1..8", [1, 2, 3, 4, 5, 6, 7, 8]),
         ("3..3", [3]),
+        ("1..9..4", [1, 5, 9]),
+        ("1..8..4, 3", [1, 5, 3]),
         (" 1 , 4..6 ", [1, 4, 5, 6]),
         ("5,5", [5, 5]),
         ("0,18446744073709551615", [0, SEEDS - 1]),
@@ -48,6 +50,8 @@ def test_seeds_are_one_or_a_list_or_a_range(text, wanted):
         "1..",
         "..3",
         "1...3",
+        "1..9..0",
+        "1..9..",
         "1,,2",
         "1-3",
         "1" * 21,
@@ -61,7 +65,7 @@ def test_what_is_no_seed_is_refused_in_one_line_with_the_forms_of_one(text):
         seeds(text)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 100
-    assert "--seed 1..8" in caught.value.hint
+    assert "1..9..4; without it a new one" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["8..1", "0..100000", "0..4294967295"])

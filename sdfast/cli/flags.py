@@ -263,7 +263,7 @@ Settings = Annotated[
 
 def seed(unsaid: str) -> Any:
     """The noise; and what it is where nothing is said."""
-    return typer.Option("--seed", metavar="42|1,5,9|1..8", help=f"[{unsaid}]")
+    return typer.Option("--seed", metavar="42|1,5,9|1..8|1..9..4", help=f"[{unsaid}]")
 
 
 def count(text: str) -> Any:
