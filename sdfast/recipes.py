@@ -181,7 +181,7 @@ def _in_json(found: dict[str, Any]) -> dict[str, str]:
             name = "sdfast"
         case {"job": {"prompt": _, "seed": _} as job}:  # as `info --json` tells it
             return _in_json({"schema": SCHEMA, "job": job})
-        case {"prompt": str(), "seed": _}:  # as `gen --json` does, with how it went
+        case {"prompt": str(), "seed": _, "guidance": _, "steps": _, "sampler": _}:  # `gen --json`
             return _in_json({"job": {key: found[key] for key in KEYS if key in found}})
         case {"image": dict()}:
             name = "sd-metadata"
