@@ -26,6 +26,9 @@ _RUNS_PROGRAMS = ("EPS",)
 """Formats that Pillow hands to another program."""
 _LEAST, _MOST, _STEP = 64, 4096, 8
 """Sides that are painted, in pixels."""
+_MISSING = "does not exist"
+PIPED = "piped-"
+"""How the name of a file begins that a picture from a pipe is put into."""
 _DARK = 128
 """A mask's grey from which on its pixel is repainted."""
 
@@ -118,12 +121,17 @@ def _opened(path: str) -> Generator[Image]:
     from PIL import Image, UnidentifiedImageError
 
     def bad(what: str) -> JobError:
-        return JobError(f"`{path}` {what}", "--init and --mask take pictures: PNG, JPEG, WebP, ...")
+        if not Path(path).name.startswith(PIPED):
+            hint = "--init and --mask take pictures: PNG, JPEG, WebP, ..."
+            return JobError(f"`{path}` {what}", hint)
+        if what == _MISSING:
+            return JobError("a picture that came through a pipe is not kept", "name one again")
+        return JobError(f"what came through a pipe {what}", "--init and --mask take pictures")
 
     try:
         file = Path(path).expanduser()
         if not file.is_file():
-            raise bad("is not a file" if file.exists() else "does not exist")
+            raise bad("is not a file" if file.exists() else _MISSING)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(file) as image:

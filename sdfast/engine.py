@@ -13,7 +13,7 @@ from sdfast.conditioning import Ask, Prompted, encode, in_turns
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
 from sdfast.job import Job
-from sdfast.models.find import target_of
+from sdfast.models.find import stands_for
 from sdfast.models.room import Room
 from sdfast.protocols import Model
 from sdfast.solver import inpainting, noised
@@ -71,7 +71,7 @@ def _walks(jobs: Iterable[Job], room: Room) -> Iterator[list[Job]]:
 
 def _own(model: Model, job: Job) -> Job:
     """The job with what it leaves open filled in. Raises JobError for one of another model."""
-    if job.model is not None and target_of(job.model) != target_of(model.name):
+    if job.model is not None and not stands_for(job.model, model.name):
         raise JobError(
             f"the job is for {quoted(job.model)}, and {quoted(model.name)} is loaded",
             "load_model(job) loads what it wants, job.replace(model=None) leaves it open",

@@ -230,9 +230,9 @@ def read_job(record: Record) -> Job:
     return _checked(Job, {**own, "sampler": read_sampler(shape)})
 
 
-def read_sampler(record: Record) -> Sampler:
-    """The sampler of a flat record. Raises JobError that names the key and what it may be."""
-    record = layered(record)
+def read_sampler(record: Record | str) -> Sampler:
+    """The sampler of a name or a flat record. Raises JobError that names the key and its values."""
+    record = layered({"sampler": record} if isinstance(record, str) else record)
     _know(record, SAMPLER_KEYS)
     if "sampler" in record:
         record["solver"] = record.pop("sampler")

@@ -89,7 +89,7 @@ def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: 
             *_noise(recipe, given),
         ),
         "model" in recipe.record and given.get("model") is None,
-        (*above, *unfitted),
+        (*above, *unfitted, *_drawn(recipe, given)),
     )
 
 
@@ -152,6 +152,13 @@ def _noise(recipe: "Recipe", given: Record) -> tuple[str, ...]:
     return ("the noise of its steps",) if read_sampler(keys).noisy else ()
 
 
+def _drawn(recipe: "Recipe", given: Record) -> tuple[str, ...]:
+    """That another program's noise is followed, which it may not have said."""
+    if recipe.program == "sdfast" or recipe.record.get("rng") != "cuda" or given.get("rng"):
+        return ()
+    return ("the first noise is drawn as on an NVIDIA GPU; --rng cpu draws it as on a processor",)
+
+
 def _fitted(name: str, beneath: Record, asked: Record) -> tuple[Record, tuple[str, ...]]:
     """The record without a fit, of a preset or a picture's walk, that is to another walk.
 
@@ -203,7 +210,7 @@ def _in_words(name: str, value: str, record: Record) -> str:
     """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
     if name == "Sampler" and value and isinstance(near := record.get("sampler"), str):
         return f"Sampler ({value}; `{near}` here walks otherwise)"
-    if name == "Sampler" and value:
+    if name in ("RNG", "Sampler") and value:
         return f"{name} ({value})"
     found = _hashed(value) if name == "TI hashes" else ()
     return f"{name} ({', '.join(found)})" if found else name

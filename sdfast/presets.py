@@ -18,7 +18,7 @@ from platformdirs import user_config_path
 
 from sdfast.errors import JobError, PresetError, printable
 from sdfast.fields import named, scaled
-from sdfast.job import BEGINNINGS, KEYS, Job, Record, read_job
+from sdfast.job import BEGINNINGS, KEYS, Job, Record, read_job, sampler_record
 from sdfast.layering import on_top
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
@@ -51,6 +51,8 @@ class Preset:
 
         Raises JobError that names the key and what it may be.
         """
+        if isinstance(sampler := keys.get("sampler"), Sampler):
+            keys |= sampler_record(sampler)
         return read_job(on_top(self.record, {"prompt": prompt, **keys}))
 
 

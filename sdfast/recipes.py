@@ -6,7 +6,6 @@ text by itself, as the web UI writes beside its pictures and sites give it to be
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from sdfast.elsewhere import Said
 from sdfast.errors import JobError, MetadataError, UsageError
 from sdfast.exif import is_photo, read_comments
 from sdfast.job import KEYS, Job, Record, read_job
+from sdfast.models.find import public_name
 from sdfast.png_texts import MOST_TEXT, is_png, read_texts
 from sdfast.sheet import Sheet, in_common, read_sheet, sheet_record
 from sdfast.wording import from_home, last_part
@@ -38,7 +38,7 @@ def texts_of(job: Job, *, version: str, model: str | None, size: tuple[int, int]
     paths, which name nobody's home. What the job leaves open stays open, so give it with the
     model's own guidance filled in.
     """
-    public = None if model is None else _public(model)
+    public = None if model is None else public_name(model)
     files = {"init": job.init, "mask": job.mask}
     named = {key: file and last_part(file) for key, file in files.items()}
     weights = {
@@ -67,19 +67,6 @@ def texts_of_sheet(sheet: Sheet, texts: Sequence[Mapping[str, str]]) -> dict[str
             "--no-metadata leaves it out; shorter prompts or fewer pictures make it shorter",
         )
     return {"parameters": texts[0]["parameters"], "sdfast": text}
-
-
-def _public(model: str) -> str | None:
-    """The model's name without the folders that lead to it.
-
-    A folder's is `./name`: that is no short name, and no model of the Hub.
-    """
-    is_hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) and not model.endswith(".safetensors")
-    if is_hub_id and not os.path.exists(model):  # noqa: PTH110 - whatever it says
-        return model
-    name = last_part(model)
-    is_folder = name != model and not name.endswith((".safetensors", ".ckpt"))
-    return f"./{name}" if name and is_folder else name or None
 
 
 def spelled_out(job: Job) -> Record:
@@ -246,7 +233,7 @@ def _recipe(path: Path, size: tuple[int, int] | None, texts: dict[str, str]) -> 
     unknown = {name: said.pairs.get(name, "") for name in names}
     if "Sampler" in unknown and (kind := said.pairs.get("Schedule type", "Automatic")):
         unknown["Sampler"] = infotext.a1111_name(unknown["Sampler"], kind)
-    if program == "AUTOMATIC1111" and "seed" in record and "RNG" not in said.pairs:
+    if program in ("AUTOMATIC1111", "Forge") and "seed" in record and "RNG" not in said.pairs:
         record["rng"] = "cuda"  # what it draws on, unless it says otherwise
     return Recipe(path, program, record, unknown, size)
 

@@ -179,6 +179,7 @@ _RANGES = {
     "beta": "from 0.1 to 10",
     "seed": f"from 0 to {2**64 - 1}",
     "guidance": "from 0 to 100",
+    "guidance_rescale": "from 0 to 1",
     "clip_skip": "from 1 to 100",
     "eta": "from 0 to 2",
     "thresholding": "from 0.5 to 1",

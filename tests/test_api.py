@@ -31,6 +31,7 @@ from sdfast import (
 from sdfast.entry import main
 from sdfast.errors import ModelError
 from sdfast.layering import on_top
+from sdfast.models.find import stands_for
 from sdfast.presets import Preset
 from sdfast.solver import grid
 
@@ -126,6 +127,7 @@ def test_a_sampler_is_replaced_as_flags_change_a_preset(beneath, flags):
 def test_a_fit_is_for_its_own_steps_alone():
     fitted = read_job({"prompt": "a cat", **TUNED}).sampler
     assert fitted.replace(steps=8) == Sampler(steps=8, final="sigma_min")
+    assert fitted.replace(spacing="uniform") == Sampler(steps=3, final="sigma_min")
     times = (800.0, 100.0)
     assert fitted.replace(timesteps=times) == Sampler(timesteps=times, final="sigma_min")
 
@@ -183,7 +185,20 @@ def test_a_job_of_another_model_is_not_painted(small):
     for painter in (paint, lambda model, job: list(paint_all(model, [job]))):
         with pytest.raises(SdfastError, match=r"is for `sdxl`, and `.*` is loaded"):
             painter(model, Job(prompt="a cat", model="sdxl"))
-    assert paint(model, Job(prompt="a cat", model=str(small), sampler=Sampler(steps=1))).image
+    for name in (str(small), f"{small}/", f"./{small.name}"):
+        assert paint(model, Job(prompt="a cat", model=name, sampler=Sampler(steps=1))).image
+
+
+def test_what_a_picture_of_a_folder_tells_is_painted_again(small, tmp_path, monkeypatch):
+    model = load_model(str(small))
+    first = paint(model, Job(prompt="a cat", seed=7, sampler=Sampler(steps=1)))
+    monkeypatch.chdir(tmp_path)
+    again = paint(model, read_recipe(save(first, "a.png")).job)
+    assert again.image.tobytes() == first.image.tobytes()
+    monkeypatch.chdir(small.parent)
+    assert stands_for(small.name, str(small))
+    assert not stands_for("tiny", str(small))
+    assert stands_for("stable-diffusion-v1-5/stable-diffusion-v1-5", "sd15")
 
 
 def test_a_job_says_what_is_to_be_loaded(small):
@@ -214,6 +229,8 @@ def test_a_preset_makes_jobs_as_its_flags_do():
     assert preset.job("a cat", seed=1) == Job(prompt="a cat", seed=1, sampler=preset.sampler)
     assert preset.job("a cat", seed=1, spacing="karras").sampler.alpha is None
     assert preset.job("a cat", seed=1, sampler="Euler a").sampler.solver == "ddpm"
+    ddim = Sampler(solver="ddim", steps=7)
+    assert preset.job("a cat", sampler=ddim).sampler == ddim
     whole = Preset("mine", {"guidance": 6.0, "negative": "rain", "size": (64, 64)})
     job = whole.job("a cat", guidance=2)
     assert (job.guidance, job.negative, job.size) == (2, "rain", (64, 64))
@@ -229,6 +246,7 @@ def test_files_may_be_paths(tmp_path):
 
 def test_samplers_are_read_by_name():
     assert read_sampler({"sampler": "DPM++ 2M Karras", "steps": 7}).spacing == "karras"
+    assert read_sampler("DPM++ 2M Karras").spacing == "karras"
     job = read_job({"prompt": "a cat", "sampler": "ddim", "steps": 50})
     assert read_job(job.record) == job
 

@@ -1034,6 +1034,17 @@ def test_a_picture_to_begin_from_comes_through_a_pipe(sdfast, here, monkeypatch)
         assert one.tobytes() == other.tobytes()
         told = json.loads(other.text["sdfast"])["job"]
     assert (told["init"], told["mask"]) == ("piped-init", "piped-mask")
+    code, _, err = sdfast("gen", "--from", "piped.png")
+    assert (code, err.splitlines()[-1]) == (2, "hint: name one again")
+    assert "a picture that came through a pipe is not kept" in err
+
+
+def test_a_picture_of_the_web_ui_says_whose_noise_it_is_taken_for(sdfast, here):
+    (here / "a.txt").write_text("a cat\nSteps: 2, Sampler: Euler, Seed: 1, Version: v1.10.1")
+    words = ("gen", "--from", "a.txt", "-m", "tiny", "--dry-run")
+    assert "note: the first noise is drawn as on an NVIDIA GPU; --rng cpu" in sdfast(*words)[2]
+    _, out, err = sdfast(*words, "--rng", "cpu")
+    assert ("NVIDIA" in err, "rng" in json.loads(out)) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -1042,7 +1053,12 @@ def test_a_picture_to_begin_from_comes_through_a_pipe(sdfast, here, monkeypatch)
         (("gen", "-", "--init", "-"), b"a cat", "stdin holds prompts, a recipe or a picture"),
         (("gen", "a", "--init", "-", "--mask", "-"), b"a", "stdin holds prompts, a recipe or"),
         (("grid", "a", "--init", "-", "--x", "seed=1,2"), b"", "nothing came through the pipe of"),
-        (("gen", "a", "--init", "-"), b"no picture", "piped-init` is no picture that can be read"),
+        (
+            ("gen", "a", "--init", "-"),
+            b"no picture",
+            "through a pipe is no picture that can be read",
+        ),
+        (("gen", "a", "--init", "-", "--dry-run"), b"", "reads no pipe"),
     ],
 )
 def test_what_comes_through_a_pipe_is_one_picture(sdfast, here, monkeypatch, words, sent, said):

@@ -189,7 +189,7 @@ def test_guided_they_part_by_no_more_than_how_each_rounds_its_guidance(
     painted = by_the_pipeline(pipeline, model, job, **config)
     torch.testing.assert_close(painted, by_the_engine(model, job), rtol=1e-5, atol=1e-4)
 
-    def as_pipelines_do(plain, prompted, scale):
+    def as_pipelines_do(plain, prompted, scale, rescale):
         return plain + scale * (prompted - plain)
 
     monkeypatch.setattr("sdfast.solver.guidance.guide", as_pipelines_do)
@@ -497,7 +497,8 @@ def test_values_of_ours_are_taken_and_saved(how, sampler, tmp_path):
     scheduler.save_pretrained(tmp_path)
     saved = SdfastScheduler.from_pretrained(tmp_path)
     wanted = sampler or load_preset("fast").sampler.replace(spacing="karras")
-    for one in (scheduler, saved, SdfastScheduler(**how)):
+    made = SdfastScheduler(**how)
+    for one in (scheduler, saved, made, SdfastScheduler.from_config(made.config)):
         one.set_timesteps(9)
         direct = [
             node.t for node in grid(NoiseSchedule.from_config(config), wanted.replace(steps=9))

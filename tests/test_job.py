@@ -105,6 +105,26 @@ def test_a_value_out_of_place_is_named_with_its_key_and_what_it_may_be(key, valu
     assert str(error).endswith(f"not {shown}")
 
 
+BOUNDED = [
+    key
+    for kind in (Job, Sampler)
+    for key, said in kind.model_json_schema()["properties"].items()
+    for choice in said.get("anyOf", [said])
+    if {"minimum", "exclusiveMinimum", "maximum"} & choice.keys()
+]
+
+
+@pytest.mark.parametrize("key", BOUNDED)
+def test_a_number_out_of_its_range_is_told_the_range(key):
+    for value in (-(10**9), 10**21):
+        error = refused(**{"init": "a.png", key: value})
+        assert (error.key, str(error).startswith(f"{key} must be ")) == (key, True)
+
+
+def test_most_numbers_have_a_range():
+    assert {"steps", "seed", "guidance_rescale", "strength", "eta", "rho"} <= {*BOUNDED}
+
+
 @pytest.mark.parametrize("key", ["prompt", "model", "vae"])
 def test_a_text_that_is_empty_or_no_text_is_called_so(key):
     assert str(refused(**{key: ""})) == f"{key} must not be empty"

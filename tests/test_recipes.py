@@ -231,6 +231,7 @@ def test_only_the_web_uis_own_pictures_are_taken_for_noise_of_a_gpu(read):
         return read_job(read(text.encode()).record).rng
 
     assert rng("Version: v1.9.0") == rng("RNG: NV, Version: v1.9.0") == "cuda"
+    assert rng("Version: f2.0.1v1.10.1-previous-659-gc055f2d4") == "cuda"  # Forge's
     assert rng("RNG: CPU, Version: v1.9.0") == rng("Version: Fooocus v2.5") == "cpu"
 
 

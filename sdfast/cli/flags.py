@@ -138,8 +138,7 @@ Init = Annotated[
     typer.Option(
         "--init",
         metavar="PICTURE",
-        help="Begin from that picture, `-` from stdin's; painted in its size unless --size says "
-        "another.",
+        help="Begin from that picture; painted in its size unless --size says another.",
     ),
 ]
 Mask = Annotated[

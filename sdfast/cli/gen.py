@@ -59,11 +59,11 @@ def gen(
     from sdfast.naming import as_folder
     from sdfast.presets import check_free, save_preset
     from sdfast.prompt_texts import read_prompts
-    from sdfast.recipes import spelled_out
 
     config = load_config()
     recipe = read_source(source, prompts or [])
-    given = on_disk(given, context, taken="-" in [source, *(prompts or [])])
+    said = "-" in [source, *(prompts or [])]
+    given = on_disk(given, context, taken=said, dry=how.dry_run)
     asked = resolve(given, preset, recipe, config)
     for note in filter(None, (asked.left_out, *asked.remarks)):
         how.note(f"note: {note}")
@@ -94,6 +94,8 @@ def gen(
     if found is not None:
         found = dressed(found, jobs[0].weights)
     if how.dry_run:
+        from sdfast.recipes import spelled_out
+
         for job in jobs:
             print(json_line(spelled_out(found.complete(job) if found else job)))
         return

@@ -81,7 +81,8 @@ def grid(
 
     config = load_config()
     recipe = read_source(source, prompts or [])
-    given = on_disk(given, context, taken="-" in [source, *(prompts or [])])
+    said = "-" in [source, *(prompts or [])]
+    given = on_disk(given, context, taken=said, dry=how.dry_run)
     said = tuple(read_prompts(prompts or []))
     across, down = _once(x, "--x"), _once(y, "--y")
     _check_negative(given["negative"])

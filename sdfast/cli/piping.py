@@ -11,7 +11,9 @@ _MOST = 2**28
 """Bytes of a picture."""
 
 
-def on_disk(given: Mapping[str, Any], context: typer.Context, *, taken: bool) -> dict[str, Any]:
+def on_disk(
+    given: Mapping[str, Any], context: typer.Context, *, taken: bool, dry: bool
+) -> dict[str, Any]:
     """The flags, pictures that come through pipes put into files which go when the command ends.
 
     `-` is stdin, and `taken` whether something else is read from it. A picture is looked at more
@@ -25,10 +27,13 @@ def on_disk(given: Mapping[str, Any], context: typer.Context, *, taken: bool) ->
         return dict(given)
     from tempfile import TemporaryDirectory
 
+    from sdfast.canvas import PIPED
     from sdfast.errors import UsageError
 
+    if dry:
+        raise UsageError("a dry run tells of files, and reads no pipe", "a file for the picture")
     if taken + [*piped.values()].count("-") > 1:
-        raise UsageError("stdin holds prompts, a recipe or a picture, one of them", "a file for it")
+        raise UsageError("stdin holds prompts, a recipe or a picture, one of them", "name a file")
     folder = Path(context.with_resource(TemporaryDirectory(prefix="sdfast-")))
     found = dict(given)
     for key, place in piped.items():
@@ -36,7 +41,7 @@ def on_disk(given: Mapping[str, Any], context: typer.Context, *, taken: bool) ->
         if not 0 < len(data) <= _MOST:
             much = f"more than {_MOST // 2**20} MiB" if data else "nothing"
             raise UsageError(f"{much} came through the pipe of --{key}")
-        file = folder / f"piped-{key}"
+        file = folder / f"{PIPED}{key}"
         file.write_bytes(data)
         found[key] = str(file)
     return found

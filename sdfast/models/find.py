@@ -6,6 +6,7 @@ shapes alone. What is in the cache is used without asking the network; what is n
 when it was asked for by name. Nothing here imports torch.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from sdfast.models.cache import cached
 from sdfast.models.folder import left_out, open_folder, open_shape
 from sdfast.models.single import SHAPES, open_file
 from sdfast.models.source import Source
-from sdfast.wording import nearest, quoted
+from sdfast.wording import last_part, nearest, quoted
 
 TINY = Path(__file__).parent / "tiny"
 
@@ -133,6 +134,28 @@ def from_anywhere(name: str, aliases: Mapping[str, str] | None = None) -> str:
     own = name != "tiny" and target_of(name, aliases) == name
     path = _on_disk(name) if own else None
     return name if path is None else str(path.absolute())
+
+
+def public_name(model: str) -> str | None:
+    """The model's name without the folders that lead to it.
+
+    A folder's is `./name`: that is no short name, and no model of the Hub.
+    """
+    is_hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) and not model.endswith(".safetensors")
+    if is_hub_id and not os.path.exists(model):  # noqa: PTH110 - whatever it says
+        return model
+    name = last_part(model)
+    is_folder = name != model and not name.endswith((".safetensors", ".ckpt"))
+    return f"./{name}" if name and is_folder else name or None
+
+
+def stands_for(asked: str, loaded: str) -> bool:
+    """Whether a name is that of a loaded model, its place, or what a picture of it calls it."""
+    same, other = target_of(asked), target_of(loaded)
+    if same == other or asked == public_name(loaded):
+        return True
+    here, there = _on_disk(same), _on_disk(other)
+    return here is not None and there is not None and here.samefile(there)
 
 
 _PATH = re.compile(r"^(/|\.{1,2}/|~|[A-Za-z]:/)|\\|\.(safetensors|ckpt)$")
