@@ -51,9 +51,9 @@ class Preset:
 
         Raises JobError that names the key and what it may be.
         """
-        if isinstance(sampler := keys.get("sampler"), Sampler):
-            keys |= sampler_record(sampler)
-        return read_job(on_top(self.record, {"prompt": prompt, **keys}))
+        sampler = keys.pop("sampler", None)
+        walk = sampler_record(sampler) if isinstance(sampler, Sampler) else {"sampler": sampler}
+        return read_job(on_top(self.record, {"prompt": prompt, **walk, **keys}))
 
 
 def config_folder() -> Path:

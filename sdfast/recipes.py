@@ -156,6 +156,8 @@ def _alone(content: bytes) -> dict[str, str]:
     with suppress(ValueError, RecursionError):
         if isinstance(found := json.loads(text), dict):
             return _in_json(cast("dict[str, Any]", found))
+    if text.startswith("{") and "\n{" in text:
+        raise MetadataError("holds several recipes", "`sed -n 2p` picks the second of such lines")
     if "Steps" not in infotext.read(text).pairs:
         raise MetadataError("holds no recipe", "its last line would be `Steps: 20, Sampler: ...`")
     return {"parameters": text}

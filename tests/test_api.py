@@ -231,6 +231,7 @@ def test_a_preset_makes_jobs_as_its_flags_do():
     assert preset.job("a cat", seed=1, sampler="Euler a").sampler.solver == "ddpm"
     ddim = Sampler(solver="ddim", steps=7)
     assert preset.job("a cat", sampler=ddim).sampler == ddim
+    assert preset.job("a cat", sampler=ddim, steps=9).sampler == ddim.replace(steps=9)
     whole = Preset("mine", {"guidance": 6.0, "negative": "rain", "size": (64, 64)})
     job = whole.job("a cat", guidance=2)
     assert (job.guidance, job.negative, job.size) == (2, "rain", (64, 64))

@@ -451,6 +451,7 @@ BROKEN = {
     "holds no recipe       ": b"a: b, c: d, e: f",
     "holds no recipe that is known here": b'{"prompt": "a cat", "nodes": 3}',
     "holds no recipe that is known here ": b'{"prompt": "a", "seed": 1, "steps": 9, "scale": 5}',
+    "holds several recipes": b'{"prompt": "a", "seed": 1}\n{"prompt": "a", "seed": 2}\n',
     "is a workflow as ComfyUI's editor keeps it": b'{"nodes": [], "links": []}',
     "has a recipe of schema 2": b'{"schema": 2, "job": {}}',
     "without a sampler": b'{"1": {"class_type": "SaveImage", "inputs": {}}}',
