@@ -97,17 +97,15 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
             "trained_betas": trained_betas,
             "rescale_betas_zero_snr": rescale_betas_zero_snr,
         }
-        if prediction_type not in list(Prediction):
-            raise ValueError(
-                f"prediction_type must be one of {', '.join(Prediction)}, not `{prediction_type}`"
-            )
         self._prediction = Prediction(prediction_type)
         beneath = preset if isinstance(preset, Preset) else load_preset(preset)
         given = {"sampler": sampler} if isinstance(sampler, str) else sampler or {}
         given = sampler_record(given) if isinstance(given, Sampler) else given
         self._record = layered(sampler_record(beneath.sampler), given)
-        if isinstance(preset, Preset) or isinstance(sampler, Sampler):
-            self._keep(preset="default", sampler=self._record)  # a config is plain values
+        if isinstance(preset, Preset) or isinstance(sampler, Sampler):  # a config is plain values
+            own, told = cast("Any", self), {"preset": "default", "sampler": self._record}
+            unsaid = [key for key in own.config.get("_use_default_values", ()) if key not in told]
+            own.register_to_config(**told, _use_default_values=unsaid)
         self._sampler = read_sampler(self._record)
         if self._sampler.method == "adaptive":
             raise ValueError("an adaptive sampler is no scheduler: its steps are not known before")
@@ -127,12 +125,6 @@ class SdfastScheduler(SchedulerMixin, ConfigMixin):
         self._begin_index: int | None = None
         self._step_index: int | None = None
         self._walk: _Walk | None = None
-
-    def _keep(self, **values: Any) -> None:
-        """Have the config say these values, as if they had been given."""
-        own: Any = self
-        defaults = [k for k in own.config.get("_use_default_values", ()) if k not in values]
-        own.register_to_config(**values, _use_default_values=defaults)
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **how: Any) -> Any:
