@@ -30,7 +30,7 @@ def generate(model: Model, job: Job) -> Iterator[Event]:
     names and that cannot be, and for another model; ModelError where weights are broken or the walk
     ends in numbers that are not finite; and DeviceError, of which OutOfMemoryError is one.
     """
-    yield from generate_together(model, [_own(model, job)])
+    yield from _together(model, [_own(model, job)])
 
 
 def paint(model: Model, job: Job) -> Finished:
@@ -53,7 +53,7 @@ def paint_all(model: Model, jobs: Iterable[Job], together: int | None = None) ->
     room = Room(model, together)
     for some in _walks((_own(model, job) for job in jobs), room):
         with room.watched(some[0], len(some)):
-            events = list(generate_together(model, some))
+            events = list(_together(model, some))
         yield from (event for event in events if isinstance(event, Finished))
 
 
@@ -83,12 +83,16 @@ def _own(model: Model, job: Job) -> Job:
 def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     """Make several pictures in one walk, which asks the network for all of them at once.
 
-    They must agree in all but prompt, negative prompt, clip_skip and seed: see `Job.way`. Each is
-    the picture it would be alone but for rounding, and has its own Encoded and, in the order of the
-    jobs, Finished; steps are of all of them. Where the prompts fill unlike numbers of chunks, or
-    change at other calls, those alike in it have a walk of their own.
+    They must agree in all but prompt, negative prompt, clip_skip, seed and rng: see `Job.way`. Each
+    is the picture it would be alone but for rounding, and has its own Encoded and, in the order of
+    the jobs, Finished; steps are of all of them. Where the prompts fill unlike numbers of chunks,
+    or change at other calls, those alike in it have a walk of their own.
     """
-    jobs = [model.complete(job) for job in jobs]
+    yield from _together(model, [model.complete(job) for job in jobs])
+
+
+def _together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
+    """The same, of complete jobs."""
     if len({job.way for job in jobs}) != 1:
         raise ValueError("jobs must agree in size, guidance and sampler to be painted together")
     encoded = [encode(model, job) for job in jobs]

@@ -179,7 +179,8 @@ class Sampler(Value):
         """
         given = {k: v for k, v in values.items() if v is not None}
         changed = {k for k, v in given.items() if v != getattr(self, k, None)}
-        changed |= {"spacing"} & given.keys() if self.timesteps else set[str]()
+        if self.timesteps and "spacing" in given:  # which they stand above
+            changed.add("spacing")
         kept = self.model_fields_set - voided(given, changed, self.solver)
         return type(self)(**{key: getattr(self, key) for key in kept} | values)
 

@@ -130,11 +130,11 @@ class StableDiffusion:
         width, height = size
         factor = self._pixels.factor
         shape = (1, self._unet.out_channels, height // factor, width // factor)
-        generator = torch.Generator("cpu").manual_seed(seed)
         with memory_errors(self.device, "drawing noise"):
-            as_there = rng == "cuda"
-            drawn = randn(shape, seed) if as_there else torch.randn(shape, generator=generator)
-            return drawn.to(self.device)
+            if rng == "cuda":
+                return randn(shape, seed).to(self.device)
+            generator = torch.Generator("cpu").manual_seed(seed)
+            return torch.randn(shape, generator=generator).to(self.device)
 
     @property
     def dtype_name(self) -> str:
