@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdfast.errors import JobError
+from sdfast.fields import LEAST_SIDE, MOST_SIDE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,8 +25,8 @@ _MOST_PIXELS = 100_000_000
 """A picture of more is not unpacked: a file of some kilobytes can claim any number."""
 _RUNS_PROGRAMS = ("EPS",)
 """Formats that Pillow hands to another program."""
-_LEAST, _MOST, _STEP = 64, 4096, 8
-"""Sides that are painted, in pixels."""
+_STEP = 8
+"""Pixels that sides are multiples of."""
 _MISSING = "does not exist"
 PIPED = "piped-"
 """How the name of a file begins that a picture from a pipe is put into."""
@@ -68,11 +69,11 @@ def own_size(job: Job) -> tuple[int, int] | None:
     width, height = file_size(job.init)
     if job.mask is not None:
         file_size(job.mask)
-    larger = max(1.0, _LEAST / min(width, height))
-    near = [max(_LEAST, round(side * larger / _STEP) * _STEP) for side in (width, height)]
-    if job.size is None and max(near) > _MOST:
+    larger = max(1.0, LEAST_SIDE / min(width, height))
+    near = [max(LEAST_SIDE, round(side * larger / _STEP) * _STEP) for side in (width, height)]
+    if job.size is None and max(near) > MOST_SIDE:
         raise JobError(
-            f"`{job.init}` would be {near[0]}x{near[1]} pixels; at most {_MOST} a side are painted",
+            f"`{job.init}` would be {near[0]}x{near[1]} pixels; a side has at most {MOST_SIDE}",
             "--size says what to paint it as",
             key="init",
         )
@@ -96,11 +97,11 @@ def read_canvas(job: Job) -> Canvas | None:
     if job.init is None:
         return None
     assert job.size is not None
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     with _opened(job.init) as image:
         whole = _rgb(ImageOps.exif_transpose(image))
-    picture = ImageOps.fit(whole, job.size, Image.Resampling.LANCZOS)
+    picture = covering(whole, job.size)
     if job.mask is None:
         return Canvas(picture, None)
     with _opened(job.mask) as image:
@@ -113,6 +114,13 @@ def read_canvas(job: Job) -> Canvas | None:
     if not any(fitted.histogram()[_DARK:]):
         raise JobError(f"`{job.mask}` leaves nothing to repaint", "white is repainted", key="mask")
     return canvas
+
+
+def covering(picture: Image, size: tuple[int, int]) -> Image:
+    """The picture scaled to cover this width and height and cut around its middle."""
+    from PIL import Image, ImageOps
+
+    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """From a job to a picture, one event at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL.Image import new as new_image
 from torch import Tensor
 
-from sdfast.canvas import Canvas, read_canvas
+from sdfast.canvas import Canvas, covering, read_canvas
 from sdfast.conditioning import Ask, Prompted, encode, in_turns
 from sdfast.errors import JobError, ModelError
 from sdfast.events import Encoded, Event, Finished, Stepped, Times
@@ -114,48 +115,56 @@ def _together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
 def _painted(model: Model, encoded: Sequence[Prompted]) -> Iterator[Event]:
     mark = model.clock.mark
     jobs = [one.job for one in encoded]
-    first = jobs[0]
     before = mark()
-    canvas = read_canvas(first)
+    canvas = read_canvas(jobs[0])
     ground = None if canvas is None else _seen(model, canvas)
-    looked = [before, mark()]
+    looked = [[before, mark()]]
     for job in jobs:
         yield Encoded(job)
 
-    total = first.calls
-    marks = [mark()]
-    steps = _walk(model, encoded, ground)
+    passes = list(zip(*(job.passes for job in jobs), strict=True))
+    calls = [some[0].calls for some in passes]
+    total = None if None in calls else sum(calls)
+    walked: list[list[Any]] = []
+    index = count(1)
     x = torch.empty(0)
-    try:
-        for index, x in enumerate(steps, start=1):  # noqa: B007  (the last x is the latents)
-            marks.append(mark())
-            yield Stepped(index, total)
-    except FloatingPointError as error:
-        raise _not_finite() from error
-    if not bool(torch.isfinite(x).all()):
-        raise _not_finite()
+    for some in passes:
+        if walked:
+            before = mark()
+            ground = _enlarged(model, x, some[0])
+            looked.append([before, mark()])
+        walked.append([mark()])
+        asked = [one._replace(job=job) for one, job in zip(encoded, some, strict=True)]
+        try:
+            for x in _walk(model, asked, ground):  # noqa: B007  (the last x is the latents)
+                walked[-1].append(mark())
+                yield Stepped(next(index), total)
+        except FloatingPointError as error:
+            raise _not_finite() from error
+        if not bool(torch.isfinite(x).all()):
+            raise _not_finite()
 
-    (looking,) = model.clock.between(looked)
-    looking /= len(jobs)
-    walked = tuple(seconds / len(jobs) for seconds in model.clock.between(marks))
+    between = model.clock.between
+    looking = sum(map(sum, map(between, looked))) / len(jobs)
+    steps = tuple(seconds / len(jobs) for marks in walked for seconds in between(marks))
     for (job, _, reading), latents in zip(encoded, torch.split(x, 1), strict=True):
         before = mark()
         image, again, tiles = model.decode(latents)
         unsafe = model.is_unsafe(image)
-        (spent,), (decoding,) = map(model.clock.between, (reading, [before, mark()]))
+        (spent,), (decoding,) = map(between, (reading, [before, mark()]))
         if unsafe:  # outside a mask, too, as diffusers' inpainting has it
             image = new_image(image.mode, image.size)
         elif canvas is not None:
             image = canvas.pasted(image)
-        times = Times(spent + looking, walked, decoding)
+        times = Times(spent + looking, steps, decoding)
         yield Finished(job, image, times, again, tiles, unsafe, together=len(jobs))
 
 
 class _Ground(NamedTuple):
-    """A canvas as the model sees it."""
+    """A canvas as the model sees it, or several without a mask."""
 
     image: Tensor
-    """Latents of the picture, [1, c, h, w]."""
+    """Latents of the picture, [1, c, h, w], or of as many as are painted."""
     repaint: Tensor | None
     """Where the mask is white, or all is if there is none: bool, [1, 1, h, w]."""
     hole: Tensor | None
@@ -170,6 +179,14 @@ def _seen(model: Model, canvas: Canvas) -> _Ground:
     factor = white.shape[-1] // image.shape[-1]
     repaint = torch.nn.functional.max_pool2d(white, factor) > 0
     return _Ground(image, repaint, model.hole(canvas.picture, mask))
+
+
+def _enlarged(model: Model, x: Tensor, job: Job) -> _Ground:
+    """What these latents are as pictures, enlarged to the job's size."""
+    assert job.size is not None
+    small = (model.decode(latents)[0] for latents in torch.split(x, 1))
+    seen = [model.look(covering(image, job.size)) for image in small]
+    return _Ground(torch.cat(seen), None, None)
 
 
 def _walk(model: Model, encoded: Sequence[Prompted], ground: _Ground | None) -> Iterator[Tensor]:

@@ -19,8 +19,12 @@ def _size(value: Any) -> Any:
             raise ValueError("must be WIDTHxHEIGHT, such as 512x768")
 
 
+LEAST_SIDE, MOST_SIDE = 64, 4096
+"""Of a picture that is painted, in pixels."""
+
+
 def _paintable(size: tuple[int, int]) -> tuple[int, int]:
-    if any(side % 8 or not 64 <= side <= 4096 for side in size):
+    if any(side % 8 or not LEAST_SIDE <= side <= MOST_SIDE for side in size):
         raise ValueError("must be two multiples of 8 from 64 to 4096")
     return size
 

@@ -11,12 +11,13 @@ round. A prompt line that starts with `Negative prompt:` is one thing the format
 
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sdfast.errors import JobError
 from sdfast.fields import named
-from sdfast.job import Job, Record, read_job, read_sampler, schedule_name
+from sdfast.job import Job, Record, begun_size, enlarged_size, read_job, read_sampler, schedule_name
 from sdfast.sampler_names import A1111, NOISY, a1111_name, nearest_walk
 from sdfast.wording import last_part
 
@@ -36,6 +37,7 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
     `Version` last. `RNG` says where the noise came from: `NV` is a GPU's, wherever it was drawn.
     """
     sampler, schedule = schedule_name(job.sampler)
+    begun, hires = (size, {}) if job.hires is None else _second_pass(size, job.hires)
     pairs = {
         "Steps": job.sampler.steps,
         "Sampler": sampler,
@@ -44,8 +46,9 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
         "Guidance interval": job.record.get("guidance_interval"),
         "Guidance rescale": job.guidance_rescale,
         "Seed": job.seed,
-        "Size": "{}x{}".format(*size),
-        "Denoising strength": None if job.init is None else f"{job.how_strong:g}",
+        "Size": "{}x{}".format(*begun),
+        "Denoising strength": f"{job.how_strong:g}" if job.begins_from_picture else None,
+        **hires,
         "Model": model,
         "Clip skip": job.clip_skip if job.clip_skip != 1 else None,
         "LoRA": " ".join(map(last_part, job.lora)) or None,
@@ -57,6 +60,18 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
     last = ", ".join(f"{k}: {_quoted(str(v))}" for k, v in pairs.items() if v is not None)
     negative = [f"Negative prompt: {job.negative}"] if job.negative else []
     return "\n".join([job.prompt, *negative, last])
+
+
+def _second_pass(size: tuple[int, int], hires: float) -> tuple[tuple[int, int], dict[str, str]]:
+    """The size of the first pass, and what the web UI says of the one that enlarges to this."""
+    begun = begun_size(size, hires)
+    told = {"Hires resize": "{}x{}".format(*size)}
+    if enlarged_size(begun, hires) == size:
+        told = {"Hires upscale": f"{hires:g}"}
+    return begun, told | {"Hires upscaler": _ENLARGED_BY}
+
+
+_ENLARGED_BY = "Lanczos"
 
 
 def _quoted(value: str) -> str:
@@ -171,11 +186,41 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
             unknown.append(name)
         else:
             record[key] = value
+    with suppress(JobError, KeyError, ValueError, OverflowError):
+        second, followed = _of_second_pass(said, record)
+        record |= second
+        unknown = [name for name in unknown if name not in followed]
     for name in [name for name in _SHAPING if name in unknown]:
         with suppress(JobError):
             record |= _shaped(str(record.get("sampler")), name, said[name])
             unknown.remove(name)
     return record, unknown
+
+
+def _of_second_pass(said: Mapping[str, str], record: Record) -> tuple[Record, set[str]]:
+    """The keys of the web UI's hires fix, and the names of what they follow.
+
+    Raises JobError, KeyError, ValueError or OverflowError where there is none, or none that is so
+    here.
+    """
+    begun = read_job({"prompt": "any", "size": record["size"]}).size
+    assert begun is not None
+    if "Hires resize" in said:
+        size = read_job({"prompt": "any", "size": said["Hires resize"]}).size
+        assert size is not None
+        ratios = [larger / side for larger, side in zip(size, begun, strict=True)]
+    else:
+        ratios = [float(said["Hires upscale"])]
+        size = enlarged_size(begun, ratios[0])
+    hires = next((ratio for ratio in ratios if begun_size(size, ratio) == begun), 0.0)
+    keys = {"size": size, "hires": hires, "strength": said["Denoising strength"]}
+    job = read_job({"prompt": "any", "steps": record.get("steps"), **keys})
+    followed = {"Hires resize", "Hires upscale", "Denoising strength"}
+    if said.get("Hires upscaler") == _ENLARGED_BY:
+        followed.add("Hires upscaler")
+    if said.get("Hires steps") in ("0", str(job.walked)):
+        followed.add("Hires steps")
+    return {key: job.record[key] for key in keys}, followed
 
 
 _SHAPING = {"Schedule rho": "rho", "Eta": "eta"}

@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple, Self, TypeVar, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sdfast.errors import JobError
-from sdfast.fields import File, Interval, Name, NamedFiles, Rng, ScaledFiles, Size
+from sdfast.fields import LEAST_SIDE, File, Interval, Name, NamedFiles, Rng, ScaledFiles, Size
 from sdfast.layering import layered
 from sdfast.prompt_edits import Turn, turns
 from sdfast.sampler import DEFAULT, SAMPLER_KEYS, TAKES, Sampler, Spacing, Value
@@ -85,9 +85,12 @@ class Job(Value):
     """A picture to begin from instead of from noise alone."""
     mask: File | None = None
     """A picture that is white where that one is to be repainted."""
+    hires: Annotated[float, Field(gt=1, le=8)] | None = None
+    """Begin from a picture of this job's own, so many times smaller a side and then enlarged: the
+    web UI's hires fix. A model repeats things where there is more room than it was trained on."""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    """How far from that picture to begin: 1 is at the very start, at noise; None is 0.75, and 1
-    with a mask."""
+    """How far from that picture to begin: 1 is at the very start, at noise; None is 0.75, 0.5 from
+    one of its own, and 1 with a mask."""
     clip_skip: Annotated[int, Field(ge=1, le=100)] | None = None
     """The text encoder's layer that is listened to, counted from the last, which is 1; None is the
     one that the model was trained on."""
@@ -102,9 +105,19 @@ class Job(Value):
 
     @model_validator(mode="after")
     def _begins_somewhere(self) -> Self:
-        for key in ("mask", "strength"):
-            if self.init is None and getattr(self, key) is not None:
-                raise ValueError(f"{key} needs a picture to begin from: init")
+        if self.mask is not None and self.init is None:
+            raise ValueError("mask needs a picture to begin from: init")
+        if self.strength is not None and not self.begins_from_picture:
+            raise ValueError("strength needs a picture to begin from: init, or hires")
+        if self.init is not None and self.hires is not None:
+            raise ValueError("hires begins from a picture of its own, so not from init, too")
+        if self.hires is not None and self.size is not None:
+            begun = begun_size(self.size, self.hires)
+            if min(begun) < LEAST_SIDE:
+                small = "{}x{}".format(*begun)
+                raise ValueError(
+                    f"hires {self.hires:g} would begin at {small}; a side has at least {LEAST_SIDE}"
+                )
         if not self.walked:
             raise ValueError(
                 f"strength {self.how_strong:g} of {self.sampler.steps} steps is no step at all"
@@ -121,7 +134,7 @@ class Job(Value):
     @property
     def way(self) -> tuple[object, ...]:
         """What jobs of one model must agree in to be painted in one walk."""
-        begun = self.init, self.mask, self.strength
+        begun = self.init, self.mask, self.hires, self.strength
         guided = self.guidance, self.guidance_interval, self.guidance_rescale
         return self.size, self.sampler, guided, begun
 
@@ -136,13 +149,32 @@ class Job(Value):
     @property
     def how_strong(self) -> float:
         """The strength, or what it is where none was given."""
-        given = 1.0 if self.init is None or self.mask is not None else 0.75
-        return given if self.strength is None else self.strength
+        if self.strength is not None:
+            return self.strength
+        if self.hires is not None:
+            return 0.5
+        return 1.0 if self.init is None or self.mask is not None else 0.75
+
+    @property
+    def begins_from_picture(self) -> bool:
+        """Whether its walk begins from a picture, another's or one of its own."""
+        return self.init is not None or self.hires is not None
 
     @property
     def begin(self) -> int:
         """The step that the walk begins with, counted from 0."""
         return self.sampler.steps - self.walked
+
+    @property
+    def passes(self) -> tuple["Job", ...]:
+        """The job itself and, before it, that of the smaller picture it begins from, if `hires`.
+
+        That one has a size if this one has.
+        """
+        if self.hires is None:
+            return (self,)
+        size = None if self.size is None else begun_size(self.size, self.hires)
+        return self.model_copy(update={"hires": None, "strength": None, "size": size}), self
 
     @property
     def turns(self) -> list[Turn]:
@@ -156,7 +188,7 @@ class Job(Value):
 
     @property
     def calls(self) -> int | None:
-        """Network calls of the walk; None where it decides on its way."""
+        """Network calls of its own walk; None where it decides on its way."""
         return self.sampler.model_copy(update={"steps": self.walked}).calls
 
     @property
@@ -169,6 +201,18 @@ class Job(Value):
         if self.rng == "cpu":
             del own["rng"]
         return own | sampler_record(self.sampler)
+
+
+def begun_size(size: tuple[int, int], hires: float) -> tuple[int, int]:
+    """The size of what is enlarged to this one, in multiples of 8."""
+    width, height = (round(side / hires / 8) * 8 for side in size)
+    return width, height
+
+
+def enlarged_size(size: tuple[int, int], hires: float) -> tuple[int, int]:
+    """The size that this one is enlarged to, in multiples of 8, as the web UI rounds."""
+    width, height = (int(side * hires) // 8 * 8 for side in size)
+    return width, height
 
 
 def sampler_record(sampler: Sampler) -> Record:

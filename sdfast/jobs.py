@@ -118,7 +118,7 @@ def _over_another(recipe: "Recipe", given: Record) -> tuple[Record, dict[str, st
     """The recipe's keys and what is not followed of it, beneath flags that name others of these.
 
     Another picture to begin from brings its own size, and how far to leave it is what the web UI's
-    recipe says of that, if it is a step at least, and not of a second pass.
+    recipe says of that, if it is a step at least, and not of a second pass, which goes.
     """
     record, unknown = {**recipe.record}, {**recipe.unknown}
     if given.get("sampler") is not None:
@@ -127,7 +127,9 @@ def _over_another(recipe: "Recipe", given: Record) -> tuple[Record, dict[str, st
         return record, unknown
     if Path(given["init"]).name != Path(str(record.get("init"))).name:
         record.pop("size", None)
-    if not any(name.startswith("Hires") for name in unknown):
+    if record.pop("hires", None) is not None:
+        record.pop("strength")
+    elif not any(name.startswith("Hires") for name in unknown):
         with suppress(ValueError, KeyError, TypeError):  # what are no steps, the job says
             share = float(unknown["Denoising strength"])
             steps = given.get("steps") or record.get("steps") or DEFAULT.steps
@@ -176,7 +178,7 @@ def _fitted(name: str, beneath: Record, asked: Record) -> tuple[Record, tuple[st
 
 def _begins_within(asked: Record) -> bool:
     """Whether a walk leaves out its first steps."""
-    if asked.get("init") is None:
+    if asked.get("init") is asked.get("hires") is None:
         return False
     return read_job({**asked, "prompt": "any", "seed": 0}).begin > 0
 
@@ -210,7 +212,7 @@ def _in_words(name: str, value: str, record: Record) -> str:
     """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
     if name == "Sampler" and value and isinstance(near := record.get("sampler"), str):
         return f"Sampler ({value}; `{near}` here walks otherwise)"
-    if name in ("RNG", "Sampler") and value:
+    if name in ("RNG", "Sampler", "Hires upscaler") and value:
         return f"{name} ({value})"
     found = _hashed(value) if name == "TI hashes" else ()
     return f"{name} ({', '.join(found)})" if found else name

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from sdfast.sampler import DEFAULT, Sampler, voided
 from sdfast.sampler_names import Record, keys_of
 
-_STARTS_AFRESH = {"model": ("corrections",), "init": ("mask",)}
+_STARTS_AFRESH = {"model": ("corrections",), "init": ("mask", "hires")}
 """What a key of a job makes void besides those of its sampler."""
 
 _EVER_AFRESH = ("sampler", "spacing", "init")
@@ -26,8 +26,9 @@ def layered(*layers: Record) -> Record:
             for key, value in given.items()
             if key in _EVER_AFRESH or value != _in_force(merged, key)
         }
-        if "init" in changed and "mask" in merged and merged.get("strength") == 1:
-            del merged["strength"]  # that of the mask, which goes
+        masked = "mask" in merged and merged.get("strength") == 1
+        if "init" in changed and (masked or "hires" in merged):
+            merged.pop("strength", None)  # that of what goes
         walk = {"solver" if key == "sampler" else key for key in changed}
         stale = voided(given, walk, merged.get("sampler"))
         for key in stale.union(*(_STARTS_AFRESH.get(key, ()) for key in changed)):

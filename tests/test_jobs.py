@@ -299,7 +299,7 @@ def test_a_fit_is_left_out_of_a_walk_that_begins_within_and_that_is_told(tmp_pat
     fitted = {"steps": 2, "timesteps": (999, 400), "corrections": ((0, 0.1), (0, 0, 0.1))}
     preset = tmp_path / "fit.yaml"
     preset.write_text(json.dumps(fitted))
-    for given, is_kept in (({}, True), ({"init": "a.png"}, False)):
+    for given, is_kept in (({}, True), ({"hires": 2}, False), ({"init": "a.png"}, False)):
         asked = resolve(given, str(preset), None, NOTHING)
         assert ("corrections" in asked.record) == is_kept
         assert len(asked.remarks) == (not is_kept)

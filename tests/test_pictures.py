@@ -319,7 +319,9 @@ BAD = {
     "claims more than 100 million pixels": lambda path: path.write_bytes(png_of((40000, 40000))),
     "claims 11000x11000 pixels": lambda path: path.write_bytes(png_of((11000, 11000))),
     "which takes another program": lambda path: photo().save(path, "EPS"),
-    "would be 5000x64 pixels; at most 4096": lambda path: photo((5000, 64)).save(path, "PNG"),
+    "would be 5000x64 pixels; a side has at most 4096": lambda path: photo((5000, 64)).save(
+        path, "PNG"
+    ),
 }
 
 

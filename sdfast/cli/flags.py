@@ -141,6 +141,15 @@ Init = Annotated[
         help="Begin from that picture; painted in its size unless --size says another.",
     ),
 ]
+Hires = Annotated[
+    Any,
+    typer.Option(
+        "--hires",
+        parser=number,
+        metavar="TIMES",
+        help="Paint smaller first, enlarge that so many times a side, and paint it over.",
+    ),
+]
 Mask = Annotated[
     str | None,
     typer.Option(
@@ -156,7 +165,7 @@ Strength = Annotated[
         parser=number,
         metavar="SHARE",
         help="How far to leave the picture of --init: that share of the steps is walked, above 0 "
-        "and up to 1. [0.75; with a mask 1]",
+        "and up to 1. [0.75; with a mask 1; with --hires 0.5]",
     ),
 ]
 ModelName = Annotated[

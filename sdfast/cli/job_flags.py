@@ -21,6 +21,7 @@ _OF_A_JOB: dict[str, Any] = {
     "size": flags.Size,
     "init": flags.Init,
     "mask": flags.Mask,
+    "hires": flags.Hires,
     "strength": flags.Strength,
     "model": flags.ModelName,
     "lora": flags.Lora,

@@ -220,7 +220,7 @@ def tell_times(
     for remark in filter(None, told):
         say(f"note: {remark}")
     among = f" (a share of {painted.together})" if painted.together > 1 else ""
-    call = "step" if len(times.steps) == job.walked else "call"
+    call = "step" if len(times.steps) == sum(one.walked for one in job.passes) else "call"
     who = f"seed {job.seed}" if name is None else name
     say(f"{who}{among}, {summary(times, write, call)}; load {painter.load:.2f}")
 

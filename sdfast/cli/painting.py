@@ -163,8 +163,8 @@ def _prepare(
 ) -> None:
     """Compile what the jobs will call together and none before them has."""
     kinds: dict[object, list[Job]] = {}
-    for job in jobs:
-        kinds.setdefault(compiler.calls(job), []).append(job)
+    for one in (one for job in jobs for one in job.passes):
+        kinds.setdefault(compiler.calls(one), []).append(one)
     for calls, alike in kinds.items():
         if (kind := (calls, len(alike))) not in prepared:
             prepared.add(kind)
@@ -228,13 +228,16 @@ def headline(name: str, dtype: str, device: str, job: Job) -> str:
     adaptive = job.sampler.method == "adaptive"
     walk = kind if adaptive else f"{kind} {spacing}, {job.sampler.steps} steps"
     line = f"{name} {dtype} on {device}, {walk}, guidance {job.guidance:g}, {width}x{height}"
-    return line if job.init is None else f"{line} {_over(job)}"
+    return f"{line} {_over(job)}" if job.begins_from_picture else line
 
 
 def _over(job: Job) -> str:
     from sdfast.canvas import file_size
 
-    assert job.init is not None
-    own = "{}x{}".format(*file_size(job.init))
     last = "step" if job.walked == 1 else f"{job.walked} steps"
-    return f"over {os.path.basename(job.init)} ({own}) in the last {last}"  # noqa: PTH119
+    if job.init is None:
+        begun = "one of {}x{}".format(*job.passes[0].size or (0, 0))
+    else:
+        own = "{}x{}".format(*file_size(job.init))
+        begun = f"{os.path.basename(job.init)} ({own})"  # noqa: PTH119
+    return f"over {begun} in the last {last}"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sdfast.canvas import own_size
 from sdfast.errors import JobError, ModelError
-from sdfast.job import Job, read_job
+from sdfast.job import Job, enlarged_size, read_job
 from sdfast.models.layout import TODAY, Layout
 from sdfast.prompt import bare_words
 
@@ -143,11 +143,16 @@ class Source:
     def complete(self, job: Job) -> Job:
         """The job with what it leaves open filled in as the model would have it.
 
-        Raises JobError for a picture to begin from that is none.
+        Raises JobError for a picture to begin from that is none, and for one that would be too
+        large.
         """
         own: dict[str, object] = {"model": self.name, "size": self.size, "guidance": self.guidance}
         if job.init is not None:
             own["size"] = own_size(job)
+        if job.hires is not None:
+            size = enlarged_size(self.size, job.hires)
+            own["size"] = read_job({"prompt": "any", "hires": job.hires, "size": size}).size
+        if job.begins_from_picture:
             own["strength"] = job.how_strong
         return job.model_copy(update={k: v for k, v in own.items() if getattr(job, k) is None})
 
