@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 from sdfast.errors import PresetError, SdfastError, printable
 from sdfast.presets import as_yaml, config_folder, read_yaml, write_text
 from sdfast.wording import nearest, quoted
+from sdfast.writing import unwritable
 
 CONFIG_KEYS = ("model", "preset", "out", "keep_warm", "loras")
 
@@ -92,16 +93,35 @@ def seconds_of(text: str) -> float | None:
     return int(said[1]) * _SECONDS[said[2]]
 
 
-def save_alias(name: str, target: str | None) -> None:
-    """Let a name stand for a model from now on, or no longer. Raises PresetError."""
-    aliases = _texts(aliases_file())
-    if target is None:
-        if name not in aliases:
+def save_alias(name: str, target: str | None) -> dict[str, str]:
+    """Let a name stand for a model from now on, or no longer; all that do then.
+
+    Raises PresetError, and UsageError where nothing can be written.
+    """
+    with _alone(aliases_file()):
+        aliases = _texts(aliases_file())
+        if target is not None:
+            aliases[name] = target
+        elif aliases.pop(name, None) is None:
             raise PresetError(f"there is no alias `{name}` of yours", nearest(name, tuple(aliases)))
-        del aliases[name]
-    else:
-        aliases[name] = target
-    write_text(aliases_file(), as_yaml(aliases))
+        write_text(aliases_file(), as_yaml(aliases))
+    return aliases
+
+
+@contextmanager
+def _alone(file: Path) -> Generator[None]:
+    """In here no other call changes the file. Raises UsageError if its folder cannot be written."""
+    from filelock import FileLock
+
+    with ExitStack() as held:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(file.with_suffix(".lock")))
+        except NotImplementedError:  # a drive without locks
+            pass
+        except OSError as error:
+            raise unwritable(file, error) from error
+        yield
 
 
 def _is_plain(text: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sdfast import exif
 from sdfast.naming import Exists, settle
 from sdfast.png_strips import encode_in_strips
-from sdfast.writing import draft_beside, drafted, took, unwritable
+from sdfast.writing import draft_beside, drafted, is_void, took, unwritable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +69,7 @@ def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) 
         else:
             draft.unlink(missing_ok=True)  # of a run that was killed
         with drafted(data, draft):
-            if exists is Exists.OVERWRITE:
+            if exists is Exists.OVERWRITE or (exists is Exists.SKIP and is_void(path)):
                 return draft.replace(path)
             return settle(path, exists, partial(took, draft))
     except (OSError, ValueError) as error:

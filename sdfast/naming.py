@@ -20,7 +20,7 @@ from pathlib import Path
 from sdfast.errors import UsageError
 from sdfast.job import Job, schedule_name
 from sdfast.wording import last_part, nearest
-from sdfast.writing import unwritable
+from sdfast.writing import is_void, unwritable
 
 TEMPLATE = "{slug}-{seed}.png"
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -181,7 +181,7 @@ def settle(path: Path, exists: Exists, take: Callable[[Path], bool] = _free) -> 
         case Exists.RENAME:
             return next(filter(take, _numbered(path)))
         case Exists.SKIP:
-            return path if take(path) else None
+            return path if is_void(path) or take(path) else None
         case Exists.ERROR:
             if take(path):
                 return path

@@ -22,7 +22,7 @@ from sdfast.job import BEGINNINGS, KEYS, Job, Record, read_job, sampler_record
 from sdfast.layering import on_top
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
-from sdfast.writing import check_folder, unwritable, write_new, write_whole
+from sdfast.writing import check_folder, is_void, unwritable, write_new, write_whole
 
 _OF_ONE_PICTURE = ("prompt", "seed", *BEGINNINGS, "strength")
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in _OF_ONE_PICTURE))
@@ -148,7 +148,7 @@ def check_free(name: str, *, replace: bool | None = None) -> Path:
             "letters, digits, `-`, `_` and `.` make one",
         )
     path = config_folder() / "presets" / f"{name}.yaml"
-    if name in names() and not replace:
+    if name in names() and not replace and not is_void(path):
         raise _taken(name, replace)
     check_folder(path.parent)
     return path

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -11,8 +12,8 @@ from typing import TextIO
 
 from sdfast.errors import FullError, UsageError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says of a full disk, and of a full share of it."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a full disk, of a full share of it, and of a file past its limit."""
 _OPENED = ("/dev/fd/", "/proc/")
 """Names of what a process has opened already."""
 
@@ -55,6 +56,15 @@ def check_folder(folder: Path) -> None:
         raise unwritable(folder, PermissionError(13, "permission denied"))
 
 
+def is_void(path: Path) -> bool:
+    """Whether it is an empty file, which a kill leaves where `took` holds names before it fills
+    them."""
+    with suppress(OSError, ValueError):
+        found = path.lstat()
+        return stat.S_ISREG(found.st_mode) and not found.st_size
+    return False
+
+
 def took(draft: Path, name: Path) -> bool:
     """Whether the draft could have the name, in one step that nobody can come between."""
     try:
@@ -75,7 +85,7 @@ def took(draft: Path, name: Path) -> bool:
 
 
 def write_new(path: Path, data: bytes) -> bool:
-    """A whole file where there is none; False if there is one. Folders are made.
+    """A whole file where there is none, or an empty one; False if there is one. Folders are made.
 
     Raises UsageError if it cannot be written.
     """
@@ -83,6 +93,9 @@ def write_new(path: Path, data: bytes) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = draft_beside(path)
         with drafted(data, draft):
+            if is_void(path):
+                draft.replace(path)
+                return True
             return took(draft, path)
     except OSError as error:
         raise unwritable(path, error) from error

@@ -748,6 +748,12 @@ def test_in_a_folder_that_is_gone_nothing_is_begun(tmp_path):
     ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[0] == "error: this folder is gone"
+    for since in (["warm", "start"], [*QUICK, "--dry-run", "--init", "x.png"]):
+        (tmp_path / "gone").mkdir()
+        words = [sys.executable, "-c", gone, *since]
+        ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ended.returncode == 2
+        assert ended.stderr.splitlines()[0] == "error: this folder is gone"
     for others in (["--version"], ["samplers"], [*QUICK, "--dry-run"]):
         (tmp_path / "gone").mkdir()
         words = [sys.executable, "-c", gone, *others]

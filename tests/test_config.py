@@ -1,6 +1,7 @@
 """What a person has settled once, and the environment above it."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -80,6 +81,14 @@ def test_an_alias_is_saved_changed_and_forgotten():
 def test_an_alias_is_called_what_it_is_called(name):
     save_alias(name, name)
     assert load_config().aliases == {name: name}
+
+
+def test_aliases_that_are_saved_at_once_are_all_kept():
+    names = [f"model-{i}" for i in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        left = [*pool.map(lambda name: save_alias(name, f"/models/{name}"), names)]
+    assert load_config().aliases == {name: f"/models/{name}" for name in names}
+    assert sorted(map(len, left)) == [*range(1, 41)]
 
 
 def test_an_alias_that_is_not_there_brings_the_nearest():

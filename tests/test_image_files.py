@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from sdfast import image_files, png_strips
-from sdfast.errors import UsageError
-from sdfast.naming import Exists
+from sdfast.errors import FullError, UsageError
+from sdfast.naming import Exists, settle
 
 GREY = Image.new("RGB", (64, 72), "grey")
 TEXTS = {"parameters": 'a cat\nSteps: 20, Sampler: "x"', "sdfast": '{"schema": 1}'}
@@ -107,6 +107,16 @@ def test_each_policy_does_what_it_says(tmp_path):
     assert len([*tmp_path.iterdir()]) == 2
 
 
+def test_what_a_kill_has_left_of_a_name_is_no_picture_to_keep(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.touch()  # held for a moment, where there are no links
+    assert settle(path, Exists.SKIP) == path
+    assert save(GREY, path, text={}, exists=Exists.RENAME) == tmp_path / "a-2.png"
+    assert save(GREY, path, text={}, exists=Exists.SKIP) == path
+    assert path.read_bytes() == image_files.encode(GREY, {})
+    assert settle(path, Exists.SKIP) is None
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_writers_who_race_for_a_name_each_get_their_own(tmp_path, monkeypatch, links):
     def no_links(*_):
@@ -127,7 +137,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(UsageError, match=r"cannot write `.*a.png`: file too large"):
+        with pytest.raises(FullError, match=r"cannot write `.*a.png`: file too large"):
             save(noise, tmp_path / "a.png", text={})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

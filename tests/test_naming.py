@@ -131,7 +131,7 @@ def test_a_free_name_is_kept_under_every_policy(tmp_path):
 
 def test_a_taken_name_is_settled_by_the_policy(tmp_path):
     cat = tmp_path / "cat.png"
-    cat.touch()
+    cat.write_bytes(b"a picture")
     (tmp_path / "cat-2.png").symlink_to("nowhere")
     assert settle(cat, Exists.RENAME) == tmp_path / "cat-3.png"
     assert settle(cat, Exists.SKIP) is None

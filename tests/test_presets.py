@@ -83,6 +83,14 @@ def test_a1111_is_its_sampler_of_that_name():
     assert load_preset("a1111").sampler == Sampler(steps=20, spacing="karras", weights="reference")
 
 
+def test_what_a_kill_has_left_of_a_name_is_no_preset_that_takes_it(own):
+    (own / "mine.yaml").touch()
+    save_preset("mine", {"steps": 12})
+    assert load_preset("mine").sampler.steps == 12
+    with pytest.raises(PresetError, match="there is a preset `mine` already"):
+        save_preset("mine", {"steps": 13})
+
+
 def test_ones_own_preset_wins_over_the_shipped_one_of_that_name(own):
     (own / "fast.yaml").write_text("steps: 3")
     assert load_preset("fast").sampler.steps == 3

@@ -345,7 +345,33 @@ def test_a_worker_that_cannot_be_found_any_more_leaves(worker):
     assert client.greeting(place).pid == second.pid
     place.socket.unlink()
     assert soon(lambda: holder(place) is None)
-    assert "left, as its socket was removed" in place.log.read_text()
+    assert "left, as its files were removed" in place.log.read_text()
+
+
+def test_a_worker_whose_lock_is_gone_leaves_though_its_socket_is_there(worker):
+    pid = worker().pid
+    place = find_place()
+    place.lock.unlink()
+    assert soon(lambda: gone(pid))
+    assert not place.socket.exists()
+
+
+def test_what_keeps_a_worker_from_its_folder_is_told(sdfast, tmp_path):
+    place = find_place()
+    (place.socket / "in the way").mkdir(parents=True)
+    code, _, err = sdfast("warm", "start", "-m", "tiny")
+    assert code == 2
+    assert err.startswith(f"error: cannot write `{place.folder}`: is a directory\n")
+    assert holder(place) is None
+
+
+def test_a_worker_that_is_told_to_stop_before_it_has_loaded_says_so(sdfast):
+    place, started = find_place(), shell("warm", "start", "-m", "tiny")
+    assert soon(lambda: holder(place))
+    control.stop(place)
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 4
+    assert "the worker was told to stop before it had loaded its model" in err
 
 
 def gone(pid):

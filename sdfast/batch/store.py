@@ -5,10 +5,8 @@ Places are named as `-o` names them: as paths in this folder or from the root, o
 
 import errno
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, cast
 
 from sdfast.batch.events import GOES_ON
@@ -17,16 +15,7 @@ from sdfast.errors import RemoteError, UsageError, one_line
 from sdfast.image_files import keep
 from sdfast.naming import Exists, as_folder
 from sdfast.wording import quoted
-from sdfast.writing import FULL, unwritable
-
-
-def _is_void(path: Path) -> bool:
-    """Whether a file is empty, as a kill leaves it where `image_files.keep` takes names first."""
-    with suppress(OSError, ValueError):
-        found = path.lstat()
-        return S_ISREG(found.st_mode) and not found.st_size
-    return False
-
+from sdfast.writing import FULL, is_void, unwritable
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _HOPELESS = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)
@@ -44,7 +33,7 @@ class Folder:
 
     def taken(self, place: Path) -> bool:
         try:
-            return place.is_symlink() or (place.exists() and not _is_void(place))
+            return place.is_symlink() or (place.exists() and not is_void(place))
         except (OSError, ValueError) as error:
             raise unwritable(place, error) from error
 
@@ -59,7 +48,7 @@ class Folder:
         except (OSError, ValueError) as error:
             raise unwritable(place, error) from error
         folder = self.root if near else place.parent  # a name cannot move to another disk
-        exists = Exists.OVERWRITE if over or _is_void(place) else Exists.SKIP
+        exists = Exists.OVERWRITE if over else Exists.SKIP
         return keep(data, place, exists=exists, draft=folder / draft) is not None
 
     def clear(self, drafts: str) -> None:

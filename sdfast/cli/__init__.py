@@ -184,12 +184,21 @@ _WAKES_NOTHING = {"-h", "--help", "--dry-run"}
 
 def _stand_somewhere(words: list[str]) -> None:
     """Raise UsageError in a folder that is gone, where torch's libraries would end the process."""
-    if not _WAKES_TORCH & {*words[:1]} or _WAKES_NOTHING & {*words}:
-        return
+    wakes = (words[:1] and words[0] in _WAKES_TORCH) or words[:2] == ["warm", "start"]
+    if wakes and not _WAKES_NOTHING & {*words} and _is_nowhere():
+        raise _nowhere()
+
+
+def _is_nowhere() -> bool:
     try:
         Path.cwd()
-    except FileNotFoundError as error:
-        raise UsageError("this folder is gone", "`cd` to one that is there") from error
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _nowhere() -> UsageError:
+    return UsageError("this folder is gone", "`cd` to one that is there")
 
 
 def _nobody_reads(error: BaseException | None) -> bool:
@@ -208,6 +217,10 @@ def _unforeseen(error: Exception) -> int:
         from sdfast.writing import FULL
 
         _mute(sys.stdout)
+        if isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
+            gone = _nowhere()  # since this has begun
+            say_error(str(gone), gone.hint)
+            return gone.exit_code
         where = error.filename or ("stdout" if error.errno else "")
         say_error(": ".join(filter(None, (where, error.strerror or str(error)))))
         return FullError.exit_code if error.errno in FULL else UsageError.exit_code

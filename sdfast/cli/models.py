@@ -170,8 +170,8 @@ def alias(
             f"`{name}` cannot be an alias",
             "it is built in" if name == "tiny" else "letters, digits, `-`, `_` and `.` make one",
         )
-    save_alias(name, None if target is None else lasting_target(target, load_config().aliases))
-    aliases = load_config().aliases
+    lasting = None if target is None else lasting_target(target, load_config().aliases)
+    aliases = save_alias(name, lasting)
     known = name in short_names(aliases)
     says = f"= {target_of(name, aliases)}" if known else "is forgotten"
     say(f"{name} {says}")

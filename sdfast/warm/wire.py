@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, assert_never, cast
 
 from sdfast.errors import (
     DeviceError,
+    FullError,
     JobError,
     MetadataError,
     ModelError,
@@ -55,6 +56,7 @@ _ERRORS = {
         MetadataError,
         ModelError,
         DeviceError,
+        FullError,
         OutOfMemoryError,
     )
 }

@@ -24,12 +24,13 @@ from queue import Empty, Queue
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from sdfast import __version__
-from sdfast.errors import SdfastError
+from sdfast.errors import DeviceError, SdfastError
 from sdfast.job import Job, read_job
 from sdfast.warm import wire
 from sdfast.warm.greeting import Greeting, circumstances, holding, stamp, this_code
 from sdfast.warm.neighbours import is_ours
 from sdfast.warm.place import Place, find_place, take_lock
+from sdfast.writing import unwritable
 
 if TYPE_CHECKING:
     from sdfast.events import Event
@@ -84,24 +85,33 @@ def work(load: Callable[[], tuple[Paint, Greeting]]) -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     place = find_place()
-    if take_lock(place) is None:
-        _report(wire.packed({"is": "taken"}))
-        return
-    with contextlib.suppress(OSError):
-        os.ftruncate(sys.stderr.fileno(), 0)
-    _log(f"worker {os.getpid()} of sdfast {__version__} loads")
-    with _front():
-        _work(load, place)
+    try:
+        if take_lock(place) is None:
+            _report(wire.packed({"is": "taken"}))
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(sys.stderr.fileno(), 0)
+        _log(f"worker {os.getpid()} of sdfast {__version__} loads")
+        with _front():
+            _work(load, place)
+    except OSError as error:  # what is kept in the worker's folder cannot be
+        _fail(unwritable(place.folder, error))
+    except SdfastError as error:
+        _fail(error)
+
+
+def _fail(error: SdfastError) -> None:
+    _log(f"error: {error}")
+    _report(wire.told_error(error))
 
 
 def _work(load: Callable[[], tuple[Paint, Greeting]], place: Place) -> None:
     try:
         paint, held = load()
-    except SdfastError as error:
-        _log(f"error: {error}")
-        _report(wire.told_error(error))
-        return
-    with _listening(place.socket) as (listener, is_found):
+    except SystemExit:
+        _fail(DeviceError("the worker was told to stop before it had loaded its model"))
+        raise
+    with _listening(place) as (listener, is_found):
         shop = Shop(held)
         threading.Thread(target=_keep_the_door, args=(listener, shop), daemon=True).start()
         _log(f"ready with {held.model}, {held.dtype} on {held.device}")
@@ -110,7 +120,7 @@ def _work(load: Callable[[], tuple[Paint, Greeting]], place: Place) -> None:
         try:
             for visitor in _visitors(shop, is_found):
                 shop.painted += _serve(visitor, paint)
-            _log("left, as nobody came" if is_found() else "left, as its socket was removed")
+            _log("left, as nobody came" if is_found() else "left, as its files were removed")
         except SystemExit:
             _log("left, as it was told to")
             raise
@@ -171,11 +181,12 @@ def load(name: str, device: str, dtype: str, idle: float) -> tuple[Paint, Greeti
 
 
 @contextmanager
-def _listening(path: Path) -> Generator[tuple[socket.socket, Callable[[], bool]]]:
+def _listening(place: Place) -> Generator[tuple[socket.socket, Callable[[], bool]]]:
     """The socket, from when it can be entered to when it is gone; whether it is still found there.
 
-    Somebody may have removed it, and another worker may have come in its place.
+    Somebody may have removed it, or the lock, and another worker may have come in its place.
     """
+    path, lock = place.socket, _identity(place.lock)
     path.unlink(missing_ok=True)  # the lock is ours, so it was a dead worker's
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
@@ -183,7 +194,7 @@ def _listening(path: Path) -> Generator[tuple[socket.socket, Callable[[], bool]]
         try:
             path.chmod(0o600)
             listener.listen(_MOST_WAITING)
-            yield listener, lambda: _identity(path) == ours
+            yield listener, lambda: (_identity(path), _identity(place.lock)) == (ours, lock)
         finally:
             if _identity(path) == ours:
                 path.unlink(missing_ok=True)
