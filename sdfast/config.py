@@ -116,7 +116,7 @@ def _alone(file: Path) -> Generator[None]:
     with ExitStack() as held:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(file.with_suffix(".lock")))
+            held.enter_context(FileLock(file.with_suffix(".lock"), timeout=10))
         except NotImplementedError:  # a drive without locks
             pass
         except OSError as error:

@@ -123,13 +123,13 @@ def _painted(model: Model, encoded: Sequence[Prompted]) -> Iterator[Event]:
         yield Encoded(job)
 
     passes = list(zip(*(job.passes for job in jobs), strict=True))
-    calls = [some[0].calls for some in passes]
-    total = None if None in calls else sum(calls)
+    total = jobs[0].all_calls
     walked: list[list[Any]] = []
+    """The moments of each pass."""
     index = count(1)
     x = torch.empty(0)
     for some in passes:
-        if walked:
+        if some is not passes[0]:
             before = mark()
             ground = _enlarged(model, x, some[0])
             looked.append([before, mark()])

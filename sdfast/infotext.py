@@ -37,7 +37,9 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
     `Version` last. `RNG` says where the noise came from: `NV` is a GPU's, wherever it was drawn.
     """
     sampler, schedule = schedule_name(job.sampler)
-    begun, hires = (size, {}) if job.hires is None else _second_pass(size, job.hires)
+    begun, hires = size, {}
+    if job.hires is not None:
+        begun, hires = _second_pass(size, job.hires, job.walked)
     pairs = {
         "Steps": job.sampler.steps,
         "Sampler": sampler,
@@ -62,16 +64,19 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
     return "\n".join([job.prompt, *negative, last])
 
 
-def _second_pass(size: tuple[int, int], hires: float) -> tuple[tuple[int, int], dict[str, str]]:
+_ENLARGED_BY = ("Lanczos", "None")
+"""What the web UI calls that; to it, none is Lanczos, too."""
+
+
+def _second_pass(
+    size: tuple[int, int], hires: float, walked: int
+) -> tuple[tuple[int, int], dict[str, str]]:
     """The size of the first pass, and what the web UI says of the one that enlarges to this."""
     begun = begun_size(size, hires)
     told = {"Hires resize": "{}x{}".format(*size)}
-    if enlarged_size(begun, hires) == size:
+    if enlarged_size(begun, float(f"{hires:g}")) == size:
         told = {"Hires upscale": f"{hires:g}"}
-    return begun, told | {"Hires upscaler": _ENLARGED_BY}
-
-
-_ENLARGED_BY = "Lanczos"
+    return begun, told | {"Hires steps": f"{walked}", "Hires upscaler": _ENLARGED_BY[0]}
 
 
 def _quoted(value: str) -> str:
@@ -186,9 +191,10 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
             unknown.append(name)
         else:
             record[key] = value
-    with suppress(JobError, KeyError, ValueError, OverflowError):
+    with suppress(JobError, KeyError, ValueError, ArithmeticError):
         second, followed = _of_second_pass(said, record)
         record |= second
+        unknown = [*dict.fromkeys((*unknown, "Hires steps"))]  # that it says none says something
         unknown = [name for name in unknown if name not in followed]
     for name in [name for name in _SHAPING if name in unknown]:
         with suppress(JobError):
@@ -200,25 +206,30 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
 def _of_second_pass(said: Mapping[str, str], record: Record) -> tuple[Record, set[str]]:
     """The keys of the web UI's hires fix, and the names of what they follow.
 
-    Raises JobError, KeyError, ValueError or OverflowError where there is none, or none that is so
+    The web UI takes as many steps in it as in the first, unless it says how many, and spreads a
+    whole walk's so that they are its last.
+
+    Raises JobError, KeyError, ValueError or ArithmeticError where there is none, or none that is so
     here.
     """
     begun = read_job({"prompt": "any", "size": record["size"]}).size
     assert begun is not None
     if "Hires resize" in said:
-        size = read_job({"prompt": "any", "size": said["Hires resize"]}).size
-        assert size is not None
+        width, height = map(int, said["Hires resize"].split("x"))
+        width = width or begun[0] * height // begun[1]
+        height = height or begun[1] * width // begun[0]
+        size = width // 8 * 8, height // 8 * 8
         ratios = [larger / side for larger, side in zip(size, begun, strict=True)]
     else:
         ratios = [float(said["Hires upscale"])]
         size = enlarged_size(begun, ratios[0])
     hires = next((ratio for ratio in ratios if begun_size(size, ratio) == begun), 0.0)
     keys = {"size": size, "hires": hires, "strength": said["Denoising strength"]}
-    job = read_job({"prompt": "any", "steps": record.get("steps"), **keys})
+    job = read_job({**record, "prompt": "any", **keys})
     followed = {"Hires resize", "Hires upscale", "Denoising strength"}
-    if said.get("Hires upscaler") == _ENLARGED_BY:
+    if said.get("Hires upscaler") in _ENLARGED_BY:
         followed.add("Hires upscaler")
-    if said.get("Hires steps") in ("0", str(job.walked)):
+    if (int(said.get("Hires steps", 0)) or job.sampler.steps) == job.walked:
         followed.add("Hires steps")
     return {key: job.record[key] for key in keys}, followed
 

@@ -8,7 +8,7 @@ loaded.
 
 import random
 from functools import lru_cache
-from typing import Annotated, NamedTuple, Self, TypeVar, get_args
+from typing import Annotated, Any, NamedTuple, Self, TypeVar, cast, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -87,7 +87,8 @@ class Job(Value):
     """A picture that is white where that one is to be repainted."""
     hires: Annotated[float, Field(gt=1, le=8)] | None = None
     """Begin from a picture of this job's own, so many times smaller a side and then enlarged: the
-    web UI's hires fix. A model repeats things where there is more room than it was trained on."""
+    web UI's hires fix. A model repeats things where there is more room than it was trained on. 1
+    is None."""
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     """How far from that picture to begin: 1 is at the very start, at noise; None is 0.75, 0.5 from
     one of its own, and 1 with a mask."""
@@ -102,6 +103,16 @@ class Job(Value):
         if not prompt.strip():
             raise ValueError("must not be empty")
         return prompt
+
+    @model_validator(mode="before")
+    @classmethod
+    def _enlarges(cls, values: Any) -> Any:
+        """At 1 nothing is enlarged, so there is nothing of it to leave either."""
+        if not (isinstance(values, dict) and str(values.get("hires")) in ("1", "1.0")):
+            return values
+        given = cast("dict[str, Any]", values)
+        void = ("hires",) if given.get("init") is not None else ("hires", "strength")
+        return {key: value for key, value in given.items() if key not in void}
 
     @model_validator(mode="after")
     def _begins_somewhere(self) -> Self:
@@ -192,6 +203,12 @@ class Job(Value):
         return self.sampler.model_copy(update={"steps": self.walked}).calls
 
     @property
+    def all_calls(self) -> int | None:
+        """Network calls of all its passes."""
+        calls = [one.calls for one in self.passes]
+        return None if None in calls else sum(filter(None, calls))
+
+    @property
     def record(self) -> Record:
         """The job as flat keys and plain values, whatever stands at its default left out."""
         own = self.model_dump(exclude={"sampler"}, exclude_none=True)
@@ -204,15 +221,22 @@ class Job(Value):
 
 
 def begun_size(size: tuple[int, int], hires: float) -> tuple[int, int]:
-    """The size of what is enlarged to this one, in multiples of 8."""
-    width, height = (round(side / hires / 8) * 8 for side in size)
-    return width, height
+    """The size of what is enlarged to this one: that which `enlarged_size` leads from, or near."""
+
+    def begun(side: int) -> int:
+        near = round(side / hires / 8) * 8
+        return next((one for one in (near, near + 8) if _enlarged(one, hires) == side), near)
+
+    return begun(size[0]), begun(size[1])
 
 
 def enlarged_size(size: tuple[int, int], hires: float) -> tuple[int, int]:
     """The size that this one is enlarged to, in multiples of 8, as the web UI rounds."""
-    width, height = (int(side * hires) // 8 * 8 for side in size)
-    return width, height
+    return _enlarged(size[0], hires), _enlarged(size[1], hires)
+
+
+def _enlarged(side: int, hires: float) -> int:
+    return int(side * hires) // 8 * 8
 
 
 def sampler_record(sampler: Sampler) -> Record:

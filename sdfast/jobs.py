@@ -128,7 +128,7 @@ def _over_another(recipe: "Recipe", given: Record) -> tuple[Record, dict[str, st
     if Path(given["init"]).name != Path(str(record.get("init"))).name:
         record.pop("size", None)
     if record.pop("hires", None) is not None:
-        record.pop("strength")
+        record.pop("strength", None)
     elif not any(name.startswith("Hires") for name in unknown):
         with suppress(ValueError, KeyError, TypeError):  # what are no steps, the job says
             share = float(unknown["Denoising strength"])
@@ -178,7 +178,7 @@ def _fitted(name: str, beneath: Record, asked: Record) -> tuple[Record, tuple[st
 
 def _begins_within(asked: Record) -> bool:
     """Whether a walk leaves out its first steps."""
-    if asked.get("init") is asked.get("hires") is None:
+    if asked.get("init") is None and asked.get("hires") is None:
         return False
     return read_job({**asked, "prompt": "any", "seed": 0}).begin > 0
 
@@ -212,7 +212,7 @@ def _in_words(name: str, value: str, record: Record) -> str:
     """What is not followed: the sampler by its name, the web UI's embeddings by theirs."""
     if name == "Sampler" and value and isinstance(near := record.get("sampler"), str):
         return f"Sampler ({value}; `{near}` here walks otherwise)"
-    if name in ("RNG", "Sampler", "Hires upscaler") and value:
+    if name in ("RNG", "Sampler", "Hires steps", "Hires upscaler") and value:
         return f"{name} ({value})"
     found = _hashed(value) if name == "TI hashes" else ()
     return f"{name} ({', '.join(found)})" if found else name

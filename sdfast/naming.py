@@ -181,7 +181,7 @@ def settle(path: Path, exists: Exists, take: Callable[[Path], bool] = _free) -> 
         case Exists.RENAME:
             return next(filter(take, _numbered(path)))
         case Exists.SKIP:
-            return path if is_void(path) or take(path) else None
+            return path if take(path) or (take is _free and is_void(path)) else None
         case Exists.ERROR:
             if take(path):
                 return path

@@ -24,7 +24,7 @@ from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
 from sdfast.writing import check_folder, is_void, unwritable, write_new, write_whole
 
-_OF_ONE_PICTURE = ("prompt", "seed", *BEGINNINGS, "strength")
+_OF_ONE_PICTURE = ("prompt", "seed", *BEGINNINGS, "hires", "strength")
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in _OF_ONE_PICTURE))
 """What a preset may say: anything of a job but what is about one picture."""
 

@@ -38,7 +38,7 @@ _ELSEWHERE = {
     "negative": ("negative_prompt", "neg_prompt"),
     "sampler": ("scheduler", "sampler_name", "sampling_method"),
     "strength": ("denoise", "denoising_strength"),
-    "hires": ("enable_hr", "hr_scale", "upscale"),
+    "hires": ("hr_scale", "hires_upscale", "upscale"),
     "init": ("image", "init_image", "init_img"),
     "n": ("count", "batch_count", "num_images"),
 }
@@ -184,7 +184,7 @@ _RANGES = {
     "clip_skip": "from 1 to 100",
     "eta": "from 0 to 2",
     "thresholding": "from 0.5 to 1",
-    "hires": "above 1 and at most 8",
+    "hires": "from 1 to 8",
     "strength": "above 0 and at most 1",
     "tolerance": "from 0.000001 to 1",
     "lora": "at most 64 files",

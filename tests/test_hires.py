@@ -1,6 +1,7 @@
 """Pictures enlarged from smaller ones of their own, judged by the two commands that it saves."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,23 +73,34 @@ def test_without_a_size_it_begins_at_the_models_own(model):
 def test_what_would_be_too_large_is_told():
     source = find("random:sdxl")
     assert source.complete(a_job(hires=4)).size == (4096, 4096)
-    with pytest.raises(JobError, match="64 to 4096"):
+    assert source.complete(a_job(hires=5, size="2560x2560")).size == (2560, 2560)
+    with pytest.raises(JobError, match="hires 4[.]1 would be 4192x4192 pixels"):
         source.complete(a_job(hires=4.1))
 
 
-@pytest.mark.parametrize(
-    ("size", "hires", "enlarged"), [((520, 512), 1.5, (776, 768)), ((512, 768), 2, (1024, 1536))]
-)
-def test_sizes_are_multiples_of_8_that_lead_to_one_another(size, hires, enlarged):
-    assert enlarged_size(size, hires) == enlarged
-    assert begun_size(enlarged, hires) == size
+@pytest.mark.parametrize("one", [1, 1.0, "1"])
+def test_at_1_nothing_is_enlarged(one):
+    assert a_job(hires=one, strength=0.3) == a_job(hires=None)
+    assert a_job(hires=2, strength=0.3).replace(hires=one) == a_job(hires=None)
+    assert a_job(hires=one, init="x.png", strength=0.3).strength == 0.3
+
+
+def test_a_size_is_rounded_as_the_web_ui_rounds_it():
+    assert enlarged_size((520, 512), 1.5) == (776, 768)
+    assert enlarged_size((512, 768), 2) == (1024, 1536)
+
+
+@pytest.mark.parametrize("percent", range(101, 801, 7))
+def test_what_is_enlarged_leads_back_to_where_it_began(percent):
+    for side in range(64, 1025, 8):
+        assert begun_size(enlarged_size((side, side), percent / 100), percent / 100) == (side, side)
 
 
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"hires": 1}, "hires must be above 1 and at most 8, not `1`"),
-        ({"hires": 8.5}, "hires must be above 1 and at most 8, not `8.5`"),
+        ({"hires": 0.9}, "hires must be from 1 to 8, not `0.9`"),
+        ({"hires": 8.5}, "hires must be from 1 to 8, not `8.5`"),
         ({"hires": True}, "hires must be"),
         ({"size": "112x128"}, "hires 2 would begin at 56x64; a side has at least 64"),
         ({"init": "x.png"}, "hires begins from a picture of its own"),
@@ -113,6 +125,7 @@ def test_the_web_ui_is_told_of_its_own_two_passes():
     assert pairs["Size"] == "512x768"
     assert pairs["Denoising strength"] == "0.4"
     assert (pairs["Hires upscale"], pairs["Hires upscaler"]) == ("2", "Lanczos")
+    assert (pairs["Steps"], pairs["Hires steps"]) == ("4", "1")
     assert "Hires resize" not in pairs
     odd = write(a_job(size="1016x1016"), version="1", model=None, size=(1016, 1016))
     assert read(odd).pairs["Size"] == "512x512"
@@ -120,7 +133,7 @@ def test_the_web_ui_is_told_of_its_own_two_passes():
 
 
 @pytest.mark.parametrize("size", [(1024, 1536), (1016, 1016), (776, 768)])
-@pytest.mark.parametrize("hires", [1.5, 2, 3.25])
+@pytest.mark.parametrize("hires", [1.2, 4 / 3, 2, 3.25])
 def test_what_is_written_is_read_back(size, hires):
     job = a_job(size="{}x{}".format(*size), hires=hires, strength=0.75, sampler="Euler a")
     record, unknown = to_record(read(write(job, version="1", model=None, size=size)))
@@ -138,12 +151,17 @@ def web_ui(**pairs):
 @pytest.mark.parametrize(
     ("pairs", "left"),
     [
-        ({"Hires upscale": 2, "Hires upscaler": "Lanczos"}, []),
-        ({"Hires upscale": 2, "Hires upscaler": "Latent"}, ["Hires upscaler"]),
-        ({"Hires upscale": 2, "Hires steps": 10}, []),
-        ({"Hires upscale": 2, "Hires steps": 0}, []),
+        ({"Hires upscale": 2, "Hires upscaler": "Lanczos"}, ["Hires steps"]),
+        ({"Hires upscale": 2, "Hires steps": 0}, ["Hires steps"]),
         ({"Hires upscale": 2, "Hires steps": 15}, ["Hires steps"]),
-        ({"Hires resize": "1024x1536", "Hires CFG Scale": 7}, ["Hires CFG Scale"]),
+        ({"Hires upscale": 2, "Hires steps": 10, "Hires upscaler": "None"}, []),
+        ({"Hires upscale": 2, "Hires steps": 10, "Hires upscaler": "Latent"}, ["Hires upscaler"]),
+        (
+            {"Hires resize": "1024x1536", "Hires CFG Scale": 7, "Hires steps": 10},
+            ["Hires CFG Scale"],
+        ),
+        ({"Hires resize": "1024x0", "Hires steps": 10}, []),
+        ({"Hires resize": "0x1540", "Hires steps": 10}, []),
     ],
 )
 def test_the_web_uis_hires_fix_is_followed_as_far_as_it_is_ours(pairs, left):
@@ -157,9 +175,11 @@ def test_the_web_uis_hires_fix_is_followed_as_far_as_it_is_ours(pairs, left):
     "pairs",
     [
         {"Hires resize": "1024x1024"},  # another shape
-        {"Hires resize": "1024x0"},
+        {"Hires resize": "0x0"},
         {"Hires resize": "1e9"},
+        {"Hires upscale": 0},
         {"Hires upscale": 1},
+        {"Hires upscale": 2, "Sampler": "DPM adaptive"},
         {"Hires upscale": 9},
         {"Hires upscale": "inf"},
         {"Hires upscale": "nan"},
@@ -172,7 +192,9 @@ def test_the_web_uis_hires_fix_is_followed_as_far_as_it_is_ours(pairs, left):
 def test_a_second_pass_that_is_none_here_is_named_whole(pairs):
     record, unknown = to_record(read(web_ui(**pairs)))
     assert not record.keys() & {"hires", "strength"}
-    assert {*pairs, "Denoising strength"} <= {*unknown}
+    named = {name for name in pairs if name.startswith("Hires")} | {"Denoising strength"}
+    assert named <= {*unknown}
+    read_job(record)
 
 
 # from the command line
@@ -203,15 +225,38 @@ def test_another_picture_to_begin_from_takes_its_place(small, here, sdfast):
     assert job.get("strength", 0.75) == 0.75
 
 
-def test_a_preset_may_enlarge_and_a_picture_to_begin_from_takes_its_place(here, sdfast):
-    assert sdfast("presets", "save", "large", "--hires", "2", "-s", "12")[0] == 0
-    job = json.loads(sdfast("gen", "a cat", "-m", "tiny", "-p", "large", "--dry-run")[1])
-    assert (job["hires"], job["size"], job["strength"]) == (2, "256x256", 0.5)
+def test_a_line_of_a_batch_with_a_picture_of_its_own_begins_from_that(here, sdfast):
     Image.new("RGB", (64, 64)).save("other.png")
-    asked = ["-m", "tiny", "-p", "large", "--init", "other.png", "--dry-run"]
-    job = json.loads(sdfast("gen", "a cat", *asked)[1])
-    assert "hires" not in job
-    assert job["size"] == "64x64"
+    lines = ['{"prompt": "a cat"}', '{"prompt": "a cat", "init": "other.png"}']
+    (here / "jobs.jsonl").write_text("\n".join(lines))
+    asked = ["-m", "tiny", "--hires", "2", "-s", "1", "--strength", "1", "--dry-run"]
+    code, out, err = sdfast("batch", "jobs.jsonl", "-o", "out", *asked)
+    assert code == 0, err
+    enlarged, over = map(json.loads, out.splitlines())
+    assert (enlarged["hires"], enlarged["strength"]) == (2, 1)
+    assert "hires" not in over
+    code, _, err = sdfast("batch", "jobs.jsonl", "-o", "out", *asked, "--init", "other.png")
+    assert code == 2
+    assert "hires begins from a picture of its own" in err
+
+
+def test_a_sheet_may_hold_the_picture_that_is_not_enlarged(here, sdfast):
+    asked = ["-m", "tiny", "--size", "128x128", "--strength", "0.5", "--x", "hires=1,2"]
+    code, out, err = sdfast("grid", "a cat", *asked, "--dry-run")
+    assert code == 0, err
+    plain, enlarged = (json.loads(line) for line in out.splitlines())
+    assert "hires" not in plain
+    assert (enlarged["hires"], enlarged["strength"]) == (2, 0.5)
+
+
+def test_another_picture_begins_elsewhere_though_the_recipe_says_no_strength(here, sdfast):
+    job = {"prompt": "a cat", "seed": 1, "hires": 2, "size": "256x256"}
+    Path("job.json").write_text(json.dumps({"schema": 1, "version": "0", "job": job}))
+    Image.new("RGB", (64, 64)).save("other.png")
+    asked = ["--from", "job.json", "-m", "tiny", "--init", "other.png", "--dry-run"]
+    code, out, err = sdfast("gen", *asked)
+    assert code == 0, err
+    assert "hires" not in json.loads(out)
 
 
 def test_what_is_asked_for_of_the_web_ui_is_painted(small, here, sdfast):

@@ -107,7 +107,7 @@ def test_each_policy_does_what_it_says(tmp_path):
     assert len([*tmp_path.iterdir()]) == 2
 
 
-def test_what_a_kill_has_left_of_a_name_is_no_picture_to_keep(tmp_path, monkeypatch):
+def test_what_a_kill_has_left_of_a_name_is_no_picture_to_keep(tmp_path):
     path = tmp_path / "a.png"
     path.touch()  # held for a moment, where there are no links
     assert settle(path, Exists.SKIP) == path

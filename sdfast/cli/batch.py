@@ -161,9 +161,10 @@ def _check(given: dict[str, Any], record: dict[str, Any]) -> None:
     from sdfast.job import BEGINNINGS, Weights, read_job
     from sdfast.models.dressed import check_there
 
-    drawn = {key: record[key] for key in record.keys() - {*BEGINNINGS, "strength"}}
-    read_job({"prompt": "any", **drawn})
-    if given["strength"] is not None:
+    enlarges = record.get("hires") is not None
+    begun = {"mask"} if enlarges else {*BEGINNINGS, "strength"}
+    read_job({"prompt": "any", **{key: record[key] for key in record.keys() - begun}})
+    if given["strength"] is not None and not enlarges:
         read_job({"prompt": "any", "init": "any", "strength": given["strength"], "steps": 1000})
     for key in BEGINNINGS:
         if given[key] is not None:

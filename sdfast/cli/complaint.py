@@ -18,7 +18,7 @@ _SAID_HERE = {
     "--out FOLDER/": "--output --outdir --out-dir --outpath --output-dir",
     "--model NAME": "--ckpt --checkpoint --model-path --diffusion-model",
     "--strength 0.6": "--denoising-strength --denoise --denoising_strength",
-    "--hires 2": "--hires-fix --hires-scale --hr-scale --upscale",
+    "--hires 2": "--hires-fix --hires-scale --hr-scale --enable-hr --upscale",
     "--init PICTURE": "--init-img --init-image --init_img --image",
     "-n 4": "--n_iter --n-iter --n_samples --batch-count --num-images --number",
     "the prompt needs no flag": "--prompt --text",

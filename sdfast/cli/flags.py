@@ -147,7 +147,8 @@ Hires = Annotated[
         "--hires",
         parser=number,
         metavar="TIMES",
-        help="Paint smaller first, enlarge that so many times a side, and paint it over.",
+        help="Paint smaller first, enlarge that so many times a side, and paint it over: --size, "
+        "or so many times the model's own.",
     ),
 ]
 Mask = Annotated[
@@ -164,8 +165,8 @@ Strength = Annotated[
         "--strength",
         parser=number,
         metavar="SHARE",
-        help="How far to leave the picture of --init: that share of the steps is walked, above 0 "
-        "and up to 1. [0.75; with a mask 1; with --hires 0.5]",
+        help="How far to leave the picture of --init, or what --hires enlarges: that share of the "
+        "steps is walked, above 0 and up to 1. [0.75; with a mask 1; with --hires 0.5]",
     ),
 ]
 ModelName = Annotated[

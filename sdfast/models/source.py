@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sdfast.canvas import own_size
 from sdfast.errors import JobError, ModelError
+from sdfast.fields import MOST_SIDE
 from sdfast.job import Job, enlarged_size, read_job
 from sdfast.models.layout import TODAY, Layout
 from sdfast.prompt import bare_words
@@ -146,12 +147,18 @@ class Source:
         Raises JobError for a picture to begin from that is none, and for one that would be too
         large.
         """
-        own: dict[str, object] = {"model": self.name, "size": self.size, "guidance": self.guidance}
+        own: dict[str, Any] = {"model": self.name, "size": self.size, "guidance": self.guidance}
         if job.init is not None:
             own["size"] = own_size(job)
         if job.hires is not None:
-            size = enlarged_size(self.size, job.hires)
-            own["size"] = read_job({"prompt": "any", "hires": job.hires, "size": size}).size
+            own["size"] = enlarged_size(self.size, job.hires)
+            if job.size is None and max(own["size"]) > MOST_SIDE:
+                large = "{}x{}".format(*own["size"])
+                raise JobError(
+                    f"hires {job.hires:g} would be {large} pixels; a side has at most {MOST_SIDE}",
+                    "--size says what to enlarge to",
+                    key="hires",
+                )
         if job.begins_from_picture:
             own["strength"] = job.how_strong
         return job.model_copy(update={k: v for k, v in own.items() if getattr(job, k) is None})

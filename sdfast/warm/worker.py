@@ -86,18 +86,21 @@ def work(load: Callable[[], tuple[Paint, Greeting]]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     place = find_place()
     try:
-        if take_lock(place) is None:
-            _report(wire.packed({"is": "taken"}))
-            return
-        with contextlib.suppress(OSError):
-            os.ftruncate(sys.stderr.fileno(), 0)
-        _log(f"worker {os.getpid()} of sdfast {__version__} loads")
-        with _front():
+        lock = take_lock(place)
+    except OSError as error:
+        _fail(unwritable(place.lock, error))
+        return
+    if lock is None:
+        _report(wire.packed({"is": "taken"}))
+        return
+    with contextlib.suppress(OSError):
+        os.ftruncate(sys.stderr.fileno(), 0)
+    _log(f"worker {os.getpid()} of sdfast {__version__} loads")
+    with _front():
+        try:
             _work(load, place)
-    except OSError as error:  # what is kept in the worker's folder cannot be
-        _fail(unwritable(place.folder, error))
-    except SdfastError as error:
-        _fail(error)
+        except SdfastError as error:
+            _fail(error)
 
 
 def _fail(error: SdfastError) -> None:
@@ -185,11 +188,15 @@ def _listening(place: Place) -> Generator[tuple[socket.socket, Callable[[], bool
     """The socket, from when it can be entered to when it is gone; whether it is still found there.
 
     Somebody may have removed it, or the lock, and another worker may have come in its place.
+    Raises UsageError where it cannot be.
     """
     path, lock = place.socket, _identity(place.lock)
-    path.unlink(missing_ok=True)  # the lock is ours, so it was a dead worker's
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
+        try:
+            path.unlink(missing_ok=True)  # the lock is ours, so it was a dead worker's
+            listener.bind(str(path))
+        except OSError as error:
+            raise unwritable(path, error) from error
         ours = _identity(path)
         try:
             path.chmod(0o600)

@@ -90,7 +90,7 @@ def _gen(entry: Entry, device: str, place: Path) -> list[str]:
     preset, job = place.with_suffix(".yaml"), entry.job.record | {"model": entry.model}
     settled = {key: value for key, value in job.items() if key in PRESET_KEYS}
     preset.write_text(as_yaml(settled), encoding="utf-8")
-    begun = (key for key in ("init", "mask", "strength") if key in job)
+    begun = (key for key in ("init", "mask", "hires", "strength") if key in job)
     return [
         *(sys.executable, "-P", "-m", "sdfast", "gen", entry.job.prompt, "-p", str(preset)),
         *(word for key in begun for word in (f"--{key}", f"{job[key]}")),

@@ -36,7 +36,7 @@ def paint(model: Model, jobs: Sequence[Job]) -> Painted:
     steps = (len(jobs) * step for step in each[0].steps)  # each picture tells its share of a step
     times = Times(sum(t.encode for t in each), tuple(steps), sum(t.decode for t in each))
     network = tuple(model.clock.between(heard.marks)[::2])
-    latents = torch.cat(heard.latents).float().cpu()
+    latents = torch.cat(heard.latents[-len(jobs) :]).float().cpu()  # not those to enlarge
     return Painted(tuple(one.image for one in painted), latents, times, network)
 
 
