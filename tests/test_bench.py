@@ -15,11 +15,13 @@ from PIL import Image
 from sdfast import NoiseSchedule, Sampler, load_preset, solve
 from sdfast.bench.accuracy import Measured, Row, Score, measured
 from sdfast.bench.best import best_of
+from sdfast.bench.files import Table
 from sdfast.bench.peers import PEERS, peers, scheduler
 from sdfast.bench.poses import pose_model, pose_problem
 from sdfast.bench.problems import answered, errors, named, noises
 from sdfast.bench.rows import CATALOGUE, fitted, ours, row
 from sdfast.cli import run_command
+from sdfast.cli.tables import print_tables
 from sdfast.errors import UsageError
 
 SCHEDULE = NoiseSchedule.scaled_linear()
@@ -241,6 +243,21 @@ def test_a_table_goes_to_stdout_and_nothing_else_anywhere(monkeypatch, capsys):
     assert (code, err) == (0, "")
     assert "uncond: median error" in out
     assert "fast" in out
+
+
+def test_a_table_has_names_to_the_left_numbers_to_the_right_and_letters_as_they_are(capsys):
+    lines = [("[b]", "5"), ("dpm++", "10")]
+    print_tables([Table("a [b]title[/b]", ("[i]row", "calls"), lines, left=(0,))] * 2)
+    table = "a [b]title[/b]\n[i]row  calls\n[b]         5\ndpm++      10\n\n"
+    assert capsys.readouterr() == (table * 2, "")
+
+
+@pytest.mark.parametrize("others", [(), ("--vs", "diffusers")])
+def test_the_row_that_is_fitted_stands_beside_others(monkeypatch, capsys, tmp_path, others):
+    words = ("--accuracy", *SHORT[4:], "--calls", "1", "--export-json", tmp_path / "a", *others)
+    assert run(monkeypatch, capsys, *words)[0] == 0
+    found = json.loads((tmp_path / "a").read_text())["measured"]
+    assert ("tuned" in {one["row"] for one in found}) == bool(others)
 
 
 def test_exports_say_the_same_in_three_ways(monkeypatch, capsys, tmp_path):

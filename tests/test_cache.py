@@ -79,7 +79,8 @@ def test_what_is_not_whole_is_neither_cached_nor_listed_as_usable(
     assert not is_cached("sd15")
     assert sdfast(monkeypatch, "models") == 0
     listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "parts are missing" in listed[target_of("sd15")]
+    _, told = listed[target_of("sd15")].split(" MB  ")
+    assert told.startswith(("Stable Diffusion: parts are", "Stable Diffusion, fp32: parts are"))
     assert "not in the cache" in listed["sd15"]
 
 

@@ -147,6 +147,9 @@ def test_json_tells_every_steps_time(sdfast):
     assert line["seed"] == 1
     assert len(line["steps_ms"]) == 2
     assert all(ms > 0 for ms in line["steps_ms"])
+    spent = line["encode_s"] + sum(line["steps_ms"]) / 1000 + line["decode_s"] + line["write_s"]
+    assert line["write_s"] > 0
+    assert line["seconds"] == pytest.approx(spent, abs=0.001)
 
 
 def test_pictures_painted_together_are_those_painted_one_by_one(sdfast, here):
@@ -228,6 +231,7 @@ def test_where_openmp_gives_fewer_threads_pictures_are_the_same(sdfast, asked):
 
 def test_the_summary_says_where_the_time_went(sdfast):
     _, _, err = sdfast(*QUICK)
+    assert err.splitlines()[-2].endswith(", 2 steps, guidance 3, 128x128")
     last = err.splitlines()[-1]
     assert all(word in last for word in ("seed 1", "encode", "2 steps", "decode", "write", "load"))
 
@@ -238,7 +242,7 @@ def test_words_that_tiny_does_not_know_are_named(sdfast):
     )
     assert (code, out) == (0, "a-cat-and-a-quasar-on-a-blue-background-1.png\n")
     assert 'things; "quasar" is not among them' in err
-    _, _, err = sdfast("gen", "two red apples on a blue background", "-s", "1")
+    _, _, err = sdfast("gen", "Two red APPLES on a blue background", "-s", "1")
     assert "among them" not in err
 
 
@@ -611,6 +615,16 @@ def test_notes_that_cannot_be_said_stop_nothing(here, words, stderr, code, pictu
     assert (ran.returncode, ran.stdout.count(b"\n")) == (code, pictures)
 
 
+def test_notes_are_said_though_nobody_else_holds_the_stream():
+    script = """import sys, threading
+from sdfast.cli.streams import set_up_streams
+sys.stderr = open(2, "w", closefd=False)
+set_up_streams()
+print("heard", file=sys.stderr)"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stderr == "heard\n"
+
+
 def test_where_torch_finds_no_memory_it_is_one_line(here):
     command = f"ulimit -v 400000; exec {sys.executable} -m sdfast {' '.join(map(repr, QUICK))}"
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
@@ -811,9 +825,11 @@ _BAD = [
     (["gen", "a", "-o", "-", "--json"], 2, "both write to stdout"),
     (["gen", "a", "--lora", f"{__file__}:abc"], 3, "`abc` is no scale"),
     (["models", "alias", "x", "/tmp/nope"], 3, "`/tmp/nope` does not exist"),
-    (["gen", "a", "--stpes", "3"], 2, "--stpes"),
+    (["gen", "a", "--stpes", "3"], 2, "--steps)\nhint: --help shows how"),
     (["gen", "a", "--set", "rhoo=3"], 2, "did you mean `rho`?"),
     (["gen", "a", "--set", "guidance_interval=0:1"], 2, "that is a flag, --guidance-interval"),
+    (["gen", "a", "--set", "steps=5"], 2, "that is a flag, --steps"),
+    (["gen", "a", "--set", "corrections=1"], 2, "--set cannot set `corrections`"),
     (["gen", "a", "--set", "rho=3", "--set", "rho=4"], 2, "rho is set twice"),
     (["gen", "a", "--set", "rho="], 2, "rho is set to nothing"),
     (["gen", "a", "--set", "rho"], 2, "rho is set to nothing"),

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from sdfast.errors import ModelError
 from sdfast.job import Job
 from sdfast.models import load_model
-from sdfast.models.find import TINY, find, is_cached, target_of
+from sdfast.models.find import TINY, find, from_anywhere, is_cached, target_of
+from sdfast.models.headers import read_header
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
@@ -73,6 +74,15 @@ def test_an_alias_may_stand_for_another_name():
     aliases = {"mine": "sd15", "small": "tiny", "tiny": "sd15"}
     assert target_of("mine", aliases) == target_of("sd15")
     assert find("small", aliases).path == find("tiny", aliases).path == TINY
+
+
+def test_tiny_is_tiny_from_everywhere_and_a_folder_is_where_it_is(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("tiny", "mine"):
+        (tmp_path / name).mkdir()
+    aliases = {"other": "mine"}
+    names = [from_anywhere(name, aliases) for name in ("tiny", "mine", "other", "sd15")]
+    assert names == ["tiny", str(tmp_path / "mine"), "other", "sd15"]
 
 
 def test_an_unknown_name_brings_the_nearest_one():
@@ -184,6 +194,19 @@ def test_overlong_weights_are_refused(broken):
 def test_a_garbage_header_is_refused(broken, content):
     (broken / UNET).write_bytes(content)
     assert f"`{UNET}` is broken or no safetensors file" in refused(broken)
+
+
+@pytest.mark.parametrize(
+    "kind", ["float64", "int32", "bfloat16", "uint16", "float8_e4m3fn", "int8", "uint8", "bool"]
+)
+def test_a_file_of_numbers_of_any_kind_is_whole(tmp_path, kind):
+    save_file({"a": torch.zeros(3, 5).to(getattr(torch, kind))}, file := tmp_path / "a.safetensors")
+    assert read_header(file, "it").shapes == {"a": (3, 5)}
+
+
+def test_a_file_of_no_tensors_is_whole_with_a_header_of_two_bytes(tmp_path):
+    (file := tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+    assert read_header(file, "it").shapes == {}
 
 
 def test_a_pickle_alone_is_refused_with_the_reason(broken):

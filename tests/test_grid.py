@@ -152,7 +152,7 @@ def a_sheet(columns=2, tops=("one", "two"), lefts=("up", "down"), seeds=4):
 
 
 def test_a_sheet_comes_back_from_its_record():
-    sheet = a_sheet()
+    sheet = a_sheet(lefts=("up", "d" * 200))
     record = json.loads(json.dumps(sheet_record(sheet, [one.record for one in sheet.jobs])))
     assert read_sheet(record) == sheet
     assert [sorted(cell) for cell in record["cells"]] == [["seed", "steps"]] * 4
@@ -244,6 +244,15 @@ def test_no_label_lies_beneath_a_picture_or_off_the_page(sheet):
     assert edge.getcolors() == [(edge.width * edge.height, (255, 255, 255))]
 
 
+def test_a_label_before_a_row_stands_at_its_middle():
+    font = open_font(None, 12, [])  # half of that is between rows of pictures
+    page = Page(a_sheet(tops=(), lefts=("H", "H")), [(64, 64)] * 4, font).image.convert("L")
+    for middle in (6 + 32, 6 + 64 + 6 + 32):
+        row = page.crop((0, middle - 32, page.width, middle + 32))
+        _, top, _, bottom = row.point(lambda level: 255 - level).getbbox()
+        assert (top + bottom) / 2 == pytest.approx(32, abs=3)
+
+
 def test_a_page_of_too_many_pixels_is_refused():
     with pytest.raises(UsageError, match="a sheet of 32768x32768 pixels is too large"):
         Page(a_sheet(), [(16384, 16384)] * 4, None)
@@ -252,10 +261,15 @@ def test_a_page_of_too_many_pixels_is_refused():
 FONT = open_font(None, 14, [])
 
 
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300))
+LETTERS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
+WORDS = st.lists(st.text("abilm", min_size=1, max_size=9), max_size=30).map(" ".join)
+
+
+@given(LETTERS | WORDS)
 def test_a_broken_label_fits_and_says_the_same(text):
     lines = broken(FONT, text, 90, 4)
     assert len(lines) <= 4
+    assert len(lines) <= 1 or FONT.getlength(" ".join(text.split())) > 90
     assert all(len(line) == 1 or FONT.getlength(line.rstrip("…")) <= 90 for line in lines)
     said, told = "".join(text.split()), "".join("".join(lines).split())
     assert told == said or (told.endswith("…") and said.startswith(told[:-1]))
@@ -332,6 +346,12 @@ def test_presets_words_and_prompts_vary_as_flags_do(sdfast):
         assert each == json.loads(alone)
 
 
+def test_the_name_of_a_key_is_a_negative_prompt_as_any_word_is(sdfast):
+    code, out, _ = sdfast("grid", "a cat", "-x", "steps", "--x", "steps=1,2", "--dry-run")
+    assert code == 0
+    assert [json.loads(line)["negative"] for line in out.splitlines()] == ["steps"] * 2
+
+
 def test_one_new_seed_is_shared_by_a_whole_sheet(sdfast):
     _, out, _ = sdfast("grid", "a cat", "--x", "steps=1..5", "-m", "tiny", "--dry-run")
     assert len({json.loads(line)["seed"] for line in out.splitlines()}) == 1
@@ -356,6 +376,8 @@ def test_a_sheet_paints_itself_again_and_takes_flags(sdfast):
         (["--columns", "2"], "its rows and columns stay"),
         (["-n", "2"], "its rows and columns stay"),
         (["-n", "1"], "its rows and columns stay"),
+        (["--seed", "5,6"], "its rows and columns stay"),
+        (["a cow", "a pig"], "its rows and columns stay"),
     ],
 )
 def test_what_varies_on_a_sheet_stays(sdfast, flags, said):

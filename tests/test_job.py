@@ -753,7 +753,8 @@ def test_a_guidance_interval_comes_back_from_its_record(begin, end):
     ["0.8:0.2", "0.5:0.5", "0:1.5", "0.2", "a:b", "-0.1:0.5", "e:1", "0.2:0.20", [1], 3, "."],
 )
 def test_what_is_no_guidance_interval_is_refused(said):
-    with pytest.raises(JobError, match="guidance_interval must"):
+    told = r"be two shares such as 0\.2:0\.8|rise, within 0:1|be a number"
+    with pytest.raises(JobError, match=f"guidance_interval must ({told}), not `"):
         read_job({"prompt": "a", "guidance_interval": said})
 
 

@@ -44,23 +44,23 @@ PROMPTS = {
 
 @pytest.fixture(scope="module")
 def folders(small, tmp_path_factory):
-    """A model of each family, with random text encoders of four layers that differ."""
+    """A model of each family, with random text encoders of four layers, or five, that differ."""
     torch.manual_seed(1)
     made = {}
     for family in ("1.x", "2.x"):
         folder = made[family] = shutil.copytree(small, tmp_path_factory.mktemp("long") / family)
         _deepen(folder, "", CLIPTextModel, "gelu" if family == "2.x" else "quick_gelu")
     folder = made["XL"] = write_xl_model(tmp_path_factory.mktemp("long") / "xl")
-    _deepen(folder, "", CLIPTextModel, "quick_gelu")
+    _deepen(folder, "", CLIPTextModel, "quick_gelu", layers=5)
     _deepen(folder, "_2", CLIPTextModelWithProjection, "gelu")
     for folder, end in ((made["2.x"], ""), (made["XL"], "_2")):
         _pad_with_an_exclamation_mark(folder / f"tokenizer{end}")
     return made
 
 
-def _deepen(folder, end, kind, activation):
+def _deepen(folder, end, kind, activation, layers=4):
     config = CLIPTextConfig.from_pretrained(folder / f"text_encoder{end}")
-    config.num_hidden_layers, config.hidden_act = 4, activation
+    config.num_hidden_layers, config.hidden_act = layers, activation
     encoder = kind(config)
     for weights in encoder.parameters():
         torch.nn.init.normal_(weights, std=0.3)
@@ -154,8 +154,9 @@ def test_clip_skip_on_xl_counts_two_more_than_diffusers_and_begins_at_two(ours, 
     assert torch.equal(got[0], model.encode("fog")[0]) == (ours <= 2)
 
 
-def test_a_layer_that_is_not_there_is_named_with_those_that_are(folders):
-    model = load_model(str(folders["1.x"]), device="cpu")
+@pytest.mark.parametrize("family", ["1.x", "XL"])
+def test_a_layer_that_is_not_there_is_named_with_those_that_are(family, folders):
+    model = load_model(str(folders[family]), device="cpu")
     with pytest.raises(JobError, match=r"clip_skip must be from 1 to 4 for `.*`, not 5"):
         list(generate(model, Job(prompt="fog", clip_skip=5)))
 

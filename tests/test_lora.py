@@ -182,10 +182,12 @@ def test_a_dora_by_nothing_leaves_the_model_as_it_is(small, tmp_path):
     torch.testing.assert_close(none, said(load_model(str(small), device="cpu")), rtol=0, atol=0)
 
 
-def test_without_an_alpha_it_is_the_rank(small, tmp_path):
-    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", peft, LAYERS)
+@pytest.mark.parametrize("start", ["unet.", "base_model.model."])
+def test_without_an_alpha_it_is_the_rank(small, tmp_path, start):
+    layers = LAYERS if start == "unet." else {"unet": LAYERS["unet"]}
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", peft, layers)
     kept = {k: v for k, v in load_file(path).items() if not k.endswith("alpha")}
-    save_file(kept, path)
+    save_file({k.replace("unet.", start, 1): v for k, v in kept.items()}, path)
     scale = SCALE * ALPHA / RANK
     changed = load_model(str(small), device="cpu", lora=[f"{path}:{scale}"])
     by_hand = load_model(str(tmp_path / "merged"), device="cpu")
@@ -235,6 +237,13 @@ def test_a_config_of_pefts_that_cannot_be_followed_is_refused(small, tmp_path, c
     path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", peft, LAYERS)
     in_peft_config(path, config, "header")
     with pytest.raises(ModelError, match=complaint):
+        load_model(str(small), device="cpu", lora=[str(path)])
+
+
+def test_a_config_of_pefts_that_never_ends_is_refused(small, tmp_path):
+    path = with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", peft, LAYERS)
+    save_file(load_file(path), path, {"lora_adapter_metadata": "[" * 100_000})
+    with pytest.raises(ModelError, match="`lora_adapter_metadata` cannot be read"):
         load_model(str(small), device="cpu", lora=[str(path)])
 
 

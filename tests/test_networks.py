@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from small import write_model, write_xl_model
 from transformers import (
@@ -38,7 +40,9 @@ from sdfast.models.networks import (
     winograd,
 )
 from sdfast.models.networks.blocks import Upsample
+from sdfast.models.parts import bare, filled
 from sdfast.models.tokenizer import AnyWords, ClipTokenizer
+from sdfast.models.vram import Place
 from sdfast.solver.walk import trajectory
 
 CPU = torch.device("cpu")
@@ -169,6 +173,23 @@ def test_an_encoder_sees_what_diffusers_sees(changes, size, tmp_path):
     for wanted in (seen.mean, seen.mode()):
         scaled = (wanted - (theirs.config.shift_factor or 0)) * theirs.config.scaling_factor
         torch.testing.assert_close(got, scaled, rtol=0, atol=1e-5)
+
+
+def test_an_autoencoder_written_before_2023_is_read_by_the_names_of_then(small, tmp_path):
+    folder = shutil.copytree(small, tmp_path / "old")
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    then = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = load_file(file)
+    for name in [name for name in tensors if ".attentions.0." in name]:
+        for ours, theirs in then.items():
+            if f".{ours}." in name:
+                tensors[name.replace(ours, theirs)] = tensors.pop(name)
+    assert sum("proj_attn" in name for name in tensors) == 4  # both halves have one
+    save_file(tensors, file, {"format": "pt"})
+    old, new = (load_model(str(path), device="cpu") for path in (folder, small))
+    x, seen = torch.randn(1, 4, 8, 8), Image.new("RGB", (64, 64), "red")
+    assert old.decode(x).image.tobytes() == new.decode(x).image.tobytes()
+    assert torch.equal(old.look(seen), new.look(seen))
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
@@ -613,6 +634,13 @@ def test_random_models_are_found_without_files_and_say_that_they_are_random():
     assert sizes == [512, 768, 1024]
 
 
+@pytest.mark.parametrize("random", [True, False])
+def test_weights_that_nobody_read_are_laid_out_as_those_of_a_file(small, random):
+    source = replace(find(str(small)), random=random)
+    network = filled(source, "unet", bare(source).unet, Place(torch.device("cpu"), torch.float32))
+    assert all(conv.stays for conv in network.modules() if isinstance(conv, layers.Conv))
+
+
 def test_a_misspelt_random_model_brings_those_there_are():
     with pytest.raises(ModelError) as caught:
         find("random:sd51")
@@ -620,8 +648,6 @@ def test_a_misspelt_random_model_brings_those_there_are():
 
 
 def test_random_shapes_have_as_many_weights_as_the_true_models():
-    from sdfast.models.parts import bare
-
     counts = [
         sum(p.numel() for p in bare(find(f"random:{name}")).unet.parameters())
         for name in ("sd15", "sd21", "sdxl")

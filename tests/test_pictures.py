@@ -250,6 +250,12 @@ def test_a_picture_of_any_mode_is_the_picture_it_shows(mode, tmp_path):
     assert np.median(apart) <= {"P": 6, "jpeg.jpg": 6, "webp.webp": 6, "CMYK.tiff": 1}.get(mode, 0)
 
 
+def test_numbers_past_white_are_white_and_what_is_no_number_is_black(tmp_path):
+    bands = np.repeat(np.float32([[-9, 0, np.nan, 51, 255, 300]]), 64, 0).repeat(16, 1)
+    seen = read_canvas(saved(Image.fromarray(bands), tmp_path / "a.tiff")).picture
+    assert [seen.getpixel((x, 9))[0] for x in range(8, 96, 16)] == [0, 0, 0, 51, 255, 255]
+
+
 def test_what_is_transparent_is_white_and_of_a_mask_black(tmp_path):
     clear = Image.new("RGBA", SIZE, (255, 0, 0, 0))
     clear.paste((255, 255, 255, 255), (0, 0, 48, 64))

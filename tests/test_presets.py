@@ -103,6 +103,13 @@ def test_a_preset_is_loaded_by_its_path_too(file):
     assert (preset.name, preset.about, preset.record) == ("some", "three", {"steps": 3})
 
 
+def test_a_preset_of_64_kilobytes_is_read_and_of_one_byte_more_is_not(file):
+    whole = b"steps: 3\n".ljust(2**16, b"#")
+    file.write_bytes(whole)
+    assert load_preset(str(file)).record == {"steps": 3}
+    assert "larger than 64 kB" in str(refused(file, whole + b"#"))
+
+
 def test_a_path_is_told_as_it_was_typed(file):
     missing = str(file.parent / "gone" / "fast")
     with pytest.raises(PresetError, match=f"^there is no file `{missing}`$"):
@@ -203,7 +210,6 @@ def test_yamls_tricks_are_refused(file, text, trick):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"a" * 65537, "larger than 64 kB"),
         (b"steps: 5 # \xff\xfe", "not UTF-8"),
         (b"steps: 5\0", "is no YAML"),
         (b"\x1b[2J: 5", "is no YAML"),

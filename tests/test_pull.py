@@ -20,8 +20,11 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 from small import write_checked_model
 
+from sdfast.bench.rows import CATALOGUE
 from sdfast.cli import run_command
 from sdfast.cli.fetching import _told
+from sdfast.cli.model import find_model
+from sdfast.config import Config
 from sdfast.errors import ModelError
 from sdfast.models.cache import size_of
 from sdfast.models.download import Fetched, Planned
@@ -251,6 +254,19 @@ def test_no_safety_fetches_no_checker_and_the_next_picture_does(
     hub.has(checked)
     assert "nsfw" in json.loads(run(*asked)[1])
     assert not hub.asked()
+
+
+def test_what_paints_is_given_a_checker_and_what_measures_fetches_none(
+    run, hub, checked, monkeypatch
+):
+    quick = CATALOGUE["dpm++3M:logsnr:zero"].model_copy(update={"steps": 3})
+    monkeypatch.setattr("sdfast.bench.poses.CONVERGED", quick)
+    words = ("--accuracy", "fast", "-m", REPO, "--calls", "2", "--prompts")
+    (prompts := checked.parent / "prompts").write_text("fog")
+    code, _, err = run("bench", *words, str(prompts))
+    assert (code, sent_of(hub, checked)) == (0, 0), err
+    assert find_model(REPO, Config(), print).checker is not None
+    assert sent_of(hub, checked) > 0
 
 
 def test_a_batch_fetches_a_checker_as_gen_does(run, hub, checked, tmp_path, monkeypatch):
@@ -617,9 +633,17 @@ def test_the_pace_is_that_of_what_comes_and_not_of_what_was_there(monkeypatch):
     assert said == ["70 %, 700.0 MB of 1.0 GB, 50.0 MB/s", "80 %, 800.0 MB of 1.0 GB, 50.0 MB/s"]
 
 
-def test_a_bar_is_drawn_on_a_terminal(hub, start):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("models", "pull", REPO),
+        ("bench", "-m", REPO, "-s", "1", "-r", "1", "-w", "0", "--no-start"),
+    ],
+    ids=["pull", "bench"],
+)
+def test_a_bar_is_drawn_on_a_terminal(hub, start, words):
     leader, follower = pty.openpty()
-    process = start("models", "pull", REPO, stderr=follower)
+    process = start(*words, stderr=follower)
     os.close(follower)
     drawn = b""
     with suppress(OSError):  # when it has ended

@@ -222,11 +222,13 @@ def test_no_worker_answers_for_a_model_whose_checker_is_not_asked():
 def test_one_that_is_named_and_not_there_is_told(checked, tmp_path, monkeypatch):
     folder = shutil.copytree(checked, tmp_path / "m")
     (folder / WEIGHTS).rename(folder / "safety_checker" / "pytorch_model.bin")
-    asked = ("gen", "fog", "-s", "2", "-m", str(folder), "-o", f"{tmp_path}/a.png")
-    code, _, err = sdfast(monkeypatch, *asked)
-    assert code == 0
-    assert "names a safety checker and has no safetensors of it" in err
-    assert "safety" not in sdfast(monkeypatch, *asked, "--no-safety")[2]
+    (lines := tmp_path / "lines.txt").write_text("fog\n")
+    for words in (("gen", "fog"), ("batch", str(lines))):
+        asked = (*words, "-s", "2", "-m", str(folder), "-o", f"{tmp_path}/out/")
+        code, _, err = sdfast(monkeypatch, *asked)
+        assert code == 0
+        assert "names a safety checker and has no safetensors of it" in err
+        assert "safety" not in sdfast(monkeypatch, *asked, "--no-safety")[2]
 
 
 def truncated(folder):

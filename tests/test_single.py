@@ -18,7 +18,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from original import FAMILIES, true_shapes, write_both
+from original import FAMILIES, _old_unet, true_shapes, unet, write_both
 from PIL import Image
 from safetensors.torch import load_file, save, save_file
 
@@ -31,7 +31,7 @@ from sdfast.models import load_model
 from sdfast.models.find import find
 from sdfast.models.headers import read_header
 from sdfast.models.parts import bare, check_parts
-from sdfast.models.single import SHAPES
+from sdfast.models.single import SHAPES, UNET
 from sdfast.solver import Prediction
 from sdfast.solver.walk import trajectory
 
@@ -133,6 +133,14 @@ def test_one_file_ends_where_diffusers_from_single_file_ends(models, family):
     sampler = Sampler(steps=6, weights="reference", spacing="linspace")
     *_, x = trajectory(network, noise, sampler, model.schedule, model.prediction)
     torch.testing.assert_close(x, wanted, rtol=0, atol=1e-3)
+
+
+def test_a_unet_of_fewer_layers_is_known_by_its_shapes(file):
+    fewer = unet(_old_unet(layers_per_block=1))
+    others = {k: v for k, v in load_file(file).items() if not k.startswith(UNET)}
+    save_file(others | {k: v.contiguous() for k, v in fewer.items()}, file)
+    assert find(str(file)).parts["unet"].config["layers_per_block"] == 1
+    assert load_model(str(file), device="cpu").name == str(file)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

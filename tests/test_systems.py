@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import subprocess
 import sys
 
 import pytest
@@ -72,6 +73,12 @@ def test_noise_is_waited_for_but_on_cuda(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "to", spied)
     draw.drawn_alone(torch.zeros(1, 4), torch.Generator())()
     assert waited == [True]
+
+
+def test_memory_is_given_back_without_waking_torch():
+    script = "import sys; from sdfast.models.malloc import tidy; tidy(); "
+    script += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_a_file_that_is_there_by_two_names_counts_once(tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sdfast.cli.output import Drawing
 from sdfast.terminal import Room, _inside, draw, graphics_of, in_blocks
 
 ACROSS, DOWN = np.meshgrid(np.arange(0, 250, 10), np.arange(0, 180, 10))
@@ -138,6 +139,14 @@ def test_where_nothing_can_be_drawn_it_is_said_why(how, why_not):
 
 def test_colours_that_are_off_do_not_keep_a_picture_from_a_terminal_with_graphics():
     assert drawn(GRADIENT, colour=False, TERM="xterm-kitty")[0] == ""
+
+
+@pytest.mark.parametrize(("colour", "unwanted"), [(False, ""), (True, "1")])
+def test_colours_can_be_off_by_a_flag_or_by_the_environment(monkeypatch, colour, unwanted):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(os, "environ", {"TERM": "xterm-256color", "NO_COLOR": unwanted})
+    Drawing(colour).draw(GRADIENT, (said := []).append)
+    assert said == ["note: no picture is drawn here: colours are off"]
 
 
 WORDS = (

@@ -477,6 +477,14 @@ def test_bars_are_a_png(monkeypatch, capsys, tmp_path):
         assert image.width > 500
 
 
+def test_unless_asked_otherwise_five_pictures_are_timed_after_one_that_is_not(monkeypatch, capsys):
+    real, seen = Side.lap, []
+    monkeypatch.setattr(Side, "lap", lambda *asked: seen.append(asked) or real(*asked))
+    words = ("-m", "tiny", "-s", 1, "--size", "64x64", "--no-start")
+    assert "; 5 runs a row\n" in run(monkeypatch, capsys, *words)[1]
+    assert len(seen) == 6
+
+
 def test_what_was_timed_before_an_interrupt_is_printed(monkeypatch, capsys, tmp_path):
     real, seen = Side.lap, []
 

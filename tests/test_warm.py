@@ -276,7 +276,7 @@ def test_nobody_else_can_come_in(worker):
     place = find_place()
     assert stat.S_IMODE(place.folder.stat().st_mode) == 0o700
     for path in (place.socket, place.lock):
-        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_folder_that_others_could_enter_is_closed_to_them():
@@ -509,6 +509,19 @@ def a_greeting():
     found = find("tiny")
     kinds = {"wanted": ("auto", "auto"), "given": ("cpu", "fp32")}
     return holding(found, stamp(found), circumstances(), **kinds, idle=9.0)
+
+
+def test_a_worker_has_the_less_time_left_the_longer_it_rests_and_all_while_somebody_waits():
+    shop = Shop(a_greeting(), rested=time.monotonic() - 100)
+
+    def left():
+        return read_greeting(wire.read_frame(io.BytesIO(shop.greet()).read).record).left
+
+    assert left() == 0
+    shop.rested += 95
+    assert 0 <= left() <= 4
+    shop.line.put(None)
+    assert left() == 9
 
 
 FRAMES = st.one_of(
@@ -819,6 +832,15 @@ def test_a_folder_may_be_told_from_where_one_stands(sdfast, small, tmp_path, mon
         sdfast("gen", "a cat", "-s", "1", "--seed", "1", "-m", "../small", "-o", str(out))[0] == 0
     )
     assert painted_by_worker(out)
+
+
+def test_a_frame_of_as_much_as_may_be_is_read_and_of_more_is_refused_by_its_head():
+    most = struct.pack(">II", 2**20, 3) + b"{}".ljust(2**20) + b"rgb"
+    assert wire.read_frame(io.BytesIO(most).read, 3) == ({}, b"rgb")
+    for words, pixels in ((2**20 + 1, 3), (2, 4)):
+        heard = iter([struct.pack(">II", words, pixels)])
+        with pytest.raises(wire.GarbledError, match=f"a frame of {words + pixels} bytes"):
+            wire.read_frame(lambda _, heard=heard: next(heard), 3)
 
 
 def test_where_no_worker_is_one_is_told_so():

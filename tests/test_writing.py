@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdfast.errors import FullError, UsageError
-from sdfast.writing import write_whole
+from sdfast.writing import check_folder, write_whole
 
 
 def test_a_file_takes_the_place_of_another_and_leaves_nothing_else(tmp_path):
@@ -63,6 +63,23 @@ def test_what_stdout_leads_to_is_written_on(tmp_path, monkeypatch, place, mode):
     kept = "precious\n" if mode == "ab" else ""
     assert log.read_text() == f"{kept}before\nnew\nafter\n"
     assert [*tmp_path.iterdir()] == [log]
+
+
+@pytest.fixture
+def _nobody():
+    """Run as one whom folders can be closed to; none is to root."""
+    root = os.getuid() == 0
+    if root:
+        os.setreuid(65534, 0)
+    yield
+    if root:
+        os.setreuid(0, 0)
+
+
+@pytest.mark.usefixtures("_nobody")
+def test_a_folder_that_is_closed_to_us_is_refused_before():
+    with pytest.raises(UsageError, match="cannot write `/no/such`: permission denied"):
+        check_folder(Path("/no/such"))
 
 
 @pytest.mark.parametrize("name", ["no/such", "folder", "\0", "a" * 300, "circle"])
