@@ -181,8 +181,8 @@ def _eight_bits(image: Image) -> Image:
 
     values = np.array(image, np.float32)
     np.nan_to_num(values, copy=False)
-    most = 1.0 if image.mode == "F" and values.max(initial=0) <= 1 else 255.0
-    if image.mode != "F":
-        most = 65535.0
+    most = 65535.0
+    if image.mode == "F":
+        most = 1.0 if values.max(initial=0) <= 1 else 255.0
     values *= 255 / most
     return Image.fromarray(values.clip(0, 255, out=values).round(out=values).astype(np.uint8))

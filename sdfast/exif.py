@@ -38,8 +38,8 @@ ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """The formats by what their files' names end in, in small letters."""
 _HOW: dict[str, Any] = {"JPEG": {"subsampling": 0}, "WEBP": {"method": 4}}
 _QUALITY = 95
-_ROOM = {"JPEG": 65_533 - len(b"Exif\0\0"), "WEBP": 2 * _LIMIT}
-"""Bytes of Exif data that a file can hold, or that we would read."""
+_ROOM = {"JPEG": 65_533, "WEBP": 2 * _LIMIT}
+"""Bytes of Exif data, heading and all, that a file can hold, or that we would read."""
 _SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 """Pixels along a side, at the most."""
 

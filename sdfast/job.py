@@ -106,11 +106,13 @@ class Job(Value):
 
     @model_validator(mode="before")
     @classmethod
-    def _enlarges(cls, values: Any) -> Any:
+    def _enlarges(cls, values: object) -> object:
         """At 1 nothing is enlarged, so there is nothing of it to leave either."""
-        if not (isinstance(values, dict) and str(values.get("hires")) in ("1", "1.0")):
+        if not isinstance(values, dict):
             return values
         given = cast("dict[str, Any]", values)
+        if str(given.get("hires")) not in ("1", "1.0"):
+            return given
         void = ("hires",) if given.get("init") is not None else ("hires", "strength")
         return {key: value for key, value in given.items() if key not in void}
 

@@ -82,7 +82,7 @@ def _read(prompt: str, calls: int) -> _Text:
             change = _change(here, calls) if token == "]" else None
             open_[-1].pieces.extend([change] if change else [here.bracket, *here.pieces, token])
         else:
-            if token in (":", "|") and here.bracket == "[":
+            if token in (":", "|"):
                 here.marks.append((len(here.pieces), token))
             here.pieces.append(token)
     whole = open_[0].pieces

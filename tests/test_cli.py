@@ -158,7 +158,7 @@ def test_pictures_painted_together_are_those_painted_one_by_one(sdfast, here):
     assert code == 0
     (here / "together").mkdir()
     kept = here / "together" / Path(alone.split()[1]).name
-    kept.touch()  # so that five are left, and the last walk is of one
+    kept.write_bytes(b"mine")  # so that five are left, and the last walk is of one
     words = (*words, "another", "-o", "together/", "--exists", "skip", "--json")
     code, out, err = sdfast(*words, "--batch-size", "4")
     assert code == 0
@@ -983,7 +983,7 @@ def test_pictures_of_one_run_do_not_take_each_others_names(sdfast, here, policy)
 
 
 def test_json_tells_of_skipped_pictures_too(sdfast, here):
-    (here / "a-cat-1.png").touch()
+    (here / "a-cat-1.png").write_bytes(b"mine")
     _, out, _ = sdfast(*QUICK, "--exists", "skip", "--json")
     line = json.loads(out)
     assert (line["path"], line["skipped"]) == ("a-cat-1.png", True)
@@ -1118,7 +1118,7 @@ def test_a_recipe_that_no_jpeg_holds_is_told_before_anything_is_painted(sdfast, 
     assert (code, list(here.iterdir())) == (2, [])
     assert "cannot hold so long a recipe" in err
     assert "encode" not in err
-    (here / "a.jpg").touch()
+    (here / "a.jpg").write_bytes(b"mine")
     assert sdfast(*words, "--exists", "skip")[:2] == (0, "a.jpg\n")
 
 

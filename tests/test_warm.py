@@ -361,7 +361,7 @@ def test_what_keeps_a_worker_from_its_folder_is_told(sdfast, tmp_path):
     (place.socket / "in the way").mkdir(parents=True)
     code, _, err = sdfast("warm", "start", "-m", "tiny")
     assert code == 2
-    assert err.startswith(f"error: cannot write `{place.folder}`: is a directory\n")
+    assert err.startswith(f"error: cannot write `{place.socket}`: is a directory\n")
     assert holder(place) is None
 
 

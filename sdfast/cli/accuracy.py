@@ -104,7 +104,7 @@ def _pose(
     said = prompts or list(PROMPTS)
     scale = {} if asked.guidance is None else {"guidance": asked.guidance}
     jobs = [read_job({"prompt": prompt, "seed": 1, **scale}) for prompt in said]
-    found = find_model(name, load_config(), say, safety=False)
+    found = find_model(name, load_config(), say, safety=False, draw=not asked.quiet)
     assert found is not None
     loaded = load_model(found, device=asked.device, dtype=asked.dtype, safety=False)
     return pose_model(loaded, name, said, count, jobs[0].guidance, training=training)

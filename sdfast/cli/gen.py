@@ -144,6 +144,7 @@ def _remark_on_steps(sampler: Sampler, given: int | None, say: Callable[[str], N
             say("note: an adaptive walk takes as many steps as it needs; --steps does not count")
         return
     if sampler.steps < 10:
-        say(f"note: {sampler.steps} steps is few; DPM-Solver wants 10 to 25")
+        few = "1 step" if sampler.steps == 1 else f"{sampler.steps} steps"
+        say(f"note: {few} is few; DPM-Solver wants 10 to 25")
     if sampler.steps > 25:
         say(f"note: {sampler.steps} steps is many; from 25 on DPM-Solver gains next to nothing")

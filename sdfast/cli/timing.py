@@ -45,7 +45,7 @@ def timing(asked: OfTimings, paths: dict[str, Path], command: str) -> None:
         families = []
     asked = replace(asked, device=_device(asked.device))
     with _written(rows if families else []) as folders:
-        entries = beside(_found(rows, folders), families)
+        entries = beside(_found(rows, folders, draw=not asked.quiet), families)
         events = _events(entries, asked, runs, warmup)
         if not asked.quiet and sys.stderr.isatty():
             events = _watch(events, len(entries) * (runs + warmup))
@@ -107,7 +107,7 @@ def _written(rows: Sequence[Entry]) -> AbstractContextManager[dict[str, Path]]:
     return written(name for name in names if name)
 
 
-def _found(rows: Sequence[Entry], folders: dict[str, Path]) -> list[Entry]:
+def _found(rows: Sequence[Entry], folders: dict[str, Path], *, draw: bool) -> list[Entry]:
     """Each row with its model found and the job as that would have it."""
     from sdfast.config import load_config
     from sdfast.models.find import lasting_target
@@ -115,7 +115,11 @@ def _found(rows: Sequence[Entry], folders: dict[str, Path]) -> list[Entry]:
     config = load_config()
     models = {
         model: find_model(
-            str(folders.get(model or "", model or "")) or None, config, say, safety=False
+            str(folders.get(model or "", model or "")) or None,
+            config,
+            say,
+            safety=False,
+            draw=draw,
         )
         for model in dict.fromkeys(row.job.model for row in rows)
     }

@@ -55,7 +55,9 @@ def tune(
     if job.sampler.steps > 100:
         raise UsageError(f"a walk of {job.sampler.steps} steps has nothing to gain by tuning")
     config = load_config()
-    found = find_model(model or config.model, config, say, offline=offline, safety=False)
+    found = find_model(
+        model or config.model, config, say, offline=offline, safety=False, draw=not quiet
+    )
     assert found is not None
     asked = lasting_target(found.name, config.aliases)
     name = name or f"{slug(Path(asked).name)}-{job.sampler.steps}"

@@ -49,9 +49,7 @@ class Listing:
         return sum({file.blob: file.size for file in self.files}.values())
 
 
-def look(
-    repo: str, only: Sequence[str] = (), *, full: bool = False, safety: bool = True
-) -> Listing:
+def look(repo: str, only: Sequence[str], *, full: bool, safety: bool) -> Listing:
     """Ask the Hub what a model needs: its configs, and weights in half precision or in `full`.
 
     One that comes in only one precision needs that. Of a safety checker it is the configs alone

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from sdfast.errors import UsageError
 from sdfast.warm.neighbours import namespace
+from sdfast.writing import unwritable
 
 _LONGEST = 103
 """Bytes of a socket's path; the system has room for 108, macOS for 104, with a NUL at the end."""
@@ -98,11 +99,18 @@ def _unsafe(what: str, why: str) -> UsageError:
 def take_lock(place: Place, patience: float = 1.0) -> int | None:
     """The lock, held until this process ends, with its number written there; None if it is taken.
 
-    Patient for a moment, as somebody may only be looking.
+    Patient for a moment, as somebody may only be looking. Raises UsageError where it cannot be.
     """
+    try:
+        return _locked(place.lock, patience)
+    except OSError as error:
+        raise unwritable(place.lock, error) from error
+
+
+def _locked(path: Path, patience: float) -> int | None:
     import fcntl
 
-    file = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     end = time.monotonic() + patience
     while True:
         try:

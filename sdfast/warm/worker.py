@@ -86,47 +86,35 @@ def work(load: Callable[[], tuple[Paint, Greeting]]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     place = find_place()
     try:
-        lock = take_lock(place)
-    except OSError as error:
-        _fail(unwritable(place.lock, error))
-        return
-    if lock is None:
-        _report(wire.packed({"is": "taken"}))
-        return
-    with contextlib.suppress(OSError):
-        os.ftruncate(sys.stderr.fileno(), 0)
-    _log(f"worker {os.getpid()} of sdfast {__version__} loads")
-    with _front():
-        try:
+        if take_lock(place) is None:
+            _report(wire.packed({"is": "taken"}))
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(sys.stderr.fileno(), 0)
+        _log(f"worker {os.getpid()} of sdfast {__version__} loads")
+        with _front():
             _work(load, place)
-        except SdfastError as error:
-            _fail(error)
-
-
-def _fail(error: SdfastError) -> None:
-    _log(f"error: {error}")
-    _report(wire.told_error(error))
+    except SdfastError as error:
+        _log(f"error: {error}")
+        _report(wire.told_error(error))
+    except SystemExit:
+        _log("left, as it was told to")
+        unready = DeviceError("the worker was told to stop before it had loaded its model")
+        _report(wire.told_error(unready))  # to nobody once it has
+        raise
 
 
 def _work(load: Callable[[], tuple[Paint, Greeting]], place: Place) -> None:
-    try:
-        paint, held = load()
-    except SystemExit:
-        _fail(DeviceError("the worker was told to stop before it had loaded its model"))
-        raise
+    paint, held = load()
     with _listening(place) as (listener, is_found):
         shop = Shop(held)
         threading.Thread(target=_keep_the_door, args=(listener, shop), daemon=True).start()
         _log(f"ready with {held.model}, {held.dtype} on {held.device}")
         _report(shop.greet())
         os.chdir("/")
-        try:
-            for visitor in _visitors(shop, is_found):
-                shop.painted += _serve(visitor, paint)
-            _log("left, as nobody came" if is_found() else "left, as its files were removed")
-        except SystemExit:
-            _log("left, as it was told to")
-            raise
+        for visitor in _visitors(shop, is_found):
+            shop.painted += _serve(visitor, paint)
+        _log("left, as nobody came" if is_found() else "left, as its files were removed")
 
 
 @contextmanager
