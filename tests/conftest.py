@@ -23,7 +23,10 @@ os.environ |= {  # read once, when huggingface_hub and torch are imported
     "XDG_RUNTIME_DIR": _HOME.name,  # where nobody's own worker is asked
     "PYTHONPATH": str(Path(package.__file__).parent.parent),  # other processes run what is tested
     "OMP_NUM_THREADS": "1",  # networks as small as these only wait for each other's threads
+    "TERM": "xterm-256color",  # a bar is not drawn on a dumb one
 }
+for _name in ("HF_TOKEN", "HF_ENDPOINT", "SDFAST_MODEL", "SDFAST_OUTPUT", "SDFAST_LORAS"):
+    os.environ.pop(_name, None)  # which are somebody's own
 
 
 def pytest_collection_finish():
@@ -38,8 +41,6 @@ def pytest_unconfigure():
 @pytest.fixture(autouse=True)
 def _nothing_settled(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("SDFAST_CONFIG", str(tmp_path_factory.mktemp("config")))
-    monkeypatch.delenv("SDFAST_MODEL", raising=False)
-    monkeypatch.delenv("SDFAST_OUTPUT", raising=False)
 
 
 @pytest.fixture

@@ -60,16 +60,16 @@ def test_a_thousand_steps_of_third_order_reach_the_converged_answer():
 
 
 @pytest.mark.parametrize(
-    ("preset", "name", "bar"),
-    [
-        ("fast", "uncond", 0.0394),
-        ("fast", "cfg7.5", 0.0734),
-        ("default", "uncond", 0.015),
-        ("default", "cfg7.5", 0.022),
+    ("preset", "name", "published"),
+    [  # docs/samplers.md, the first table, at 10 and 20 calls
+        ("fast", "uncond", 0.0363),
+        ("fast", "cfg7.5", 0.0733),
+        ("default", "uncond", 0.0146),
+        ("default", "cfg7.5", 0.0204),
     ],
 )
-def test_a_preset_comes_as_near_as_it_is_meant_to(preset, name, bar):
-    assert missed(load_preset(preset).sampler, name).square().mean().sqrt() <= bar
+def test_a_preset_comes_as_near_as_is_published(preset, name, published):
+    assert missed(load_preset(preset).sampler, name).square().mean().sqrt() < 1.02 * published
 
 
 @pytest.mark.parametrize("name", GUIDANCE)
@@ -86,15 +86,15 @@ def test_one_step_more_never_costs_a_preset_a_twentieth_up_to_fifty(preset, name
 
 
 @pytest.mark.parametrize("name", GUIDANCE)
-def test_one_step_more_never_doubles_the_error_of_pndm(name):
+def test_one_step_more_never_costs_pndm_two_fifths(name):
     # its steps start wherever whole strides end, and guidance makes it swing; so it was shipped
-    assert max(rises(load_preset("pndm50").sampler, name, range(8, 27), 24)) <= 2
+    assert max(rises(load_preset("pndm50").sampler, name, range(8, 27), 24)) <= 1.4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GUIDANCE)
-def test_one_step_more_never_doubles_the_error_of_pndm_up_to_fifty(name):
-    assert max(rises(load_preset("pndm50").sampler, name, range(26, 51), 24)) <= 2
+def test_one_step_more_never_costs_pndm_two_fifths_up_to_fifty(name):
+    assert max(rises(load_preset("pndm50").sampler, name, range(26, 51), 24)) <= 1.4
 
 
 METHODS = [

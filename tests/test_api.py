@@ -73,10 +73,6 @@ def test_a_walk_goes_on_from_an_image_that_was_noised_to_its_step(begin):
     torch.testing.assert_close(found, noised(image, noise, schedule.end), rtol=1e-4, atol=1e-4)
 
 
-def test_a_preset_is_a_sampler_for_solve():
-    assert load_preset("fast").sampler.steps == 10
-
-
 def test_to_paint_is_to_wait_for_the_last_event(small):
     model, job = load_model(str(small)), Job(prompt="a cat", seed=1, sampler=Sampler(steps=2))
     *_, finished = generate(model, job)

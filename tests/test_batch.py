@@ -1,12 +1,12 @@
 """`sdfast batch` as a shell sees it, on jobs that go as they should and some that do not."""
 
-import contextlib
 import io
 import json
 import os
 import pty
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ import numpy
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
+from processes import all_drawn
 
 from sdfast.batch.manifest import open_manifest
 from sdfast.batch.pictures import texts
@@ -114,6 +115,27 @@ def test_each_line_is_a_picture_and_a_second_run_has_nothing_to_do(sdfast):
     assert (code, out) == (0, "")
     assert "0 painted; 3 there before" in err
     assert before == {name: Path("out", name).stat().st_mtime_ns for name in pictures()}
+
+
+def test_a_job_that_is_done_is_not_painted_again_under_another_name(sdfast):
+    Path("p.txt").write_text("a cat\na dog\n")
+    words = ("batch", "p.txt", "-s", "1", "-m", "tiny", "-o")
+    assert sdfast(*words, "out/{slug}.png")[1].count("\n") == 2
+    for other in ("out/{seed}.png", "out/{slug}.jpg", "out/"):
+        assert sdfast(*words, other)[:2] == (0, "")
+
+
+def test_a_name_tells_how_many_pictures_a_file_asks_for_and_of_a_pipe_none(sdfast):
+    Path("p.jsonl").write_text('{"prompt": "a", "n": 3}\n')
+    words = ("batch", "p.jsonl", "-s", "1", "-m", "tiny", "-o")
+    assert sdfast(*words, "{i}-{n}.png")[1].split() == [f"{k}-3.png" for k in (1, 2, 3)]
+    ran = subprocess.run(
+        [sys.executable, "-m", "sdfast", "batch", "-", *words[2:], "pipe/{i}-{n}.png"],
+        input=b"a cat\n",
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert ran.stdout == b"pipe/1-0.png\n"
 
 
 def test_a_batch_paints_what_gen_paints(sdfast):
@@ -648,13 +670,8 @@ def test_a_terminal_counts_pictures_and_shows_no_rest_of_the_bar(here):
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(command[0], command)
-    written = b""
-    with contextlib.suppress(OSError):  # which is how a terminal ends
-        while piece := os.read(terminal, 4096):
-            written += piece
-    os.close(terminal)
+    text = all_drawn(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
-    text = written.decode()
     assert [f"{k}/5" in text for k in range(6)] == [True] * 6
     shown = screen(text)
     assert shown[:2] == [

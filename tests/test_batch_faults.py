@@ -22,6 +22,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from processes import hears_ctrl_c
 from test_batch_streams import Costless
 
 from sdfast.batch import crew, manifest, shards
@@ -39,11 +40,7 @@ QUICK = ("-s", "1", "-m", "tiny", "-o", "out/", "--batch-size", "1")
 KILLED = Path(__file__).with_name("killed.py")
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every test stands in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture
@@ -57,8 +54,7 @@ def begin():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # a shell lets what it runs in the background ignore SIGINT, and so would its children
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=hears_ctrl_c,
             **given,
         )
         begun.append(process)

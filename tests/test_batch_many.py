@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
+from processes import hears_ctrl_c, soon
 
 QUICK = ("-s", "2", "-m", "tiny", "--batch-size", "1")
 
@@ -53,7 +53,8 @@ def painted_alike(sdfast, *words, named, kill):
     with begin("-o", "many/", *words) as many:
         first = many.stdout.readline()
         killed = []
-        while kill and not killed:  # its name is given to a worker some time after its start
+        # its name is given to a worker some time after its start
+        while kill and not killed and many.poll() is None:
             killed = workers(many.pid, named)[:1]
         for worker in killed:
             os.kill(worker, signal.SIGKILL)
@@ -114,11 +115,8 @@ def test_processes_end_with_the_one_that_began_them():
         time.sleep(0.5)
         many.kill()
         many.communicate()
-    for _ in range(100):
-        if not any(Path(f"/proc/{pid}").exists() for pid in found):
-            return
-        time.sleep(0.1)
-    raise AssertionError("they live on")
+    assert len(found) == 2
+    assert soon(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found))
 
 
 @pytest.mark.parametrize(
@@ -126,9 +124,8 @@ def test_processes_end_with_the_one_that_began_them():
 )
 def test_ctrl_c_is_heard_by_the_one_that_began_them_alone(moment):
     """A terminal sends it to all, as they begin, too."""
-    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # in the background it is not
     words = ("-o", "many/", "--gpus", "cpu,cpu")
-    with begin(*words, start_new_session=True, preexec_fn=default) as many:
+    with begin(*words, start_new_session=True, preexec_fn=hears_ctrl_c) as many:
         while many.poll() is None and not workers(many.pid, "spawn_main"):
             time.sleep(0.01)
         time.sleep(moment / 20)

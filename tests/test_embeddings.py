@@ -1,9 +1,6 @@
 """Textual inversion: what a word becomes, where it stands, and what diffusers makes of it."""
 
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 import torch
@@ -14,7 +11,6 @@ from safetensors.torch import save_file
 from small import write_xl_model
 
 from sdfast import Job, generate
-from sdfast.cli import run_command
 from sdfast.errors import JobError, ModelError
 from sdfast.fields import named
 from sdfast.job import read_job
@@ -255,67 +251,61 @@ def test_a_job_with_an_embedding_is_not_painted_by_a_model_without(small):
         list(generate(model, Job(prompt="fog", embedding="some.safetensors")))
 
 
-def sdfast(monkeypatch, *words):
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr(sys, "argv", ["sdfast", *words])
-    with redirect_stdout(out), redirect_stderr(err):
-        code = run_command()
-    return code, out.getvalue(), err.getvalue()
-
-
-def test_a_picture_painted_with_one_is_painted_again_from_itself(small, tmp_path, monkeypatch):
+def test_a_picture_painted_with_one_is_painted_again_from_itself(
+    small, tmp_path, monkeypatch, sdfast
+):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "toy.safetensors", emb_params=rows(2))
     asked = ("a <toy>", "-x", "TOY", "-s", "2", "--seed", "1", "-m", str(small), "-q")
     for name, more in {"bare": (), "both": ("--embedding", "toy.safetensors:<toy>")}.items():
-        assert sdfast(monkeypatch, "gen", *asked, *more, "-o", f"{name}.png")[0] == 0
+        assert sdfast("gen", *asked, *more, "-o", f"{name}.png")[0] == 0
     again = ("--from", "both.png", "-m", str(small))
-    assert sdfast(monkeypatch, "gen", *again, "-o", "again.png", "-q")[0] == 0
+    assert sdfast("gen", *again, "-o", "again.png", "-q")[0] == 0
     bare, both, more = ((tmp_path / f"{n}.png").read_bytes() for n in ("bare", "both", "again"))
     assert bare != both == more
-    code, out, _ = sdfast(monkeypatch, "gen", *again, "--dry-run")
+    code, out, _ = sdfast("gen", *again, "--dry-run")
     assert (code, json.loads(out)["embedding"]) == (0, [f"{tmp_path}/toy.safetensors:<toy>"])
-    code, out, _ = sdfast(monkeypatch, "info", "both.png")
+    code, out, _ = sdfast("info", "both.png")
     assert f"  embedding {tmp_path}/toy.safetensors:<toy>\n" in out
 
 
-def test_gen_and_batch_tell_of_an_embedding_that_no_prompt_says(small, tmp_path, monkeypatch):
+def test_gen_and_batch_tell_of_an_embedding_that_no_prompt_says(
+    small, tmp_path, monkeypatch, sdfast
+):
     toy, gone = (write(tmp_path / f"{n}.safetensors", emb_params=rows(1)) for n in ("toy", "gone"))
     asked = ("-s", "2", "-m", str(small), "--embedding", str(toy))
     both = (*asked, "--embedding", f"{gone}:(o)")
     monkeypatch.chdir(tmp_path)
-    code, _, err = sdfast(monkeypatch, "gen", "a toy", "fog", *both)
+    code, _, err = sdfast("gen", "a toy", "fog", *both)
     assert code == 0
     note = (
         "not used, as no prompt has the word: embedding `(o)`; a backslash goes before each bracket"
     )
     assert [line for line in err.splitlines() if "not used" in line] == [f"note: {note}"]
-    assert "not used" not in sdfast(monkeypatch, "gen", "fog", "-x", "toy", *asked)[2]
+    assert "not used" not in sdfast("gen", "fog", "-x", "toy", *asked)[2]
     lines = [{"prompt": p, "embedding": [str(toy), f"{gone}:(o)"]} for p in ("a toy", "fog")]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    code, _, err = sdfast(monkeypatch, "batch", "p.jsonl", *asked[:4], "-o", "out/")
+    code, _, err = sdfast("batch", "p.jsonl", *asked[:4], "-o", "out/")
     assert code == 0
     assert [line for line in err.splitlines() if "not used" in line] == [f"note: p.jsonl:1: {note}"]
 
 
-def test_a_line_of_a_batch_names_its_own(small, tmp_path, monkeypatch):
+def test_a_line_of_a_batch_names_its_own(small, tmp_path, sdfast):
     path = write(tmp_path / "toy.safetensors", emb_params=rows(2))
     plain = {"prompt": "a toy", "seed": 1, "steps": 2, "model": str(small)}
     lines = [plain, plain | {"embedding": [str(path)]}, plain | {"embedding": "gone.safetensors"}]
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     out = tmp_path / "out"
-    code, _, err = sdfast(
-        monkeypatch, "batch", str(tmp_path / "jobs.jsonl"), "-o", f"{out}/{{i}}.png"
-    )
+    code, _, err = sdfast("batch", str(tmp_path / "jobs.jsonl"), "-o", f"{out}/{{i}}.png")
     assert code == 5
     assert "gone.safetensors` is not there" in err
     one, two = (path.read_bytes() for path in sorted(out.glob("*.png")))
     assert one != two
 
 
-def test_gen_refuses_a_missing_one_with_three_and_one_line(small, tmp_path, monkeypatch):
+def test_gen_refuses_a_missing_one_with_three_and_one_line(small, tmp_path, sdfast):
     code, out, err = sdfast(
-        monkeypatch, "gen", "fog", "-m", str(small), "--embedding", f"{tmp_path}/e.safetensors"
+        "gen", "fog", "-m", str(small), "--embedding", f"{tmp_path}/e.safetensors"
     )
     assert (code, out) == (3, "")
     assert err.splitlines()[-1] == f"error: `{tmp_path}/e.safetensors` is not there"

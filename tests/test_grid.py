@@ -1,6 +1,5 @@
 """Sheets: what varies on them, how they look, and that their pictures are those of `gen`."""
 
-import contextlib
 import json
 import os
 import pty
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 import weakref
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
+from processes import all_drawn, hears_ctrl_c
 
 from sdfast import models, recipes
 from sdfast.cli import painting
@@ -671,14 +670,10 @@ def test_a_terminal_calls_pictures_by_their_labels(here):
         [sys.executable, "-m", "sdfast", *words], stdout=subprocess.PIPE, stderr=follower
     ) as process:
         os.close(follower)
-        drawn = b""
-        with contextlib.suppress(OSError):  # Linux: the end
-            while some := os.read(leader, 4096):
-                drawn += some
-        os.close(leader)
+        drawn = all_drawn(leader)
         assert process.stdout.read() == b"a-cat-grid.png\n"
-    assert b"steps 3 " in drawn
-    assert b"seed " not in drawn
+    assert "steps 3 " in drawn
+    assert "seed " not in drawn
 
 
 def test_pictures_that_agree_in_their_walk_are_painted_together(sdfast):
@@ -719,7 +714,7 @@ def test_an_interrupted_sheet_leaves_its_finished_cells_and_no_half_sheet(here):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hears_ctrl_c,
     )
     first = process.stdout.readline().strip()
     time.sleep(0.05)

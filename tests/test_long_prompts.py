@@ -114,6 +114,12 @@ def test_xl_reads_it_with_both_encoders_and_takes_the_whole_of_the_first_chunk(p
     torch.testing.assert_close(got[1], two[1], rtol=1e-4, atol=1e-4)
 
 
+def test_tiny_reads_in_chunks_of_thirty_tokens():
+    model = load_model("tiny", device="cpu")
+    lengths = [model.encode("cat " * count).shape[1] for count in (30, 31)]
+    assert lengths == [32, 2 * 32]
+
+
 @pytest.mark.parametrize("family", ["1.x", "XL"])
 def test_prompts_that_are_read_together_mean_what_each_means_alone(family, folders):
     model = load_model(str(folders[family]), device="cpu")

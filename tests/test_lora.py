@@ -1,10 +1,7 @@
 """LoRAs: added to the weights as the formula says, whoever wrote them, and fitting or refused."""
 
-import io
 import json
 import shutil
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from sdfast import Job, Sampler, generate, paint
 from sdfast.batch.studio import Order, Setting, Studio
-from sdfast.cli import run_command
 from sdfast.conditioning import Words, guided
 from sdfast.errors import JobError, ModelError
 from sdfast.fields import scaled
@@ -527,14 +523,6 @@ def test_a_lora_that_can_be_none_is_refused_as_a_key(value):
         read_job({"prompt": "fog", "lora": value})
 
 
-def gen(monkeypatch, *words):
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr(sys, "argv", ["sdfast", "gen", *words])
-    with redirect_stdout(out), redirect_stderr(err):
-        code = run_command()
-    return code, out.getvalue(), err.getvalue()
-
-
 @pytest.mark.parametrize(
     ("tensor", "kind"),
     [
@@ -543,13 +531,11 @@ def gen(monkeypatch, *words):
         ("lora_unet_mid_block.diff", "a whole difference"),
     ],
 )
-def test_gen_refuses_other_changes_than_loras_by_their_kind(
-    small, tmp_path, tensor, kind, monkeypatch
-):
+def test_gen_refuses_other_changes_than_loras_by_their_kind(small, tmp_path, tensor, kind, sdfast):
     path = tmp_path / "l.safetensors"
     save_file({tensor: torch.zeros(3)}, path)
     for more in ((), ("--dry-run",)):
-        code, out, err = gen(monkeypatch, "fog", "-m", str(small), "--lora", str(path), *more)
+        code, out, err = sdfast("gen", "fog", "-m", str(small), "--lora", str(path), *more)
         assert (code, out) == (3, "")
         *_, complaint, hint = err.splitlines()
         assert complaint == f"error: `{path}`: `{tensor}` is of {kind}, which is not read"
@@ -617,7 +603,7 @@ def test_the_walk_ends_where_diffusers_with_load_lora_weights_ends(
 
 
 def test_a_picture_painted_with_a_lora_and_a_vae_is_painted_again_from_itself(
-    small, tmp_path, monkeypatch
+    small, tmp_path, monkeypatch, sdfast
 ):
     monkeypatch.chdir(tmp_path)
     with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
@@ -628,12 +614,12 @@ def test_a_picture_painted_with_a_lora_and_a_vae_is_painted_again_from_itself(
     asked = ("fog", "-s", "2", "--seed", "1", "-m", str(small), "-q")
     extra = ("--lora", "l.safetensors:0.7", "--vae", "v")
     for name, more in {"bare": (), "lora": extra[:2], "both": extra}.items():
-        assert gen(monkeypatch, *asked, *more, "-o", f"{name}.png")[0] == 0
-    assert gen(monkeypatch, "--from", "both.png", "-m", str(small), "-o", "again.png", "-q")[0] == 0
+        assert sdfast("gen", *asked, *more, "-o", f"{name}.png")[0] == 0
+    assert sdfast("gen", "--from", "both.png", "-m", str(small), "-o", "again.png", "-q")[0] == 0
     read = {name: (tmp_path / f"{name}.png").read_bytes() for name in ("bare", "lora", "both")}
     assert len(set(read.values())) == 3
     assert (tmp_path / "again.png").read_bytes() == read["both"]
-    code, out, _ = gen(monkeypatch, "--from", "both.png", "-m", str(small), "--dry-run")
+    code, out, _ = sdfast("gen", "--from", "both.png", "-m", str(small), "--dry-run")
     job = json.loads(out)
     assert (code, job["lora"], job["vae"]) == (
         0,
@@ -642,16 +628,16 @@ def test_a_picture_painted_with_a_lora_and_a_vae_is_painted_again_from_itself(
     )
 
 
-def test_a_picture_does_not_tell_whose_home_its_files_are_in(small, tmp_path, monkeypatch):
+def test_a_picture_does_not_tell_whose_home_its_files_are_in(small, tmp_path, monkeypatch, sdfast):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     with_lora(small, tmp_path / "merged", tmp_path / "l.safetensors", kohya, LAYERS)
     asked = ("fog", "-s", "2", "--seed", "1", "-m", str(small), "-q")
-    assert gen(monkeypatch, *asked, "--lora", "l.safetensors:0.7", "-o", "a.png")[0] == 0
+    assert sdfast("gen", *asked, "--lora", "l.safetensors:0.7", "-o", "a.png")[0] == 0
     file = (tmp_path / "a.png").read_bytes()
     assert b"~/l.safetensors:0.7" in file
     assert str(tmp_path).encode() not in file
-    assert gen(monkeypatch, "--from", "a.png", "-m", str(small), "-o", "b.png", "-q")[0] == 0
+    assert sdfast("gen", "--from", "a.png", "-m", str(small), "-o", "b.png", "-q")[0] == 0
     assert (tmp_path / "b.png").read_bytes() == file
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import struct
-import sys
 import zlib
 
 import numpy as np
@@ -22,7 +21,6 @@ from small import write_inpainting_model, write_v2_model, write_xl_model
 
 from sdfast import Job, Sampler, generate, load_model
 from sdfast.canvas import Canvas, own_size, read_canvas
-from sdfast.cli import run_command
 from sdfast.conditioning import encode
 from sdfast.engine import _seen, _walk, generate_together
 from sdfast.errors import JobError
@@ -91,17 +89,6 @@ def theirs(kind, folder, job, **asked):
         output_type="latent",
         **asked,
     ).images
-
-
-@pytest.fixture
-def sdfast(monkeypatch, capsys):
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
-        return run_command(), *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
+from processes import all_drawn
 from safetensors.torch import load_file, save_file
 from small import write_checked_model
 
@@ -645,16 +646,12 @@ def test_a_bar_is_drawn_on_a_terminal(hub, start, words):
     leader, follower = pty.openpty()
     process = start(*words, stderr=follower)
     os.close(follower)
-    drawn = b""
-    with suppress(OSError):  # when it has ended
-        while some := os.read(leader, 4096):
-            drawn += some
-    os.close(leader)
+    drawn = all_drawn(leader)
     process.communicate()
     assert process.returncode == 0
-    assert "━".encode() in drawn
-    assert b"B/s" in drawn
-    assert b" %, " not in drawn
+    assert "━" in drawn
+    assert "B/s" in drawn
+    assert " %, " not in drawn
 
 
 @pytest.mark.parametrize("path", ["tokenizer/../../rc", "/etc/rc", "unet//x", "a\\..\\b", "./x"])

@@ -66,9 +66,6 @@ def is_one_short_line(text):
     return len(text) < 150 and (text.isprintable() or not text)
 
 
-# Writing
-
-
 # Our own recipes
 
 
@@ -341,9 +338,6 @@ def test_a_photo_of_comfyui_is_read(read):
     assert (recipe.program, recipe.record["seed"]) == ("ComfyUI", COMFY["3"]["inputs"]["seed"])
 
 
-# Files that are not what they should be
-
-
 # Texts by themselves
 
 
@@ -409,6 +403,9 @@ def test_no_json_is_a_surprise(tmp_path_factory, found):
     path = tmp_path_factory.getbasetemp() / "json"
     path.write_text(json.dumps(found))
     assert is_one_short_line(complaint(path))
+
+
+# Files that are not what they should be
 
 
 def bomb(kind):

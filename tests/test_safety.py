@@ -1,11 +1,8 @@
 """The safety checker of Stable Diffusion 1.x, beside diffusers' pipeline with the same one."""
 
-import io
 import json
 import pickle
 import shutil
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -19,7 +16,6 @@ from sdfast import Job, Sampler, generate
 from sdfast.batch.pictures import texts
 from sdfast.batch.seen import look
 from sdfast.batch.studio import Order, Setting, Studio
-from sdfast.cli import run_command
 from sdfast.cli.painter import Wanted
 from sdfast.errors import ModelError
 from sdfast.events import Finished
@@ -118,14 +114,6 @@ def test_a_studio_flags_what_a_single_picture_would_be_flagged_for(checked):
     assert {out.unsafe for out in unasked} == {None}
 
 
-def sdfast(monkeypatch, *words):
-    out, err = io.StringIO(), io.StringIO()
-    monkeypatch.setattr(sys, "argv", ["sdfast", *words])
-    with redirect_stdout(out), redirect_stderr(err):
-        code = run_command()
-    return code, out.getvalue(), err.getvalue()
-
-
 @pytest.fixture
 def all_flagged(checked, tmp_path):
     folder = shutil.copytree(checked, tmp_path / "all")
@@ -135,15 +123,15 @@ def all_flagged(checked, tmp_path):
     return folder
 
 
-def test_gen_says_which_seed_and_how_to_paint_without(all_flagged, tmp_path, monkeypatch):
+def test_gen_says_which_seed_and_how_to_paint_without(all_flagged, tmp_path, sdfast):
     asked = ("gen", "fog", "-s", "2", "--seed", "7", "-m", str(all_flagged), "--json")
-    code, out, err = sdfast(monkeypatch, *asked, "-o", f"{tmp_path}/a.png")
+    code, out, err = sdfast(*asked, "-o", f"{tmp_path}/a.png")
     assert (code, json.loads(out)["nsfw"]) == (0, True)
     (note,) = (line for line in err.splitlines() if line.startswith("note: the model's safety"))
     assert "seed 7" in note
     assert "--no-safety" in note
     assert Image.open(tmp_path / "a.png").getextrema() == ((0, 0),) * 3
-    code, out, err = sdfast(monkeypatch, *asked, "--no-safety", "-o", f"{tmp_path}/b.png")
+    code, out, err = sdfast(*asked, "--no-safety", "-o", f"{tmp_path}/b.png")
     assert code == 0
     assert "nsfw" not in json.loads(out)
     assert "safety" not in err
@@ -162,19 +150,19 @@ def test_a_flagged_picture_is_black_outside_its_mask_too(all_flagged, tmp_path):
     assert finished.image.getextrema() == ((0, 0),) * 3
 
 
-def test_batch_says_so_too_and_takes_the_same_flag(all_flagged, tmp_path, monkeypatch):
+def test_batch_says_so_too_and_takes_the_same_flag(all_flagged, tmp_path, sdfast):
     (tmp_path / "p.txt").write_text("fog\n")
     asked = ("batch", f"{tmp_path}/p.txt", "-s", "2", "-m", str(all_flagged), "--json")
-    code, out, err = sdfast(monkeypatch, *asked, "--seed", "7", "-o", f"{tmp_path}/a/")
+    code, out, err = sdfast(*asked, "--seed", "7", "-o", f"{tmp_path}/a/")
     assert (code, json.loads(out)["nsfw"]) == (0, True)
     assert "seed 7, which is black" in err
-    code, out, err = sdfast(monkeypatch, *asked, "--no-safety", "-o", f"{tmp_path}/b/")
+    code, out, err = sdfast(*asked, "--no-safety", "-o", f"{tmp_path}/b/")
     assert code == 0
     assert "nsfw" not in json.loads(out)
 
 
 def test_the_same_batch_without_it_paints_again_what_was_flagged_and_no_more(
-    checked, tmp_path, monkeypatch
+    checked, tmp_path, monkeypatch, sdfast
 ):
     monkeypatch.chdir(tmp_path)
     how = {"prompt": "fog", "steps": 2, "guidance": 3, "spacing": "linspace"}
@@ -183,7 +171,7 @@ def test_the_same_batch_without_it_paints_again_what_was_flagged_and_no_more(
     asked = ("batch", "jobs.jsonl", "-m", str(checked), "-o", "out/", "--json")
 
     def run(*words):
-        code, out, _ = sdfast(monkeypatch, *asked, *words)
+        code, out, _ = sdfast(*asked, *words)
         assert code == 0
         return [json.loads(line) for line in out.splitlines()]
 
@@ -219,16 +207,16 @@ def test_no_worker_answers_for_a_model_whose_checker_is_not_asked():
     assert Wanted("cpu", "auto", None).own == ""
 
 
-def test_one_that_is_named_and_not_there_is_told(checked, tmp_path, monkeypatch):
+def test_one_that_is_named_and_not_there_is_told(checked, tmp_path, sdfast):
     folder = shutil.copytree(checked, tmp_path / "m")
     (folder / WEIGHTS).rename(folder / "safety_checker" / "pytorch_model.bin")
     (lines := tmp_path / "lines.txt").write_text("fog\n")
     for words in (("gen", "fog"), ("batch", str(lines))):
         asked = (*words, "-s", "2", "-m", str(folder), "-o", f"{tmp_path}/out/")
-        code, _, err = sdfast(monkeypatch, *asked)
+        code, _, err = sdfast(*asked)
         assert code == 0
         assert "names a safety checker and has no safetensors of it" in err
-        assert "safety" not in sdfast(monkeypatch, *asked, "--no-safety")[2]
+        assert "safety" not in sdfast(*asked, "--no-safety")[2]
 
 
 def truncated(folder):

@@ -2,10 +2,12 @@
 
 import io
 import re
-import time
+from functools import partialmethod
 
+import pytest
 from PIL import Image
 from rich.console import Console
+from rich.progress import Progress
 
 from sdfast import Job
 from sdfast.events import Encoded, Finished, Stepped, Times
@@ -19,13 +21,9 @@ def drawn(events):
     """What `watch` passes on, and each state of the line that it draws."""
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=80, legacy_windows=False)
-
-    def slowly():
-        for event in events:
-            yield event
-            time.sleep(0.12)  # the bar is drawn ten times a second
-
-    passed = list(watch(slowly(), console, lambda job: f"seed {job.seed}"))
+    with pytest.MonkeyPatch.context() as patch:  # drawn at each change, not ten times a second
+        patch.setattr(Progress, "update", partialmethod(Progress.update, refresh=True))
+        passed = list(watch(events, console, lambda job: f"seed {job.seed}"))
     frames = re.split(r"\r|\n|\x1b\[2K", written.getvalue())
     return passed, [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", frame).strip() for frame in frames]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from processes import all_drawn
 
 from sdfast.cli.output import Drawing
 from sdfast.terminal import Room, _inside, draw, graphics_of, in_blocks
@@ -180,24 +181,15 @@ def test_a_picture_is_drawn_on_stderr_and_stdout_has_its_path(here, words):
         env=environment,
     )
     os.close(follower)
-    text = b""
-    while part := _read(leader):
-        text += part
+    text = all_drawn(leader)
     out, _ = ran.communicate(timeout=120)
     assert (ran.returncode, out) == (0, b"one.png\n")
-    lines = [line for line in text.decode().replace("\r", "").splitlines() if "\u2580" in line]
+    lines = [line for line in text.replace("\r", "").splitlines() if "\u2580" in line]
     rows = shown("\n".join(lines))
     image = Image.open("one.png").convert("RGB")
     image.thumbnail((80, 2 * 22))
     assert len(rows) == image.height
     assert rows == [[image.getpixel((x, y)) for x in range(image.width)] for y in range(len(rows))]
-
-
-def _read(leader):
-    try:
-        return os.read(leader, 65536)
-    except OSError:
-        return b""
 
 
 @pytest.mark.parametrize(

@@ -361,11 +361,6 @@ def test_a_network_that_says_nan_is_a_floating_point_error(keys):
         solve(lambda x, t: x * math.nan, noise(2), Sampler(**keys, steps=3), SCHEDULE)
 
 
-def test_an_unknown_prediction_is_a_value_error():
-    with pytest.raises(ValueError, match="colour"):
-        solve(bent, noise(2), Sampler(), SCHEDULE, prediction="colour")
-
-
 def test_the_corrector_has_its_whole_past_where_every_step_is_of_first_order():
     # each step is far longer than the one before it, so none is trusted beyond first order
     sampler = Sampler(

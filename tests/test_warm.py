@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 from queue import Queue
 
@@ -26,9 +25,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from processes import hears_ctrl_c, soon
 
 from sdfast import Job
-from sdfast.cli import run_command
 from sdfast.cli.warm import lasting
 from sdfast.errors import DeviceError, JobError, UsageError
 from sdfast.events import Encoded, Finished, Stepped, Times
@@ -86,18 +85,6 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def sdfast(monkeypatch, capsys):
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
-        code = run_command()
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def worker():
     """Begin a worker that paints in one colour; its greeting."""
     with contextlib.ExitStack() as stack:
@@ -133,19 +120,8 @@ def shell(*words):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell lets what it runs in the background ignore SIGINT, and so would its children
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hears_ctrl_c,
     )
-
-
-def soon(holds):
-    """Whether it comes true in a few seconds."""
-    end = time.monotonic() + 20
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def job(seed=1, steps=2, **said):
@@ -330,7 +306,6 @@ def test_where_there_are_no_unix_sockets_gen_paints_and_warm_says_so(sdfast, mon
 def test_a_worker_leaves_by_itself_and_takes_its_socket_along(worker):
     worker(idle=0.3)
     place = find_place()
-    assert place.socket.exists()
     assert soon(lambda: holder(place) is None)
     assert not place.socket.exists()
 
@@ -459,9 +434,16 @@ def test_a_workers_bug_is_left_to_the_client(sdfast, worker):
 
 def test_a_worker_killed_in_the_midst_costs_only_time(sdfast, here, worker):
     sdfast(*QUICK, "-o", "alone.png")
-    held = worker(pace=0.2)
-    threading.Timer(0.3, os.kill, (held.pid, signal.SIGKILL)).start()
+    held = worker(pace=60)
+
+    def kill():
+        if soon(lambda: client.greeting(find_place()).waiting):
+            os.kill(held.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
     code, out, err = sdfast(*QUICK)
+    killer.join()
     assert (code, out) == (0, "a-cat-1.png\n")
     assert err.count("note: the worker is lost") == 1
     assert (here / "a-cat-1.png").read_bytes() == (here / "alone.png").read_bytes()

@@ -1,0 +1,30 @@
+"""Commands as processes of their own: what they hear and draw, and what comes of them soon."""
+
+import os
+import signal
+import time
+from functools import partial
+
+hears_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+"""What a process does first: a shell lets what it runs in the background ignore SIGINT, and so
+would its children."""
+
+
+def all_drawn(leader):
+    """What is written to a terminal until nobody holds it any more, which closes it."""
+    seen = b""
+    with os.fdopen(leader, "rb", buffering=0) as terminal:
+        try:
+            while part := terminal.read(65536):
+                seen += part
+        except OSError:  # Linux: the end
+            pass
+    return seen.decode(errors="replace")
+
+
+def soon(holds):
+    """What it says once it is true, or after twenty seconds."""
+    end = time.monotonic() + 20
+    while not (so := holds()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return so
