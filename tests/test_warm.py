@@ -395,7 +395,7 @@ def test_a_door_that_cannot_begin_a_thread_opens_again(worker, monkeypatch):
 
 
 def test_a_picture_keeps_a_worker_from_leaving(worker):
-    held = worker(idle=1.0, pace=0.3)
+    held = worker(idle=2.0, pace=0.5)
     with client.ask(find_place(), held, job(steps=5)) as turn:
         assert isinstance([*turn.events][-1], Finished)
 
@@ -653,7 +653,8 @@ def test_two_clients_are_served_in_turn_each_walk_whole(worker):
     def listen(name, turn):
         heard[name] = [*turn.events]
 
-    with client.ask(place, held, job(1)) as first, client.ask(place, held, job(2)) as second:
+    long = job(1, steps=6)  # until all have come
+    with client.ask(place, held, long) as first, client.ask(place, held, job(2)) as second:
         with client.ask(place, held, job(3)) as third:
             assert (first.ahead, second.ahead, third.ahead) == (0, 1, 2)
             assert client.greeting(place).waiting == 3
@@ -662,8 +663,9 @@ def test_two_clients_are_served_in_turn_each_walk_whole(worker):
             thread.start()
         for thread in threads:
             thread.join()
-    for events in heard.values():
-        assert [type(event) for event in events] == [Encoded, Stepped, Stepped, Finished]
+    for name, steps in ((1, 6), (2, 2)):
+        kinds = [type(event) for event in heard[name]]
+        assert kinds == [Encoded, *[Stepped] * steps, Finished]
     assert heard[1][-1].times.decode <= heard[2][-1].times.encode
     assert soon(lambda: client.greeting(place).waiting == 0)
     assert soon(lambda: client.greeting(place).painted == 2)
