@@ -38,6 +38,25 @@ Size = Annotated[
 ]
 
 
+def begun_size(size: tuple[int, int], hires: float) -> tuple[int, int]:
+    """The size of what is enlarged to this one: that which `enlarged_size` leads from, or near."""
+
+    def begun(side: int) -> int:
+        near = round(side / hires / 8) * 8
+        return next((one for one in (near, near + 8) if _enlarged(one, hires) == side), near)
+
+    return begun(size[0]), begun(size[1])
+
+
+def enlarged_size(size: tuple[int, int], hires: float) -> tuple[int, int]:
+    """The size that this one is enlarged to, in multiples of 8, as the web UI rounds."""
+    return _enlarged(size[0], hires), _enlarged(size[1], hires)
+
+
+def _enlarged(side: int, hires: float) -> int:
+    return int(side * hires) // 8 * 8
+
+
 _SHARE = r"\s*([0-9.e-]{1,30})\s*"
 
 

@@ -16,9 +16,10 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sdfast.errors import JobError
-from sdfast.fields import named
-from sdfast.job import Job, Record, begun_size, enlarged_size, read_job, read_sampler, schedule_name
+from sdfast.fields import begun_size, enlarged_size, named
+from sdfast.job import Job, Record, read_job, read_sampler
 from sdfast.sampler_names import A1111, NOISY, a1111_name, nearest_walk
+from sdfast.schedule_names import schedule_name
 from sdfast.wording import last_part
 
 

@@ -7,17 +7,26 @@ loaded.
 """
 
 import random
-from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Self, TypeVar, cast, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from sdfast.errors import JobError
-from sdfast.fields import LEAST_SIDE, File, Interval, Name, NamedFiles, Rng, ScaledFiles, Size
+from sdfast.fields import (
+    LEAST_SIDE,
+    File,
+    Interval,
+    Name,
+    NamedFiles,
+    Rng,
+    ScaledFiles,
+    Size,
+    begun_size,
+)
 from sdfast.layering import layered
 from sdfast.prompt_edits import Turn, turns
-from sdfast.sampler import DEFAULT, SAMPLER_KEYS, TAKES, Sampler, Spacing, Value
-from sdfast.sampler_names import A1111, NAMES, NOISY, SOLVERS, Record
+from sdfast.sampler import DEFAULT, SAMPLER_KEYS, Sampler, Spacing, Value
+from sdfast.sampler_names import NAMES, SOLVERS, Record
 from sdfast.wording import in_our_words, nearest_key, quoted
 
 SEEDS = 2**64
@@ -222,25 +231,6 @@ class Job(Value):
         return own | sampler_record(self.sampler)
 
 
-def begun_size(size: tuple[int, int], hires: float) -> tuple[int, int]:
-    """The size of what is enlarged to this one: that which `enlarged_size` leads from, or near."""
-
-    def begun(side: int) -> int:
-        near = round(side / hires / 8) * 8
-        return next((one for one in (near, near + 8) if _enlarged(one, hires) == side), near)
-
-    return begun(size[0]), begun(size[1])
-
-
-def enlarged_size(size: tuple[int, int], hires: float) -> tuple[int, int]:
-    """The size that this one is enlarged to, in multiples of 8, as the web UI rounds."""
-    return _enlarged(size[0], hires), _enlarged(size[1], hires)
-
-
-def _enlarged(side: int, hires: float) -> int:
-    return int(side * hires) // 8 * 8
-
-
 def sampler_record(sampler: Sampler) -> Record:
     """A sampler as flat keys; `steps` and `sampler` always, the rest where it differs."""
     values = sampler.model_dump(mode="json", exclude_defaults=True, exclude={"solver", "steps"})
@@ -250,42 +240,6 @@ def sampler_record(sampler: Sampler) -> Record:
 JOB_KEYS = (*(k for k in Job.model_fields if k != "sampler"), "sampler")
 KEYS = tuple(dict.fromkeys((*JOB_KEYS, *SAMPLER_KEYS)))
 """Every key of a record."""
-
-
-_LETTERS = {
-    "multistep": "M",
-    "singlestep": "S",
-    "midpoint": " midpoint",
-    "fast": " fast",
-    "adaptive": " adaptive",
-}
-
-
-def schedule_name(sampler: Sampler) -> tuple[str, str]:
-    """A sampler's name and schedule type: AUTOMATIC1111's where it walks so, or ours.
-
-    Ours begin with a small letter, so that none is taken for one of the web UI's. The numbers that
-    a sampler draws on its way are its own in each program.
-    """
-    of_karras = (sampler.spacing, sampler.rho) == ("karras", 7)
-    plain = sampler.model_copy(update={"rho": None}) if of_karras else sampler
-    for said, theirs in _of_the_web_ui(sampler.steps):
-        if plain == theirs:
-            return said
-    order = f" {sampler.order}{_LETTERS[sampler.method]}"
-    name = sampler.solver + (order if "order" in TAKES[sampler.solver] else "")
-    if sampler.eta is not None and sampler.noisy != sampler.model_copy(update={"eta": None}).noisy:
-        name += f" eta {sampler.eta:g}"
-    name += " UniC" * sampler.corrector + " tuned" * bool(sampler.corrections)
-    return name, sampler.spacing if sampler.timesteps is None else "timesteps"
-
-
-@lru_cache(16)  # a batch names each of its pictures
-def _of_the_web_ui(steps: int) -> list[tuple[tuple[str, str], Sampler]]:
-    """Its samplers that walk here as there, in so many steps, by their names."""
-    return [
-        (said, read_sampler({"steps": steps, **keys})) for said, keys in (A1111 | NOISY).items()
-    ]
 
 
 def read_job(record: Record) -> Job:

@@ -18,7 +18,8 @@ from itertools import count
 from pathlib import Path
 
 from sdfast.errors import UsageError
-from sdfast.job import Job, schedule_name
+from sdfast.job import Job
+from sdfast.schedule_names import schedule_name
 from sdfast.wording import last_part, nearest
 from sdfast.writing import is_void, unwritable
 

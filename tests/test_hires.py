@@ -13,8 +13,9 @@ from sdfast import generate, load_model, paint
 from sdfast.engine import generate_together
 from sdfast.errors import JobError
 from sdfast.events import Encoded, Finished, Stepped
+from sdfast.fields import begun_size, enlarged_size
 from sdfast.infotext import read, to_record, write
-from sdfast.job import begun_size, enlarged_size, read_job
+from sdfast.job import read_job
 from sdfast.models.find import find
 
 

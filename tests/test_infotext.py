@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdfast import infotext
-from sdfast.job import Job, Sampler, read_job, read_sampler, schedule_name
+from sdfast.job import Job, Sampler, read_job, read_sampler
 from sdfast.sampler_names import A1111
+from sdfast.schedule_names import schedule_name
 
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 

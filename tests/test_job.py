@@ -23,11 +23,11 @@ from sdfast.job import (
     read_job,
     read_sampler,
     sampler_record,
-    schedule_name,
 )
 from sdfast.layering import layered
 from sdfast.sampler import DEFAULT, Sampler, Spacing
 from sdfast.sampler_names import A1111, ALIASES
+from sdfast.schedule_names import schedule_name
 from sdfast.solver import NoiseSchedule, solve
 from sdfast.wording import nearest
 

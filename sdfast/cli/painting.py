@@ -221,7 +221,7 @@ def _watcher(colour: bool, named: Callable[[Job], str]) -> Callable[[Queued], It
 
 def headline(name: str, dtype: str, device: str, job: Job) -> str:
     """What is about to happen, in one line."""
-    from sdfast.job import schedule_name
+    from sdfast.schedule_names import schedule_name
 
     kind, spacing = schedule_name(job.sampler)
     width, height = job.size or (0, 0)

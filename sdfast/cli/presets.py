@@ -56,8 +56,8 @@ def _entry(name: str, path: Path) -> dict[str, Any]:
 def _row(name: str, path: Path) -> tuple[str, str, str, str]:
     """And as people read it: its name, steps, walk, and what it is for."""
     from sdfast.errors import PresetError
-    from sdfast.job import schedule_name
     from sdfast.presets import hides_shipped, read_preset
+    from sdfast.schedule_names import schedule_name
 
     try:
         preset = read_preset(path, name)

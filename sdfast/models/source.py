@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from sdfast.canvas import own_size
 from sdfast.errors import JobError, ModelError
-from sdfast.fields import MOST_SIDE
-from sdfast.job import Job, enlarged_size, read_job
+from sdfast.fields import MOST_SIDE, enlarged_size
+from sdfast.job import Job, read_job
 from sdfast.models.layout import TODAY, Layout
 from sdfast.prompt import bare_words
 
