@@ -216,7 +216,7 @@ def _of_second_pass(said: Mapping[str, str], record: Record) -> tuple[Record, se
     begun = read_job({"prompt": "any", "size": record["size"]}).size
     assert begun is not None
     if "Hires resize" in said:
-        width, height = map(int, said["Hires resize"].split("x"))
+        width, height = map(int, said["Hires resize"].lower().split("x"))
         width = width or begun[0] * height // begun[1]
         height = height or begun[1] * width // begun[0]
         size = width // 8 * 8, height // 8 * 8
@@ -230,7 +230,8 @@ def _of_second_pass(said: Mapping[str, str], record: Record) -> tuple[Record, se
     followed = {"Hires resize", "Hires upscale", "Denoising strength"}
     if said.get("Hires upscaler") in _ENLARGED_BY:
         followed.add("Hires upscaler")
-    if (int(said.get("Hires steps", 0)) or job.sampler.steps) == job.walked:
+    steps = said.get("Hires steps", "0")
+    if f"{job.walked}" == (f"{job.sampler.steps}" if steps == "0" else steps):
         followed.add("Hires steps")
     return {key: job.record[key] for key in keys}, followed
 

@@ -7,6 +7,7 @@ loaded.
 """
 
 import random
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple, Self, TypeVar, cast, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -46,6 +47,13 @@ PARTS = 100
 """What an adaptive walk counts instead of calls, where prompts change: hundredths of its way."""
 
 _V = TypeVar("_V", bound=Value)
+
+
+def _number(value: Any) -> float | None:
+    """A number or a text that is one; None for anything else."""
+    with suppress(TypeError, ValueError, OverflowError):
+        return None if isinstance(value, bool) else float(value)
+    return None
 
 
 class Weights(NamedTuple):
@@ -120,9 +128,11 @@ class Job(Value):
         if not isinstance(values, dict):
             return values
         given = cast("dict[str, Any]", values)
-        if str(given.get("hires")) not in ("1", "1.0"):
+        if _number(given.get("hires")) != 1:
             return given
-        void = ("hires",) if given.get("init") is not None else ("hires", "strength")
+        void = {"hires"}
+        if given.get("init") is None and 0 < (_number(given.get("strength")) or 1) <= 1:
+            void.add("strength")
         return {key: value for key, value in given.items() if key not in void}
 
     @model_validator(mode="after")

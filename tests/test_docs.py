@@ -3,7 +3,7 @@
 import re
 import shlex
 from datetime import datetime
-from itertools import dropwhile, takewhile
+from itertools import dropwhile, groupby
 from pathlib import Path
 from typing import get_args
 
@@ -19,7 +19,7 @@ from sdfast.job import read_job
 from sdfast.naming import fields
 from sdfast.preset_schema import schema
 from sdfast.presets import names
-from sdfast.sampler import Solver, Spacing
+from sdfast.sampler import Method, Solver, Spacing
 from sdfast.warm.control import IDLE
 
 HOUSE = Path(__file__).parents[1]
@@ -40,8 +40,10 @@ def shown(page):
     for line in [*indented, *re.findall(r".*\bsdfast .*", fenced)]:
         words = shlex.shlex(line, posix=True, punctuation_chars=True)
         words.whitespace_split = True
-        behind = dropwhile(lambda word: word != "sdfast", words)
-        yield [*takewhile(lambda word: not set(word) <= set("<>|&;()"), behind)][1:]
+        for is_shells, said in groupby(words, lambda word: set(word) <= set("<>|&;()")):
+            behind = [*dropwhile(lambda word: word != "sdfast", said)]
+            if behind and not is_shells:
+                yield behind[1:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -63,8 +65,8 @@ def test_the_fields_of_a_name_are_those_that_are_listed():
 
 
 def test_the_solvers_and_spacings_are_those_that_are_listed():
-    solvers = {word.removeprefix("--sampler ") for word in listed("Solvers: ", "Choosing another")}
-    assert set(get_args(Solver)) <= solvers
+    words = {word.rpartition(" ")[2] for word in listed("Solvers: ", "Choosing another")}
+    assert words == {*get_args(Solver), *get_args(Method), "1", "3"}
     assert set(listed("Spacings: `--spacing` ", "## ")) == set(get_args(Spacing))
 
 

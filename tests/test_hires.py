@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from small import write_xl_model
 
-from sdfast import generate, load_model, paint
+from sdfast import generate, load_model, load_preset, paint
+from sdfast.bench.timing import ours
 from sdfast.engine import generate_together
 from sdfast.errors import JobError
 from sdfast.events import Encoded, Finished, Stepped
@@ -17,6 +19,7 @@ from sdfast.fields import begun_size, enlarged_size
 from sdfast.infotext import read, to_record, write
 from sdfast.job import read_job
 from sdfast.models.find import find
+from sdfast.presets import PRESET_KEYS
 
 
 @pytest.fixture(scope="module", params=["1.x", "XL"])
@@ -79,11 +82,13 @@ def test_what_would_be_too_large_is_told():
         source.complete(a_job(hires=4.1))
 
 
-@pytest.mark.parametrize("one", [1, 1.0, "1"])
+@pytest.mark.parametrize("one", [1, 1.0, "1", "1.00", "1e0"])
 def test_at_1_nothing_is_enlarged(one):
     assert a_job(hires=one, strength=0.3) == a_job(hires=None)
     assert a_job(hires=2, strength=0.3).replace(hires=one) == a_job(hires=None)
     assert a_job(hires=one, init="x.png", strength=0.3).strength == 0.3
+    with pytest.raises(JobError, match="strength must be above 0 and at most 1, not `7`"):
+        a_job(hires=one, strength=7)
 
 
 def test_a_size_is_rounded_as_the_web_ui_rounds_it():
@@ -103,6 +108,7 @@ def test_what_is_enlarged_leads_back_to_where_it_began(percent):
         ({"hires": 0.9}, "hires must be from 1 to 8, not `0.9`"),
         ({"hires": 8.5}, "hires must be from 1 to 8, not `8.5`"),
         ({"hires": True}, "hires must be"),
+        ({"hires": [1]}, "hires must be"),
         ({"size": "112x128"}, "hires 2 would begin at 56x64; a side has at least 64"),
         ({"init": "x.png"}, "hires begins from a picture of its own"),
         ({"mask": "x.png"}, "mask needs a picture to begin from: init"),
@@ -155,13 +161,14 @@ def web_ui(**pairs):
         ({"Hires upscale": 2, "Hires upscaler": "Lanczos"}, ["Hires steps"]),
         ({"Hires upscale": 2, "Hires steps": 0}, ["Hires steps"]),
         ({"Hires upscale": 2, "Hires steps": 15}, ["Hires steps"]),
+        ({"Hires upscale": 2, "Hires steps": "ten"}, ["Hires steps"]),
         ({"Hires upscale": 2, "Hires steps": 10, "Hires upscaler": "None"}, []),
         ({"Hires upscale": 2, "Hires steps": 10, "Hires upscaler": "Latent"}, ["Hires upscaler"]),
         (
             {"Hires resize": "1024x1536", "Hires CFG Scale": 7, "Hires steps": 10},
             ["Hires CFG Scale"],
         ),
-        ({"Hires resize": "1024x0", "Hires steps": 10}, []),
+        ({"Hires resize": "1024X0", "Hires steps": 10}, []),
         ({"Hires resize": "0x1540", "Hires steps": 10}, []),
     ],
 )
@@ -239,6 +246,35 @@ def test_a_line_of_a_batch_with_a_picture_of_its_own_begins_from_that(here, sdfa
     code, _, err = sdfast("batch", "jobs.jsonl", "-o", "out", *asked, "--init", "other.png")
     assert code == 2
     assert "hires begins from a picture of its own" in err
+    code, _, err = sdfast("batch", "jobs.jsonl", "-o", "out", "--hires", "9", "--dry-run")
+    assert code == 2
+    assert "hires must be from 1 to 8, not `9`" in err
+
+
+def test_what_each_line_of_a_batch_decides_is_left_to_it(here, sdfast):
+    (here / "jobs.jsonl").write_text('{"prompt": "a cat", "steps": 20, "size": "256x256"}')
+    asked = ["-m", "tiny", "--hires", "2", "--strength", "0.2", "-s", "4", "--size", "64x64"]
+    code, out, err = sdfast("batch", "jobs.jsonl", "-o", "out", *asked, "--dry-run")
+    assert code == 0, err
+    job = json.loads(out)
+    assert (job["hires"], job["strength"], job["steps"]) == (2, 0.2, 20)
+
+
+def test_no_preset_says_to_enlarge_and_none_is_saved_that_does(here, small, sdfast):
+    assert "hires" not in PRESET_KEYS
+    asked = ["-m", str(small), "-s", "4", "--hires", "2", "--size", "128x128", "-q"]
+    assert sdfast("gen", "a cat", *asked, "--save", "mine")[0] == 0
+    assert load_preset("mine").record.keys() & {"hires", "strength"} == set()
+
+
+def test_bench_compares_the_last_latents_and_times_every_call(model):
+    job = model.complete(a_job(size="128x128"))
+    painted = ours.paint(model, [job, job.replace(seed=2)])
+    alone = ours.paint(model, [job])
+    assert len(painted.latents) == 2
+    assert painted.latents.shape[-1] == 2 * model.noise(0, (64, 64)).shape[-1]
+    assert torch.allclose(painted.latents[:1], alone.latents, atol=1e-3)
+    assert len(painted.network) == len(painted.times.steps) == 6
 
 
 def test_a_sheet_may_hold_the_picture_that_is_not_enlarged(here, sdfast):

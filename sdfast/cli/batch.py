@@ -161,11 +161,12 @@ def _check(given: dict[str, Any], record: dict[str, Any]) -> None:
     from sdfast.job import BEGINNINGS, Weights, read_job
     from sdfast.models.dressed import check_there
 
-    enlarges = record.get("hires") is not None
-    begun = {"mask"} if enlarges else {*BEGINNINGS, "strength"}
+    begun = {*BEGINNINGS, "hires", "strength"}
     read_job({"prompt": "any", **{key: record[key] for key in record.keys() - begun}})
-    if given["strength"] is not None and not enlarges:
-        read_job({"prompt": "any", "init": "any", "strength": given["strength"], "steps": 1000})
+    said = {key: given[key] for key in ("init", "hires", "strength") if given[key] is not None}
+    if said:
+        somewhere = said if "hires" in said else {"init": "any", **said}
+        read_job({"prompt": "any", "steps": 1000, **somewhere})
     for key in BEGINNINGS:
         if given[key] is not None:
             file_size(given[key])

@@ -122,13 +122,18 @@ def _front() -> Generator[None]:
     """In here there is a front, where calls are run that need not import anything; see `handover`.
 
     It ends when there is nobody at the other end of its stdin any more, however this process ends.
+    Raises DeviceError where no process can begin.
     """
     if not hasattr(os, "fork"):
         yield
         return
     command = [sys.executable, "-P", "-c", "from sdfast.cli.front import main; main()"]
     nobody = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nobody) as front:
+    try:
+        begun = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nobody)
+    except OSError as error:
+        raise DeviceError(f"the worker's front cannot begin: {error.strerror}") from error
+    with begun as front:
         try:
             yield
         finally:
@@ -183,12 +188,12 @@ def _listening(place: Place) -> Generator[tuple[socket.socket, Callable[[], bool
         try:
             path.unlink(missing_ok=True)  # the lock is ours, so it was a dead worker's
             listener.bind(str(path))
-        except OSError as error:
-            raise unwritable(path, error) from error
-        ours = _identity(path)
-        try:
+            ours = _identity(path)
             path.chmod(0o600)
             listener.listen(_MOST_WAITING)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        try:
             yield listener, lambda: (_identity(path), _identity(place.lock)) == (ours, lock)
         finally:
             if _identity(path) == ours:
