@@ -131,7 +131,7 @@ class Job(Value):
         if _number(given.get("hires")) != 1:
             return given
         void = {"hires"}
-        if given.get("init") is None and 0 < (_number(given.get("strength")) or 1) <= 1:
+        if given.get("init") is None and 0 < (_number(given.get("strength")) or 0) <= 1:
             void.add("strength")
         return {key: value for key, value in given.items() if key not in void}
 

@@ -87,8 +87,11 @@ def test_at_1_nothing_is_enlarged(one):
     assert a_job(hires=one, strength=0.3) == a_job(hires=None)
     assert a_job(hires=2, strength=0.3).replace(hires=one) == a_job(hires=None)
     assert a_job(hires=one, init="x.png", strength=0.3).strength == 0.3
-    with pytest.raises(JobError, match="strength must be above 0 and at most 1, not `7`"):
-        a_job(hires=one, strength=7)
+    for share in (0, 7, "far"):
+        with pytest.raises(
+            JobError, match=f"strength must be above 0 and at most 1, not `{share}`"
+        ):
+            a_job(hires=one, strength=share)
 
 
 def test_a_size_is_rounded_as_the_web_ui_rounds_it():
