@@ -88,9 +88,7 @@ def test_at_1_nothing_is_enlarged(one):
     assert a_job(hires=2, strength=0.3).replace(hires=one) == a_job(hires=None)
     assert a_job(hires=one, init="x.png", strength=0.3).strength == 0.3
     for share in (0, 7, "far"):
-        with pytest.raises(
-            JobError, match=f"strength must be above 0 and at most 1, not `{share}`"
-        ):
+        with pytest.raises(JobError, match=f"strength must be .*, not `{share}`"):
             a_job(hires=one, strength=share)
 
 
