@@ -135,14 +135,9 @@ def _painted(model: Model, encoded: Sequence[Prompted]) -> Iterator[Event]:
             looked.append([before, mark()])
         walked.append([mark()])
         asked = [one._replace(job=job) for one, job in zip(encoded, some, strict=True)]
-        try:
-            for x in _walk(model, asked, ground):  # noqa: B007  (the last x is the latents)
-                walked[-1].append(mark())
-                yield Stepped(next(index), total)
-        except FloatingPointError as error:
-            raise _not_finite() from error
-        if not bool(torch.isfinite(x).all()):
-            raise _not_finite()
+        for x in _finite(_walk(model, asked, ground)):  # noqa: B007  (the last x is the latents)
+            walked[-1].append(mark())
+            yield Stepped(next(index), total)
 
     between = model.clock.between
     looking = sum(map(sum, map(between, looked))) / len(jobs)
@@ -238,8 +233,16 @@ def _over(
     return inpainting(network, image, repaint, model.schedule, prediction=prediction), x
 
 
-def _not_finite() -> ModelError:
-    return ModelError(
-        "the walk ended in numbers that are not finite; no picture was made",
-        "more --steps, less --guidance or --dtype fp32 may help",
-    )
+def _finite(steps: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same. Raises ModelError if they end in what is not finite, which is looked for then."""
+    x = None
+    try:
+        for x in steps:
+            yield x
+        if x is not None and not bool(torch.isfinite(x).all()):
+            raise FloatingPointError
+    except FloatingPointError as error:
+        raise ModelError(
+            "the walk ended in numbers that are not finite; no picture was made",
+            "more --steps, less --guidance or --dtype fp32 may help",
+        ) from error
