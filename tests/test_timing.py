@@ -360,13 +360,14 @@ def test_weights_are_counted_that_no_file_holds(monkeypatch, precision, gigabyte
 
 
 def test_rows_are_painted_with_the_weights_they_name(monkeypatch, capsys, tmp_path, small):
-    swept = ("--sweep", f"vae={small}/vae", "--export-json", tmp_path / "a")
+    swept = ("--sweep", f'vae="",{small}/vae', "--export-json", tmp_path / "a")
     swept += ("--export-csv", tmp_path / "b", "--export-markdown", tmp_path / "c")
     words = ("-m", small, "-s", 2, "-r", 1, "-w", 0, "--size", "64x64", "--no-start", *swept)
     assert run(monkeypatch, capsys, *words)[::2] == (0, "")
-    (one,) = json.loads((tmp_path / "a").read_text())["results"]
-    assert len(one["times"]) == 1
-    assert (one["command"], one["parameters"]["vae"]) == ("sdfast vae=vae", "vae")
+    results = json.loads((tmp_path / "a").read_text())["results"]
+    assert [len(row["times"]) for row in results] == [1, 1]
+    told = [(row["command"], row["parameters"].get("vae")) for row in results]
+    assert told == [("sdfast vae=", None), ("sdfast vae=vae", "vae")]
     assert not any(str(small) in (tmp_path / name).read_text() for name in "abc")
 
 

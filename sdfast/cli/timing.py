@@ -84,11 +84,13 @@ def _rows(asked: OfTimings) -> list[Entry]:
     for preset, swept, batch in product(presets, combined, batches):
         precision = swept.get("dtype", asked.dtype)
         check_precision(precision)
-        keys = {key: value for key, value in swept.items() if key != "dtype"}
+        keys = {key: value for key, value in swept.items() if key != "dtype" and value != ""}
         resolved = resolve({**asked.given, **keys}, preset, None, config)
         if resolved.remarks:
             raise UsageError("; ".join(resolved.remarks))
-        job = read_job({"prompt": PROMPT, "seed": SEED, **resolved.record})
+        without = {key for key, value in swept.items() if value == ""}
+        record = {key: value for key, value in resolved.record.items() if key not in without}
+        job = read_job({"prompt": PROMPT, "seed": SEED, **record})
         if batch > 1 and job.sampler.calls is None:
             raise UsageError("an adaptive walk paints one picture at a time")
         differing = swept | ({"batch": batch} if batches != [1] else {})

@@ -1,20 +1,18 @@
 """A model as a job wants it: with another autoencoder, LoRAs on its weights, words it is taught."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from sdfast.errors import ModelError
 from sdfast.fields import named, scaled
 from sdfast.job import Weights
+from sdfast.models.autoencoders import open_autoencoder
 from sdfast.models.embeddings import open_embedding
-from sdfast.models.folder import WEIGHTS, check_weights, open_part
 from sdfast.models.lora_names import check_names
-from sdfast.models.single import VAE, read_weights, vae_part
-from sdfast.models.source import Embedding, Lora, Part, Source
+from sdfast.models.single import read_weights
+from sdfast.models.source import Embedding, Lora, Source
 
 
 def dressed(source: Source, wanted: Weights) -> Source:
@@ -24,8 +22,10 @@ def dressed(source: Source, wanted: Weights) -> Source:
     """
     if wanted.vae is not None:
         path = _whole(wanted.vae)
-        part = _vae(path, source.config("vae"))
-        source = replace(source, vae=path, parts=dict(source.parts) | {"vae": part})
+        if not path.is_dir():
+            _check_file(path)
+        parts = open_autoencoder(path, source.config("vae"))
+        source = replace(source, vae=path, parts={**source.parts, **parts})
     loras = tuple(_lora(text) for text in wanted.lora)
     taught = tuple(_embedding(source, text) for text in wanted.embedding)
     return replace(source, loras=loras, embeddings=taught) if loras or taught else source
@@ -97,21 +97,3 @@ def _check_lora(path: Path) -> None:
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise ModelError(f"`{path}` is {'no file' if path.exists() else 'not there'}")
-
-
-def _vae(path: Path, own: Mapping[str, Any]) -> Part:
-    """An autoencoder: a folder as diffusers has it, or one file in either layout."""
-    if path.is_dir():
-        inner = path / "vae"
-        folder = inner if inner.is_dir() else path
-        variant = check_weights(str(path), folder, WEIGHTS["vae"])
-        return open_part(str(path), folder, WEIGHTS["vae"], variant)
-    _check_file(path)
-    shapes = read_weights(path).shapes
-    if any(name.startswith(("decoder.up_blocks.", "decoder.mid_block.")) for name in shapes):
-        beside = path.parent / "config.json"
-        if beside.is_file():
-            return open_part(str(path), path.parent, path.stem, None)
-        return Part(own, (path,))
-    prefix = VAE if any(name.startswith(VAE) for name in shapes) else ""
-    return vae_part(own, shapes, path, prefix)

@@ -13,7 +13,8 @@ class Layout(NamedTuple):
     """A way of naming one network's tensors."""
 
     kind: str
-    """`today`, or `unet`, `vae`, `clip` or `open_clip` of the original layout, or `checker`."""
+    """`today`, or `unet`, `vae`, `taesd`, `clip` or `open_clip` of the original layout, or
+    `checker`."""
     prefix: str = ""
     """What stands before each of its names; tensors without it are another network's."""
     size: int = 0
@@ -28,6 +29,9 @@ class Layout(NamedTuple):
 
 
 TODAY = Layout("today")
+
+TAESD = "AutoencoderTiny"
+"""What a config calls the small autoencoder."""
 
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Attention's names in autoencoders written before 2023."""
@@ -120,6 +124,12 @@ def _vae(name: str, levels: int) -> str:
     return name
 
 
+def _taesd(name: str, _: int) -> str:
+    """The decoder alone, whose first layer presses latents into bounds and has no weights."""
+    layer, dot, rest = name.partition(".")
+    return f"decoder.layers.{int(layer) - 1}{dot}{rest}" if layer.isdecimal() else name
+
+
 _OPEN_CLIP = (
     (r"^positional_embedding$", "embeddings.position_embedding.weight"),
     (r"^token_embedding\.", "embeddings.token_embedding."),
@@ -150,6 +160,7 @@ _RENAMED: dict[str, Callable[[str, int], str]] = {
     "today": _today,
     "unet": _unet,
     "vae": _vae,
+    "taesd": _taesd,
     "clip": _today,
     "open_clip": _open_clip,
     "checker": _checker,

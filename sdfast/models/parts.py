@@ -9,14 +9,15 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from sdfast.errors import DeviceError, ModelError, one_line
+from sdfast.models import networks
 from sdfast.models.chunks import Chunk, read_chunks, room_of
 from sdfast.models.device import memory_errors
 from sdfast.models.learned import Learned
 from sdfast.models.lora import changes, check_loras
 from sdfast.models.networks import (
+    AnyDecoder,
+    AnyEncoder,
     Config,
-    Decoder,
-    Encoder,
     Meaning,
     TensorError,
     TextEncoder,
@@ -113,34 +114,35 @@ class Bare(NamedTuple):
     """A model's networks without weights: what they are made of can be asked already."""
 
     unet: UNet
-    decoder: Decoder
+    decoder: AnyDecoder
     encoders: tuple[TextEncoder, ...]
     """Of texts."""
 
 
 def bare(source: Source) -> Bare:
     encoders = (_bare_text(source, part) for part in source.texts)
-    return Bare(_built(source, "unet", UNet), _built(source, "vae", Decoder), tuple(encoders))
+    decoder = _built(source, source.decoder, networks.decoder)
+    return Bare(_built(source, "unet", UNet), decoder, tuple(encoders))
 
 
-def check_parts(source: Source, networks: Bare) -> None:
+def check_parts(source: Source, bare: Bare) -> None:
     """Raise ModelError unless each network's weights are all there. None are read for it."""
     if source.random:
         return
-    texts = dict(zip(source.texts, networks.encoders, strict=True))
-    parts: dict[str, nn.Module] = {"unet": networks.unet, "vae": networks.decoder, **texts}
+    texts = dict(zip(source.texts, bare.encoders, strict=True))
+    parts: dict[str, nn.Module] = {"unet": bare.unet, source.decoder: bare.decoder, **texts}
     for part, network in parts.items():
         with _told(source, part):
             check(network, source.parts[part].files, source.parts[part].layout)
     check_loras(source, parts)
 
 
-def decoder(source: Source, place: Place) -> Decoder:
-    return filled(source, "vae", _built(source, "vae", Decoder), place)
+def decoder(source: Source, place: Place) -> AnyDecoder:
+    return filled(source, source.decoder, _built(source, source.decoder, networks.decoder), place)
 
 
-def encoder(source: Source, place: Place) -> Encoder:
-    return filled(source, "vae", _built(source, "vae", Encoder), place)
+def encoder(source: Source, place: Place) -> AnyEncoder:
+    return filled(source, "vae", _built(source, "vae", networks.encoder), place)
 
 
 def texts(source: Source, encoders: Sequence[TextEncoder], place: Place) -> list[Text]:
@@ -160,9 +162,9 @@ def texts(source: Source, encoders: Sequence[TextEncoder], place: Place) -> list
     return found
 
 
-def weigh(source: Source, networks: Bare, dtype: torch.dtype) -> list[int]:
+def weigh(source: Source, bare: Bare, dtype: torch.dtype) -> list[int]:
     """Bytes of each network's weights, its safety checker's last, of which none is loaded."""
-    each = (networks.unet, networks.decoder, *networks.encoders)
+    each = (bare.unet, bare.decoder, *bare.encoders)
     counts = [sum(p.numel() for p in network.parameters()) for network in each]
     return [count * dtype.itemsize for count in (*counts, count_weights(source))]
 
@@ -236,7 +238,7 @@ def _told(source: Source, part: str) -> Generator[None]:
         raise _unloadable(source, part, error) from error
 
 
-def fit(source: Source, unet: UNet, vae: Decoder, encoders: list[Text]) -> None:
+def fit(source: Source, unet: UNet, vae: AnyDecoder, encoders: list[Text]) -> None:
     """Raise ModelError unless the networks speak to each other in channels of one number.
 
     An inpainting UNet reads latents twice, and a mask.

@@ -11,7 +11,7 @@ from torch import Tensor
 from sdfast.errors import ModelError
 from sdfast.models.device import layout, memory_errors
 from sdfast.models.graphs import Album
-from sdfast.models.networks import Decoder
+from sdfast.models.networks import AnyDecoder
 from sdfast.models.parts import decoder, filled
 from sdfast.models.source import Source
 from sdfast.models.tiles import by_parts
@@ -33,9 +33,9 @@ class Decoded(NamedTuple):
 class Pixels:
     """The decoder of a model, where the other networks are."""
 
-    def __init__(self, source: Source, bare: Decoder, place: Place) -> None:
+    def __init__(self, source: Source, bare: AnyDecoder, place: Place) -> None:
         self._source, self._place = source, place
-        self.network = filled(source, "vae", bare, place)
+        self.network = filled(source, source.decoder, bare, place)
         self._ask_small: Callable[[Tensor], Tensor] = self.network
         self._ask_large: Callable[[Tensor], Tensor] = self.network
 
@@ -79,7 +79,7 @@ class Pixels:
         self, ask: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype
     ) -> tuple[Image.Image | None, int]:
         """A picture, if its numbers are all finite, and the tiles it took."""
-        network: Decoder = self.network
+        network = self.network
         z = network.unscaled(x).to(dtype, memory_format=layout(x.device))
         pixels, tiles = by_parts(ask, z, (1, network.factor), network.heft * dtype.itemsize)
         finite = pixels.isfinite().all()

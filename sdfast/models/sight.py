@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdfast.errors import ModelError
 from sdfast.models.device import layout, memory_errors
-from sdfast.models.networks import Encoder
+from sdfast.models.networks import AnyEncoder
 from sdfast.models.parts import encoder
 from sdfast.models.source import Source
 from sdfast.models.tiles import by_parts
@@ -26,7 +26,7 @@ class Sight:
 
     def __init__(self, source: Source, place: Place, factor: int) -> None:
         self._source, self._place, self._factor = source, place, factor
-        self._encoder: Encoder | None = None
+        self._encoder: AnyEncoder | None = None
         self._blank: Tensor | None = None
         self._known: dict[bytes, Tensor] = {}
         """What was seen of the last two pictures: one whole, and one with a hole."""
@@ -76,7 +76,7 @@ class Sight:
             raise ModelError(f"`{name}` turned the picture into numbers that are not finite")
         return latents.contiguous()
 
-    def _seen(self, network: Encoder, pixels: Tensor) -> Tensor:
+    def _seen(self, network: AnyEncoder, pixels: Tensor) -> Tensor:
         pixels = pixels.contiguous(memory_format=layout(pixels.device))
         each = network.heft * pixels.dtype.itemsize
         return by_parts(network, pixels, (self._factor, 1), each)[0]

@@ -127,7 +127,7 @@ def _unet(base: Mapping[str, Any], shapes: Shapes, path: Path) -> Part:
             f"`{path}` is a latent consistency model, which is not read from a single file",
             "a folder in diffusers' layout is",
         )
-    downs = _numbers(shapes, rf"{re.escape(UNET)}input_blocks\.(\d+)\.0\.op\.weight")
+    downs = numbers(shapes, rf"{re.escape(UNET)}input_blocks\.(\d+)\.0\.op\.weight")
     levels = _Levels(len(downs) + 1, (downs or [3])[0] - 1)
     try:
         widths = [
@@ -158,12 +158,12 @@ def _unet(base: Mapping[str, Any], shapes: Shapes, path: Path) -> Part:
 
 def vae_part(base: Mapping[str, Any], shapes: Shapes, path: Path, prefix: str) -> Part:
     """An autoencoder's config, as far as its shapes tell it, upon that of its family."""
-    ups = _numbers(shapes, rf"{re.escape(prefix)}decoder\.up\.(\d+)\.block\.0\.conv1\.weight")
+    ups = numbers(shapes, rf"{re.escape(prefix)}decoder\.up\.(\d+)\.block\.0\.conv1\.weight")
     try:
         widths = [shapes[f"{prefix}decoder.up.{i}.block.0.conv2.weight"][0] for i in ups]
         latent = shapes[f"{prefix}decoder.conv_in.weight"][1]
         layers = len(
-            _numbers(shapes, rf"{re.escape(prefix)}decoder\.up\.0\.block\.(\d+)\.conv1\.weight")
+            numbers(shapes, rf"{re.escape(prefix)}decoder\.up\.0\.block\.(\d+)\.conv1\.weight")
         )
         pixels = shapes[f"{prefix}decoder.conv_out.weight"][0]
     except (KeyError, IndexError) as error:
@@ -184,7 +184,7 @@ def _text(
 ) -> Part:
     """A text encoder's config, as far as its shapes tell it, upon that of its family."""
     found = {layout.renamed(name) or "": shape for name, shape in shapes.items()}
-    layers = _numbers(found, r"encoder\.layers\.(\d+)\.layer_norm1\.weight")
+    layers = numbers(found, r"encoder\.layers\.(\d+)\.layer_norm1\.weight")
     try:
         known, width = found["embeddings.token_embedding.weight"]
         told: dict[str, Any] = {
@@ -206,12 +206,10 @@ def _text(
 
 
 def _depth(shapes: Shapes, block: str) -> int:
-    return len(
-        _numbers(shapes, rf"{re.escape(block)}\.1\.transformer_blocks\.(\d+)\.norm1\.weight")
-    )
+    return len(numbers(shapes, rf"{re.escape(block)}\.1\.transformer_blocks\.(\d+)\.norm1\.weight"))
 
 
-def _numbers(shapes: Shapes, pattern: str) -> list[int]:
+def numbers(shapes: Shapes, pattern: str) -> list[int]:
     """The numbers that a pattern finds in the names, each once and rising."""
     finds = (re.fullmatch(pattern, name) for name in shapes)
     return sorted({int(found[1]) for found in finds if found})

@@ -35,6 +35,10 @@ def holds_tokenizer(folder: Path) -> bool:
     return any(all((folder / file).is_file() for file in form) for form in _TOKENIZERS)
 
 
+DECODER = "decoder"
+"""The network that makes pixels of latents, where it does not come with an encoder."""
+
+
 class Part(NamedTuple):
     """One of the networks: how it is built, and the safetensors that its weights are read from."""
 
@@ -80,7 +84,7 @@ class Source:
     path: Path
     """The folder or the file, absolute."""
     parts: Mapping[str, Part]
-    """The networks: `unet`, `vae`, `text_encoder`, and for XL `text_encoder_2`."""
+    """The networks: `unet`, `vae`, `text_encoder`, for XL `text_encoder_2`; perhaps `DECODER`."""
     vocabularies: tuple[Vocabulary, ...]
     """A tokenizer for each text encoder."""
     schedule: Mapping[str, Any]
@@ -129,6 +133,11 @@ class Source:
     def is_bare(self) -> bool:
         """Whether its weights are all its own."""
         return not self.loras and not self.embeddings and self.vae is None
+
+    @property
+    def decoder(self) -> str:
+        """The name of the part that makes pixels of latents."""
+        return DECODER if DECODER in self.parts else "vae"
 
     def config(self, part: str) -> Mapping[str, Any]:
         """The config of one of the networks."""

@@ -117,7 +117,7 @@ def read_sweeps(words: Sequence[str], given: Mapping[str, Any]) -> list[Record]:
     twice, or is `given` a single value elsewhere."""
     swept: dict[str, tuple[Any, ...]] = {}
     for word in words:
-        key, values = read_sweep(word, "--sweep", SWEPT)
+        key, values = read_sweep(word, "--sweep", SWEPT, FILES)
         if key in swept or given.get(key) is not None:
             raise UsageError(f"{key} is given twice", f"--sweep {key}=... alone is enough")
         swept[key] = values

@@ -4,6 +4,7 @@ Importing those two libraries takes longer than painting a small picture, so the
 config that wants what is not written here is refused by name; nothing is painted approximately.
 """
 
+from sdfast.models.networks.autoencoder import AnyDecoder, AnyEncoder, decoder, encoder
 from sdfast.models.networks.clip import Meaning, TextEncoder
 from sdfast.models.networks.config import Config
 from sdfast.models.networks.load import TensorError, check, fill, randomize
@@ -11,6 +12,8 @@ from sdfast.models.networks.unet import Conditioning, Shifts, UNet
 from sdfast.models.networks.vae import Decoder, Encoder
 
 __all__ = [
+    "AnyDecoder",
+    "AnyEncoder",
     "Conditioning",
     "Config",
     "Decoder",
@@ -21,6 +24,8 @@ __all__ = [
     "TextEncoder",
     "UNet",
     "check",
+    "decoder",
+    "encoder",
     "fill",
     "randomize",
 ]

@@ -106,11 +106,14 @@ class Conv(nn.Module):
         stride: int = 1,
         padding: int | None = None,
         *,
+        bias: bool = True,
         in_tiles: bool = True,
     ) -> None:
         super().__init__()
         self.weight = blank(out_channels, in_channels, kernel, kernel)
         self.bias = blank(out_channels)
+        if not bias:
+            self.register_parameter("bias", None)
         self._how = onednn.placing(kernel, stride, padding)
         keeps_size = kernel == 3 and self._how[:2] == ([1, 1], [1, 1])
         self._takes_tiles = in_tiles and keeps_size and winograd.pays(in_channels, out_channels)
@@ -178,7 +181,7 @@ class Conv(nn.Module):
             fused = kernels(x)
             y = F.conv2d(x, self.weight, None if fused else bias, self._how[1], self._how[0])
             if fused:
-                return y if bare else fused.add_(y, bias, plus)
+                return y if bias is None and plus is None else fused.add_(y, bias, plus)
             return y if plus is None else y.add_(in_rows(plus, len(y)))
         if self._tiled is not None:
             return winograd.convolve(x, self._tiled, bias, plus)
