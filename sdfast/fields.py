@@ -1,5 +1,6 @@
 """What single values of a job look like, and what they may be."""
 
+import os
 import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, NamedTuple, cast
@@ -36,6 +37,14 @@ Size = Annotated[
     AfterValidator(_paintable),
     PlainSerializer(lambda size: f"{size[0]}x{size[1]}"),
 ]
+
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.safetensors)")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name reads as one of the Hub's, OWNER/NAME, and nothing on this disk has it."""
+    return _HUB_ID.fullmatch(name) is not None and not os.path.exists(name)  # noqa: PTH110
 
 
 def begun_size(size: tuple[int, int], hires: float) -> tuple[int, int]:

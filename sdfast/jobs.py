@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError
+from sdfast.fields import is_hub_id
 from sdfast.job import BEGINNINGS, FILE_LISTS, FILES, Job, Record, read_job, read_sampler
 from sdfast.layering import layered, on_top
 from sdfast.lora_tags import followed, names
@@ -227,7 +228,7 @@ def placed(record: Record) -> Record:
     """The record, its files by their whole paths: who paints may stand in another folder."""
     single = (key for key in FILES if key not in FILE_LISTS)
     paths = {k: v for k in single if isinstance(v := record.get(k), str) and v}
-    whole: Record = {k: _whole(v) for k, v in paths.items()}
+    whole: Record = {k: _whole(v) for k, v in paths.items() if k != "vae" or not is_hub_id(v)}
     for key in FILE_LISTS:
         given: Any = record.get(key)
         given = (given,) if isinstance(given, str) else given

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sdfast.cli import run_command
 from sdfast.config import load_config
-from sdfast.models.cache import amount, cache_folder, delete
+from sdfast.models.cache import amount, cache_folder, cached_autoencoder, delete
 from sdfast.models.find import find, is_cached, target_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -191,6 +191,55 @@ def test_a_family_is_told_from_configs(put, monkeypatch, capsys, told):
     assert entry["bytes"] == sum(
         f.stat().st_size for f in folder.parents[1].rglob("*") if f.is_file()
     )
+
+
+@pytest.fixture
+def put_autoencoder(put):
+    """Put the small model's autoencoder into the cache, by itself; the folder of its files."""
+
+    def put_autoencoder(repo):
+        folder = put(repo)
+        for inside in list(folder.iterdir()):
+            if inside.name != "vae":
+                shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
+        for file in list((folder / "vae").iterdir()):
+            file.rename(folder / file.name)
+        (folder / "vae").rmdir()
+        return folder
+
+    return put_autoencoder
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("AutoencoderKL", "autoencoder"), ("AutoencoderTiny", "autoencoder, TAESD")]
+)
+def test_an_autoencoder_is_listed_and_removed_and_is_no_model(
+    put_autoencoder, monkeypatch, capsys, kind, told
+):
+    folder = put_autoencoder("some/vae")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_class_name": kind}))
+    sdfast(monkeypatch, "models", "list")
+    line = capsys.readouterr().out.splitlines()[1]
+    assert (line.split()[0], line.endswith(f"{told}, fp32")) == ("some/vae", True)
+    assert not is_cached("some/vae")
+    assert cached_autoencoder("some/vae") == folder
+    assert sdfast(monkeypatch, "models", "rm", "some/vae", "-y") == 0
+    assert cached_autoencoder("some/vae") is None
+
+
+def test_an_autoencoder_that_is_not_whole_is_listed_as_such(put_autoencoder, monkeypatch, capsys):
+    cut(put_autoencoder("some/vae") / "diffusion_pytorch_model.safetensors")
+    sdfast(monkeypatch, "models", "list")
+    assert "parts are missing; `sdfast models pull some/vae`" in capsys.readouterr().out
+    assert cached_autoencoder("some/vae") is None
+
+
+def test_another_network_by_itself_is_not_listed(put_autoencoder, monkeypatch, capsys):
+    folder = put_autoencoder("some/bert")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    sdfast(monkeypatch, "models", "list")
+    assert "bert" not in capsys.readouterr().out
 
 
 def test_a_precision_is_told_from_the_weights_and_not_from_their_names(put, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -323,3 +324,11 @@ def test_a_preset_that_is_not_there_is_named_wherever_it_was_asked_for():
 @pytest.mark.parametrize("key", ["lora", "embedding"])
 def test_files_that_a_preset_names_are_found_from_any_folder(key, given):
     assert placed({key: given}) == {key: (f"{Path.cwd()}/a.safetensors:half",)}
+
+
+def test_an_autoencoder_of_the_hub_keeps_its_name_unless_a_file_has_it(here):
+    assert placed({"vae": "some/vae"}) == {"vae": "some/vae"}
+    for other in ("vae", "./some/vae", "some/vae.safetensors", "/some/vae", "some/of/vae"):
+        assert placed({"vae": other}) == {"vae": os.path.normpath(here / other)}
+    (here / "some" / "vae").mkdir(parents=True)
+    assert placed({"vae": "some/vae"}) == {"vae": str(here / "some" / "vae")}

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
+from PIL import Image
 from processes import all_drawn
 from safetensors.torch import load_file, save_file
 from small import write_checked_model
@@ -600,6 +601,55 @@ def test_a_model_that_cannot_be_used_is_refused_before_its_weights(
     hub.has(other)
     assert says in refused(pull())[0]
     assert not hub.sent()
+
+
+@pytest.fixture
+def autoencoder(model, hub, tmp_path):
+    """An autoencoder by itself, as it lies on the Hub."""
+    folder = shutil.copytree(model / "vae", tmp_path / "autoencoder")
+    (folder / "README.md").write_text("an autoencoder")
+    (folder / "older.safetensors").write_bytes(bytes(30_000))
+    hub.has(folder)
+    return folder
+
+
+def test_an_autoencoder_by_itself_is_fetched_and_found_by_its_name(
+    pull, run, autoencoder, small, here
+):
+    name = "diffusion_pytorch_model.fp16.safetensors"
+    code, out, err = pull()
+    assert code == 0, err
+    folder = Path(out.removesuffix("\n"))
+    assert names(folder) == {"config.json", name}
+    assert (folder / name).read_bytes() == (autoencoder / name).read_bytes()
+    gen = ("gen", "a cat", "-m", str(small), "-s", "10", "--seed", "1", "--size", "64x64", "-q")
+    assert run(*gen, "--vae", REPO, "-o", "a.png")[0] == 0
+    assert run(*gen, "--vae", str(folder), "-o", "b.png")[0] == 0
+    assert run(*gen[:1], "--from", "a.png", *gen[2:4], "-o", "c.png")[0] == 0
+    a, b, c = (Image.open(here / f"{one}.png") for one in "abc")
+    assert a.tobytes() == b.tobytes() == c.tobytes()
+    assert json.loads(a.text["sdfast"])["job"]["vae"] == REPO
+
+
+def test_an_autoencoder_is_fetched_as_no_model(run, hub, autoencoder):
+    said = run("gen", "a cat", "-m", REPO)
+    assert "is no model in diffusers' layout" in refused(said)[0]
+    assert not hub.sent()
+
+
+@pytest.mark.parametrize("kind", ["UNet2DConditionModel", None, ["AutoencoderKL"]])
+def test_another_network_by_itself_is_refused_before_its_weights(pull, hub, autoencoder, kind):
+    (autoencoder / "config.json").write_text(json.dumps({"_class_name": kind}))
+    assert "is no model in diffusers' layout" in refused(pull())[0]
+    assert not hub.sent()
+
+
+def test_an_autoencoder_that_is_not_in_the_cache_is_told_with_the_way_to_it(run, small):
+    said = run("gen", "a cat", "-m", str(small), "--vae", "some/other")
+    assert refused(said) == (
+        "`some/other` is neither on this disk nor in the cache",
+        "`sdfast models pull some/other` fetches it",
+    )
 
 
 @pytest.mark.parametrize("name", ["tiny", "random:sd15", "."])

@@ -32,7 +32,9 @@ def models(incomplete: str) -> list[str]:
         aliases = load_config().aliases
     except PresetError:
         aliases = {}
-    return _of({*short_names(aliases), *(model.repo for model in stored())}, incomplete)
+    return _of(
+        {*short_names(aliases), *(model.repo for model in stored() if model.paints)}, incomplete
+    )
 
 
 def rngs(incomplete: str) -> list[str]:

@@ -79,7 +79,7 @@ def _cache() -> str:
 def _models() -> str:
     from sdfast.models.cache import stored
 
-    return ", ".join(["tiny", *(model.repo for model in stored() if model.whole)])
+    return ", ".join(["tiny", *(model.repo for model in stored() if model.paints and model.whole)])
 
 
 def _cpu() -> str:

@@ -25,11 +25,15 @@ def fetch(
     full: bool = False,
     offline: bool = False,
     safety: bool = True,
+    alone: bool = False,
 ) -> Path:
-    """Pull a model; its folder. The bar is drawn on stderr if that is a terminal and `draw`."""
+    """Pull a model; its folder. With `alone`, it may be an autoencoder by itself.
+
+    The bar is drawn on stderr if that is a terminal and `draw`.
+    """
     from sdfast.models.download import Planned, Pulled, pull
 
-    events = pull(repo, full=full, offline=offline, safety=safety)
+    events = pull(repo, full=full, offline=offline, safety=safety, alone=alone)
     planned = next(events)
     assert isinstance(planned, Planned)
     say(_plan(planned))

@@ -198,7 +198,9 @@ Embedding = Annotated[
 ]
 Vae = Annotated[
     str | None,
-    typer.Option("--vae", metavar="PATH", help="Another autoencoder, a folder or a file."),
+    typer.Option(
+        "--vae", metavar="ID|PATH", help="Another autoencoder: a Hub id, a folder or a file."
+    ),
 ]
 NoSafety = Annotated[
     bool,

@@ -90,7 +90,9 @@ def _note(entry: dict[str, Any]) -> str:
 
 
 @app.command(
-    "pull", help="Fetch a model from the Hugging Face Hub into its cache, or go on with it."
+    "pull",
+    help="Fetch a model, or an autoencoder, from the Hugging Face Hub into its cache, or go on "
+    "with it.",
 )
 def pull(
     name: Name,
@@ -104,14 +106,18 @@ def pull(
     from sdfast.cli.fetching import fetch
     from sdfast.config import load_config
     from sdfast.models.find import hub_id
-    from sdfast.models.folder import open_folder
+    from sdfast.models.folder import is_autoencoder, open_folder
 
     def note(text: str) -> None:
         if not quiet:
             say(text)
 
     repo = hub_id(name, load_config().aliases)
-    folder = fetch(repo, note, draw=not quiet, colour=not no_color, full=full, offline=offline)
+    draw, colour = not quiet, not no_color
+    folder = fetch(repo, note, draw=draw, colour=colour, full=full, offline=offline, alone=True)
+    if is_autoencoder(folder):
+        print(folder)
+        return
     pulled = open_folder(repo, folder)
     if pulled.lacks_checker:
         note(

@@ -10,15 +10,18 @@ There is no second store, and reading this one wakes nothing of huggingface_hub.
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdfast.errors import ModelError, one_line
-from sdfast.models.folder import check_files
+from sdfast.models.folder import check_autoencoder, check_files, is_autoencoder
 
 INDEX = "model_index.json"
 """What makes a repository a pipeline."""
+
+CONFIG = "config.json"
+"""What makes one a network by itself."""
 
 PARTLY = ".incomplete"
 """What the name of a blob ends in that is not whole yet."""
@@ -26,7 +29,7 @@ PARTLY = ".incomplete"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A pipeline in the cache."""
+    """A pipeline in the cache, or an autoencoder by itself."""
 
     repo: str
     size: int
@@ -37,6 +40,8 @@ class Stored:
     """Bytes of downloads that were broken off, or are on their way."""
     family: str
     """`Stable Diffusion 1.x`, ...; empty if that cannot be told yet."""
+    paints: bool
+    """It is a pipeline."""
     precisions: tuple[str, ...]
     """`fp16`, `fp32`, ...: what its UNet's weights are stored in."""
     folder: Path
@@ -61,19 +66,29 @@ def cached(repo: str) -> Path | None:
 
     A download that was interrupted leaves one that is not.
     """
+    return _whole(repo, check_files)
+
+
+def cached_autoencoder(repo: str) -> Path | None:
+    """The same of an autoencoder by itself."""
+    return _whole(repo, check_autoencoder)
+
+
+def _whole(repo: str, check: Callable[[str, Path], object]) -> Path | None:
+    """The snapshot that counts, unless a check raises ModelError."""
     try:
         home = home_of(repo)
         commit = (home / "refs" / "main").read_text(encoding="utf-8").strip()
         if not commit.isalnum():
             return None
-        check_files(repo, home / "snapshots" / commit)
+        check(repo, home / "snapshots" / commit)
     except (OSError, ValueError, ModelError):
         return None
     return home / "snapshots" / commit
 
 
 def stored() -> list[Stored]:
-    """Every pipeline in the cache, by name."""
+    """Every pipeline and every autoencoder in the cache, by name."""
     return [_stored(home) for home in sorted(_homes())]
 
 
@@ -83,7 +98,8 @@ def _homes() -> Iterator[Path]:
     except OSError:
         return
     for home in found:
-        if next(home.glob(f"snapshots/*/{INDEX}"), None):
+        commits = [*home.glob("snapshots/*")]
+        if any((commit / INDEX).exists() or is_autoencoder(commit) for commit in commits):
             yield home
 
 
@@ -91,8 +107,10 @@ def _stored(home: Path) -> Stored:
     from sdfast.models.family import family, precisions  # which painting has no use for
 
     repo = home.name.removeprefix("models--").replace("--", "/", 1)
-    whole = cached(repo)
-    newest = max(home.glob(f"snapshots/*/{INDEX}"), key=lambda index: index.lstat().st_mtime)
+    paints = next(home.glob(f"snapshots/*/{INDEX}"), None) is not None
+    whole = cached(repo) if paints else cached_autoencoder(repo)
+    heads = home.glob(f"snapshots/*/{INDEX if paints else CONFIG}")
+    newest = max(heads, key=lambda head: head.lstat().st_mtime)
     folder = whole or newest.parent
     return Stored(
         repo=repo,
@@ -100,6 +118,7 @@ def _stored(home: Path) -> Stored:
         whole=whole is not None,
         begun=sum(size_of(part) or 0 for part in home.glob(f"blobs/*{PARTLY}")),
         family=family(folder),
+        paints=paints,
         precisions=precisions(folder),
         folder=folder,
     )

@@ -6,9 +6,10 @@ from decimal import Decimal
 from pathlib import Path
 
 from sdfast.errors import ModelError
-from sdfast.fields import named, scaled
+from sdfast.fields import is_hub_id, named, scaled
 from sdfast.job import Weights
 from sdfast.models.autoencoders import open_autoencoder
+from sdfast.models.cache import cached, cached_autoencoder
 from sdfast.models.embeddings import open_embedding
 from sdfast.models.lora_names import check_names
 from sdfast.models.single import read_weights
@@ -21,9 +22,7 @@ def dressed(source: Source, wanted: Weights) -> Source:
     That a LoRA fits the model is found out as it is loaded, before any weights are read.
     """
     if wanted.vae is not None:
-        path = _whole(wanted.vae)
-        if not path.is_dir():
-            _check_file(path)
+        path = _vae(wanted.vae)
         parts = open_autoencoder(path, source.config("vae"))
         source = replace(source, vae=path, parts={**source.parts, **parts})
     loras = tuple(_lora(text) for text in wanted.lora)
@@ -37,14 +36,14 @@ def check_there(wanted: Weights) -> None:
         _check_lora(_whole(scaled(text).path))
     for text in wanted.embedding:
         _check_file(_whole(named(text).path))
-    if wanted.vae is not None and not (path := _whole(wanted.vae)).is_dir():
-        _check_file(path)
+    if wanted.vae is not None:
+        _vae(wanted.vae)
 
 
 def wears(source: Source, wanted: Weights) -> bool:
     """Whether a model is dressed as a job wants it."""
     loras = tuple(Lora(_whole(scaled(text).path), scaled(text).scale) for text in wanted.lora)
-    vae = None if wanted.vae is None else _whole(wanted.vae)
+    vae = None if wanted.vae is None else _located(wanted.vae)
     words = tuple((_whole(named(text).path), named(text).token) for text in wanted.embedding)
     taught = tuple((embedding.path, embedding.token) for embedding in source.embeddings)
     return (source.loras, taught, source.vae) == (loras, words, vae)
@@ -69,6 +68,24 @@ def _whole(path: str) -> Path:
         return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"`{path}` is no path") from error
+
+
+def _located(vae: str) -> Path | None:
+    """Where an autoencoder of that name lies; None for one of the Hub that is not in the cache."""
+    return (cached_autoencoder(vae) or cached(vae)) if is_hub_id(vae) else _whole(vae)
+
+
+def _vae(name: str) -> Path:
+    """The folder or file of an autoencoder. Raises ModelError unless it is there."""
+    path = _located(name)
+    if path is None:
+        raise ModelError(
+            f"`{name}` is neither on this disk nor in the cache",
+            f"`sdfast models pull {name}` fetches it",
+        )
+    if not path.is_dir():
+        _check_file(path)
+    return path
 
 
 def _lora(text: str) -> Lora:

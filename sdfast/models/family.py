@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sdfast.models.files import open_regular, read_text
+from sdfast.models.layout import AUTOENCODERS, TAESD
 
 _BY_WORDS = {768: "1.x", 1024: "2.x", 2048: "XL", 1280: "XL refiner"}
 """The generations of Stable Diffusion by the width of the words that the UNet attends to."""
@@ -21,8 +22,13 @@ _DTYPES = {"F16": "fp16", "F32": "fp32", "BF16": "bf16"}
 
 
 def family(folder: Path) -> str:
-    """`Stable Diffusion 1.x`, `Stable Diffusion XL, inpainting`, ...; else the pipeline's name."""
+    """`Stable Diffusion 1.x`, `Stable Diffusion XL, inpainting`, ...; else the pipeline's name.
+
+    Of an autoencoder by itself, that it is one.
+    """
     kind = str(_read(folder / "model_index.json").get("_class_name", ""))
+    if not kind and (alone := _read(folder / "config.json").get("_class_name")) in AUTOENCODERS:
+        return "autoencoder, TAESD" if alone == TAESD else "autoencoder"
     unet = _read(folder / "unet" / "config.json")
     if not re.match("LatentConsistency|StableDiffusion(?!3)", kind):
         return "".join(c for c in kind if c.isalnum())[:60]
@@ -35,8 +41,13 @@ def family(folder: Path) -> str:
 
 
 def precisions(folder: Path) -> tuple[str, ...]:
-    """What the UNet's weights are stored in; several if the files are there more than once."""
-    found = {_dtype(path) for path in folder.glob("unet/diffusion_pytorch_model*.safetensors")}
+    """What the UNet's weights are stored in; several if the files are there more than once.
+
+    Of an autoencoder by itself, its own.
+    """
+    where = "" if (folder / "config.json").exists() else "unet/"
+    files = folder.glob(f"{where}diffusion_pytorch_model*.safetensors")
+    found = {_dtype(path) for path in files}
     return tuple(sorted(found - {""}))
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 from sdfast.errors import ModelError
 from sdfast.models.files import read_text
 from sdfast.models.headers import pickled, read_header
+from sdfast.models.layout import AUTOENCODERS
 from sdfast.models.source import (
     Part,
     Source,
@@ -123,6 +124,21 @@ def left_out(folder: Path) -> bool:
     inside = folder / CHECKER[0]
     weights = (path for ending in ("safetensors", "bin") for path in inside.glob(f"*.{ending}"))
     return (inside / "config.json").is_file() and next(weights, None) is None
+
+
+def is_autoencoder(folder: Path) -> bool:
+    """Whether a folder is that of an autoencoder by itself, by its config."""
+    try:
+        return read_json("", folder / "config.json").get("_class_name") in AUTOENCODERS
+    except ModelError:
+        return False
+
+
+def check_autoencoder(name: str, folder: Path) -> str | None:
+    """Which variant its weights are. Raises ModelError unless it is one, and whole."""
+    if not is_autoencoder(folder):
+        raise ModelError(f"`{name}` is no autoencoder")
+    return check_weights(name, folder, WEIGHTS["vae"])
 
 
 def open_part(

@@ -12,9 +12,10 @@ from fnmatch import fnmatch
 from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
-from sdfast.models.cache import INDEX
+from sdfast.models.cache import CONFIG, INDEX
 from sdfast.models.folder import CHECKER, WEIGHTS, names_checker, painted_parts, weight_files
 from sdfast.models.hub_errors import hub_errors
+from sdfast.models.layout import AUTOENCODERS
 
 _SECONDS = 20
 """How long the Hub may take to answer a question."""
@@ -49,13 +50,13 @@ class Listing:
         return sum({file.blob: file.size for file in self.files}.values())
 
 
-def look(repo: str, only: Sequence[str], *, full: bool, safety: bool) -> Listing:
+def look(repo: str, only: Sequence[str], *, full: bool, safety: bool, alone: bool) -> Listing:
     """Ask the Hub what a model needs: its configs, and weights in half precision or in `full`.
 
     One that comes in only one precision needs that. Of a safety checker it is the configs alone
     without `safety`, and nothing if it has no safetensors. With `only`, patterns of paths, those
-    instead. Raises ModelError, before anything is fetched, for what is no Stable Diffusion or has
-    no safetensors.
+    instead. With `alone`, it may be an autoencoder by itself. Raises ModelError, before anything is
+    fetched, for what is no Stable Diffusion or has no safetensors.
     """
     with hub_errors(repo):
         import huggingface_hub
@@ -68,13 +69,12 @@ def look(repo: str, only: Sequence[str], *, full: bool, safety: bool) -> Listing
         if only:
             wanted = [path for path in listed if any(fnmatch(path, pattern) for pattern in only)]
             precision = ""
+        elif alone and INDEX not in listed and CONFIG in listed:
+            wanted, precision = _autoencoder(repo, commit, list(listed), full=full)
         elif INDEX not in listed:
-            raise ModelError(
-                f"`{repo}` is no model in diffusers' layout: it has no `{INDEX}`",
-                "only such a model can be pulled",
-            )
+            raise _no_model(repo)
         else:
-            index = _index(repo, commit)
+            index = _read(repo, commit, INDEX)
             parts = painted_parts(repo, str(index["_class_name"]))
             wanted, precision = _needed(repo, parts, list(listed), full=full)
             wanted += [path for path in (INDEX, "sdfast.json") if path in listed]
@@ -104,9 +104,24 @@ def stream(repo: str, commit: str, path: str, begin: int = 0) -> Generator[Any]:
         yield response
 
 
-def _index(repo: str, commit: str) -> dict[str, Any]:
-    """What the pipeline is made of, its name for one."""
-    with stream(repo, commit, INDEX) as response:
+def _no_model(repo: str) -> ModelError:
+    return ModelError(
+        f"`{repo}` is no model in diffusers' layout: it has no `{INDEX}`",
+        "only such a model can be pulled, or an autoencoder by itself",
+    )
+
+
+def _autoencoder(repo: str, commit: str, names: list[str], *, full: bool) -> tuple[list[str], str]:
+    """The paths of every file that an autoencoder needs, and the precision that their names say."""
+    if _read(repo, commit, CONFIG)["_class_name"] not in AUTOENCODERS:
+        raise _no_model(repo)
+    chosen = _weights(repo, "vae", {name: name for name in names}, full=full)
+    return [CONFIG, *chosen], "fp16" * any(".fp16" in name for name in chosen)
+
+
+def _read(repo: str, commit: str, path: str) -> dict[str, Any]:
+    """A config, which names what it is of."""
+    with stream(repo, commit, path) as response:
         text = b""
         for chunk in response.iter_bytes():
             text += chunk
@@ -116,7 +131,7 @@ def _index(repo: str, commit: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(text)
         found["_class_name"]
     except (ValueError, RecursionError, TypeError, KeyError) as error:
-        raise ModelError(f"`{repo}`: `{INDEX}` names no pipeline") from error
+        raise ModelError(f"`{repo}`: `{path}` does not say what it is of") from error
     return found
 
 

@@ -33,6 +33,9 @@ TODAY = Layout("today")
 TAESD = "AutoencoderTiny"
 """What a config calls the small autoencoder."""
 
+AUTOENCODERS = ("AutoencoderKL", TAESD)
+"""What configs call those that are known."""
+
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Attention's names in autoencoders written before 2023."""
 
