@@ -18,6 +18,7 @@ from sdfast.models.find import stands_for
 from sdfast.models.room import Room
 from sdfast.protocols import Model
 from sdfast.solver import inpainting, noised
+from sdfast.solver.draw import between
 from sdfast.solver.predict import Network
 from sdfast.solver.spacing import grid
 from sdfast.solver.walk import trajectory
@@ -44,10 +45,10 @@ def paint(model: Model, job: Job) -> Finished:
 def paint_all(model: Model, jobs: Iterable[Job], together: int | None = None) -> Iterator[Finished]:
     """Make pictures in their order, up to so many of them `together` in each network call.
 
-    Those are neighbours that agree in all but prompt, negative prompt, clip_skip, seed and rng.
-    Each is the picture it would be alone but for rounding; it takes less time and more memory. None
-    is as many as there is room for, 16 at the most. Jobs are drawn as they are needed. Raises what
-    `generate` raises.
+    Those are neighbours that agree in all but prompt, negative prompt, clip_skip and the noise that
+    they begin with. Each is the picture it would be alone but for rounding; it takes less time and
+    more memory. None is as many as there is room for, 16 at the most. Jobs are drawn as they are
+    needed. Raises what `generate` raises.
     """
     if together is not None and together < 1:
         raise ValueError(f"together must be at least 1, not {together}")
@@ -84,7 +85,7 @@ def _own(model: Model, job: Job) -> Job:
 def generate_together(model: Model, jobs: Sequence[Job]) -> Iterator[Event]:
     """Make several pictures in one walk, which asks the network for all of them at once.
 
-    They must agree in all but prompt, negative prompt, clip_skip, seed and rng: see `Job.way`. Each
+    They must agree in all but prompt, negative prompt, clip_skip and noise: see `Job.way`. Each
     is the picture it would be alone but for rounding, and has its own Encoded and, in the order of
     the jobs, Finished; steps are of all of them. Where the prompts fill unlike numbers of chunks,
     or change at other calls, those alike in it have a walk of their own.
@@ -188,11 +189,8 @@ def _walk(model: Model, encoded: Sequence[Prompted], ground: _Ground | None) -> 
     """Where all the latents stand after each network call. Raises JobError."""
     jobs = [one.job for one in encoded]
     job = jobs[0]
-    size = job.size
-    assert size is not None
-    assert job.guidance is not None
     network = in_turns(_ask(model, ground), model.schedule, encoded)
-    noise = torch.cat([model.noise(job.seed, size, job.rng) for job in jobs])
+    noise = torch.cat([_noise(model, job) for job in jobs])
     generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
     walk = (job.sampler, model.schedule, model.prediction, generators, job.begin)
     try:
@@ -201,6 +199,16 @@ def _walk(model: Model, encoded: Sequence[Prompted], ground: _Ground | None) -> 
         return trajectory(network, noise, *walk)
     except ValueError as error:  # the sampler names nodes that this schedule has not
         raise JobError(str(error)) from error
+
+
+def _noise(model: Model, job: Job) -> Tensor:
+    """What a walk begins with, [1, c, h, w]."""
+    assert job.size is not None
+    noise = model.noise(job.seed, job.size, job.rng)
+    if job.variation_seed is None or job.variation_strength is None:
+        return noise
+    other = model.noise(job.variation_seed, job.size, job.rng)
+    return between(noise, other, job.variation_strength)
 
 
 def _ask(model: Model, ground: _Ground | None) -> Ask:

@@ -49,6 +49,8 @@ def write(job: Job, *, version: str, model: str | None, size: tuple[int, int]) -
         "Guidance interval": job.record.get("guidance_interval"),
         "Guidance rescale": job.guidance_rescale,
         "Seed": job.seed,
+        "Variation seed": job.variation_seed,
+        "Variation seed strength": job.variation_strength,
         "Size": "{}x{}".format(*begun),
         "Denoising strength": f"{job.how_strong:g}" if job.begins_from_picture else None,
         **hires,
@@ -134,6 +136,8 @@ _KEYS = {
     "Clip skip": "clip_skip",
     "RNG": "rng",
 }
+_VARIED = {"Variation seed": "variation_seed", "Variation seed strength": "variation_strength"}
+"""What means something together alone."""
 _NOISE = {"CPU": "cpu", "GPU": "cuda", "NV": "cuda", "cuda": "cuda"}
 """Where the web UI's noise is from, and stable-diffusion.cpp's."""
 _FOLLOWED = A1111 | NOISY
@@ -197,6 +201,12 @@ def to_record(infotext: Infotext) -> tuple[Record, list[str]]:
         record |= second
         unknown = [*dict.fromkeys((*unknown, "Hires steps"))]  # that it says none says something
         unknown = [name for name in unknown if name not in followed]
+    with suppress(JobError, KeyError):
+        varied = {key: said[name] for name, key in _VARIED.items()}
+        record |= {
+            k: v for k, v in read_job({"prompt": "any", **varied}).record.items() if k in varied
+        }
+        unknown = [name for name in unknown if name not in _VARIED]
     for name in [name for name in _SHAPING if name in unknown]:
         with suppress(JobError):
             record |= _shaped(str(record.get("sampler")), name, said[name])

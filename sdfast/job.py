@@ -38,10 +38,14 @@ DRAWN_SEEDS = 2**32
 
 FILE_LISTS = ("lora", "embedding")
 """Keys that name any number of files."""
+VARIATION = ("variation_seed", "variation_strength")
+"""Keys that lead from a seed's noise towards another's."""
 BEGINNINGS = ("init", "mask")
 """Keys that name a picture to begin from."""
 FILES = (*FILE_LISTS, "vae", *BEGINNINGS)
 """Keys that name files; where a job is to be without, the value is an empty text."""
+OF_ONE_PICTURE = (*VARIATION, *BEGINNINGS, "hires", "strength")
+"""Keys that say what one picture begins from, besides its seed."""
 
 PARTS = 100
 """What an adaptive walk counts instead of calls, where prompts change: hundredths of its way."""
@@ -84,6 +88,11 @@ class Job(Value):
         default_factory=lambda: random.randrange(DRAWN_SEEDS)
     )
     """Of the noise that the walk begins with, and of what it draws on its way."""
+    variation_seed: Annotated[int, Field(ge=0, lt=SEEDS)] | None = None
+    """Of another noise, which the walk begins nearer to the more `variation_strength` says."""
+    variation_strength: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How far the noise it begins with is from that of `seed`: at 1 it is that of `variation_seed`,
+    0 is None. Between them lie pictures that resemble both."""
     rng: Rng = "cpu"
     """Whose noise the seed stands for at the beginning: PyTorch's on a processor, or on an NVIDIA
     GPU, which is the web UI's unless it says otherwise. It is drawn on any machine."""
@@ -123,17 +132,28 @@ class Job(Value):
 
     @model_validator(mode="before")
     @classmethod
-    def _enlarges(cls, values: object) -> object:
-        """At 1 nothing is enlarged, so there is nothing of it to leave either."""
+    def _means_something(cls, values: object) -> object:
+        """The values without those that come to nothing, and what would be of these.
+
+        With `hires` 1 nothing is enlarged, with `variation_strength` 0 nothing is varied.
+        """
         if not isinstance(values, dict):
             return values
         given = cast("dict[str, Any]", values)
-        if _number(given.get("hires")) != 1:
-            return given
-        void = {"hires"}
-        if given.get("init") is None and 0 < (_number(given.get("strength")) or 0) <= 1:
-            void.add("strength")
+        void: set[str] = set()
+        if _number(given.get("hires")) == 1:
+            void.add("hires")
+            if given.get("init") is None and 0 < (_number(given.get("strength")) or 0) <= 1:
+                void.add("strength")
+        if _number(given.get("variation_strength")) == 0:
+            void.update(VARIATION)
         return {key: value for key, value in given.items() if key not in void}
+
+    @model_validator(mode="after")
+    def _varies(self) -> Self:
+        if (self.variation_seed is None) != (self.variation_strength is None):
+            raise ValueError("a variation needs a variation_seed and a variation_strength")
+        return self
 
     @model_validator(mode="after")
     def _begins_somewhere(self) -> Self:

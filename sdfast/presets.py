@@ -18,14 +18,13 @@ from platformdirs import user_config_path
 
 from sdfast.errors import JobError, PresetError, printable
 from sdfast.fields import named, scaled
-from sdfast.job import BEGINNINGS, KEYS, Job, Record, read_job, sampler_record
+from sdfast.job import KEYS, OF_ONE_PICTURE, Job, Record, read_job, sampler_record
 from sdfast.layering import on_top
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
 from sdfast.writing import check_folder, is_void, unwritable, write_new, write_whole
 
-_OF_ONE_PICTURE = ("prompt", "seed", *BEGINNINGS, "hires", "strength")
-PRESET_KEYS = ("about", *(k for k in KEYS if k not in _OF_ONE_PICTURE))
+PRESET_KEYS = ("about", *(k for k in KEYS if k not in ("prompt", "seed", *OF_ONE_PICTURE)))
 """What a preset may say: anything of a job but what is about one picture."""
 
 _LARGEST = 64 * 1024

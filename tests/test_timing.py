@@ -339,6 +339,7 @@ def test_a_cold_gen_is_of_the_whole_job(tmp_path, sdfast):
     sampler = Sampler(order=3, spacing="karras", rho=5, steps=4)
     more = {"negative": "fog", "clip_skip": 2, "guidance_interval": (0.2, 0.8)}
     more |= {"guidance_rescale": 0.7, "rng": "cuda"}
+    more |= {"variation_seed": 5, "variation_strength": 0.5}
     more |= {"init": str(tmp_path / "a.png"), "strength": 0.5}
     Image.new("RGB", (64, 64)).save(more["init"])
     one = entry(sampler=sampler, **more)

@@ -158,11 +158,13 @@ def _check(given: dict[str, Any], record: dict[str, Any]) -> None:
     What values are together is each line's own: it may name another model, or a picture.
     """
     from sdfast.canvas import file_size
-    from sdfast.job import BEGINNINGS, Weights, read_job
+    from sdfast.job import BEGINNINGS, OF_ONE_PICTURE, VARIATION, Weights, read_job
     from sdfast.models.dressed import check_there
 
-    begun = {*BEGINNINGS, "hires", "strength"}
-    read_job({"prompt": "any", **{key: record[key] for key in record.keys() - begun}})
+    common = record.keys() - {*OF_ONE_PICTURE}
+    read_job({"prompt": "any", **{key: record[key] for key in common}})
+    varied = {key: given[key] for key in VARIATION if given[key] is not None}
+    read_job({"prompt": "any", **dict.fromkeys(VARIATION, 1), **varied})
     said = {key: given[key] for key in ("init", "hires", "strength") if given[key] is not None}
     if said:
         somewhere = said if "hires" in said else {"init": "any", **said}

@@ -18,6 +18,8 @@ _SAID_HERE = {
     "--out FOLDER/": "--output --outdir --out-dir --outpath --output-dir",
     "--model NAME": "--ckpt --checkpoint --model-path --diffusion-model",
     "--strength 0.6": "--denoising-strength --denoise --denoising_strength",
+    "--variation-seed N": "--subseed",
+    "--variation-strength 0.2": "--subseed-strength --variation --variations",
     "--hires 2": "--hires-fix --hires-scale --hr-scale --enable-hr --upscale",
     "--init PICTURE": "--init-img --init-image --init_img --image",
     "-n 4": "--n_iter --n-iter --n_samples --batch-count --num-images --number",

@@ -88,6 +88,24 @@ ClipSkip = Annotated[
         help="Listen to the text encoder's layer N from the end; 1 is the last. [the model's]",
     ),
 ]
+VariationSeed = Annotated[
+    Any,
+    typer.Option(
+        "--variation-seed",
+        parser=number,
+        metavar="N",
+        help="Vary the picture towards that of this seed.",
+    ),
+]
+VariationStrength = Annotated[
+    Any,
+    typer.Option(
+        "--variation-strength",
+        parser=number,
+        metavar="SHARE",
+        help="How far: 0 not at all, 0.2 to a near relative, 1 to the picture itself.",
+    ),
+]
 Rng = Annotated[
     str | None,
     typer.Option(

@@ -13,6 +13,8 @@ _OF_A_JOB: dict[str, Any] = {
     "guidance_interval": flags.GuidanceInterval,
     "guidance_rescale": flags.GuidanceRescale,
     "clip_skip": flags.ClipSkip,
+    "variation_seed": flags.VariationSeed,
+    "variation_strength": flags.VariationStrength,
     "rng": flags.Rng,
     "sampler": flags.SamplerName,
     "order": flags.Order,

@@ -9,8 +9,9 @@ _PANELS = {
     "The jobs": "--format --limit --shard --manifest --retry-failed --fail-fast",
     "What is measured": "--accuracy --sweep --runs --warmup --vs --cold --no-start --calls "
     "--problem",
-    "The picture": "--prompts --seed --count --negative --guidance --guidance-interval "
-    "--guidance-rescale --rng --clip-skip --size --hires --from",
+    "The picture": "--prompts --seed --count --variation-seed --variation-strength "
+    "--negative --guidance --guidance-interval --guidance-rescale --rng --clip-skip --size --hires "
+    "--from",
     "From a picture": "--init --mask --strength",
     "The sampler": "--preset --steps --sampler --order --method --spacing --set --save",
     "The model": "--model --lora --embedding --vae --no-safety --offline",

@@ -10,6 +10,9 @@ Generators = Generator | Sequence[Generator] | None
 
 Draw = Callable[[], Tensor]
 
+_ALIKE = 0.9995
+"""The cosine from which on there is no way between two noises to speak of."""
+
 
 def drawn_alone(like: Tensor, generator: Generators) -> Draw:
     """Unit Gaussian noise of a tensor's shape, dtype and device; each picture has its own stream.
@@ -31,6 +34,19 @@ def drawn_alone(like: Tensor, generator: Generators) -> Draw:
         return torch.stack(each).to(like.device, non_blocking=like.is_cuda)
 
     return draw
+
+
+def between(one: Tensor, other: Tensor, share: float) -> Tensor:
+    """Unit Gaussian noise that is a share of the way from one to another, [n, c, h, w].
+
+    Along great circles, so that it is neither smaller nor smoother than the two are; each column of
+    pixels has its own, as in AUTOMATIC1111's web UI.
+    """
+    cosine = torch.cosine_similarity(one, other, dim=2).unsqueeze(2)
+    if cosine.mean() > _ALIKE:
+        return one.lerp(other, share)
+    angle = cosine.clamp(-1, 1).acos()
+    return (((1 - share) * angle).sin() * one + (share * angle).sin() * other) / angle.sin()
 
 
 def _child(parent: Generator | None) -> Generator:

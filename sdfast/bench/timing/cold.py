@@ -14,6 +14,7 @@ from sdfast.bench.timing.entries import OURS, Entry, read_settings
 from sdfast.bench.timing.laps import Event, race
 from sdfast.bench.timing.processes import run
 from sdfast.bench.timing.turn import Lap, others, spent
+from sdfast.job import OF_ONE_PICTURE
 from sdfast.machine import PRECISIONS
 from sdfast.models.find import find
 from sdfast.models.source import Source
@@ -90,10 +91,10 @@ def _gen(entry: Entry, device: str, place: Path) -> list[str]:
     preset, job = place.with_suffix(".yaml"), entry.job.record | {"model": entry.model}
     settled = {key: value for key, value in job.items() if key in PRESET_KEYS}
     preset.write_text(as_yaml(settled), encoding="utf-8")
-    begun = (key for key in ("init", "mask", "hires", "strength") if key in job)
+    own = (key for key in OF_ONE_PICTURE if key in job)
     return [
         *(sys.executable, "-P", "-m", "sdfast", "gen", entry.job.prompt, "-p", str(preset)),
-        *(word for key in begun for word in (f"--{key}", f"{job[key]}")),
+        *(word for key in own for word in (f"--{key.replace('_', '-')}", f"{job[key]}")),
         *("--seed", f"{entry.job.seed}", "-o", str(place.with_suffix(".png"))),
         *("--exists", "overwrite", "--device", device, "--dtype", entry.dtype, "--offline"),
         *["--compile"] * entry.compiled,
