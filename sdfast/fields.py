@@ -39,12 +39,27 @@ Size = Annotated[
 ]
 
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.safetensors)")
+HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
+"""What the Hub calls its repositories: OWNER/NAME."""
+_HUB_NAME = re.compile(
+    rf"({HUB_ID}(?<!\.safetensors))(?:/([^/.][^/]*(?:/[^/.][^/]*)*\.safetensors))?"
+)
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether a name reads as one of the Hub's, OWNER/NAME, and nothing on this disk has it."""
-    return _HUB_ID.fullmatch(name) is not None and not os.path.exists(name)  # noqa: PTH110
+class HubName(NamedTuple):
+    """A repository of the Hub, or a file in one."""
+
+    repo: str
+    file: str
+    """Empty for the repository itself."""
+
+
+def hub_name(name: str) -> HubName | None:
+    """What a name means on the Hub; None if it cannot, or if something on this disk has it."""
+    match = _HUB_NAME.fullmatch(name)
+    if match is None or os.path.exists(name):  # noqa: PTH110
+        return None
+    return HubName(match[1], match[2] or "")
 
 
 def begun_size(size: tuple[int, int], hires: float) -> tuple[int, int]:

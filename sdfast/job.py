@@ -79,11 +79,11 @@ class Job(Value):
     model: Name | None = None
     """An alias, a Hub id or a folder; None leaves the choice to the command line."""
     lora: ScaledFiles = ()
-    """Low-rank changes to the model's weights (arXiv 2106.09685), each `PATH` or `PATH:SCALE`."""
+    """Low-rank changes to the model's weights (arXiv 2106.09685), each `FILE` or `FILE:SCALE`."""
     embedding: NamedFiles = ()
-    """Words that textual inversion has taught (arXiv 2208.01618), each `PATH` or `PATH:TOKEN`."""
+    """Words that textual inversion has taught (arXiv 2208.01618), each `FILE` or `FILE:TOKEN`."""
     vae: File | None = None
-    """A folder or file whose autoencoder takes the place of the model's."""
+    """A folder or file whose autoencoder takes the place of the model's. Files may be the Hub's."""
     seed: Annotated[int, Field(ge=0, lt=SEEDS)] = Field(
         default_factory=lambda: random.randrange(DRAWN_SEEDS)
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sdfast.config import Config
 from sdfast.errors import UsageError
-from sdfast.fields import is_hub_id
+from sdfast.fields import hub_name, named, scaled
 from sdfast.job import BEGINNINGS, FILE_LISTS, FILES, Job, Record, read_job, read_sampler
 from sdfast.layering import layered, on_top
 from sdfast.lora_tags import followed, names
@@ -225,18 +225,26 @@ def _hashed(text: str) -> list[str]:
 
 
 def placed(record: Record) -> Record:
-    """The record, its files by their whole paths: who paints may stand in another folder."""
+    """The record, its files by their whole paths: who paints may stand in another folder.
+
+    What means something on the Hub keeps its name.
+    """
     single = (key for key in FILES if key not in FILE_LISTS)
-    paths = {k: v for k in single if isinstance(v := record.get(k), str) and v}
-    whole: Record = {k: _whole(v) for k, v in paths.items() if k != "vae" or not is_hub_id(v)}
+    whole: Record = {k: _placed(k, v) for k in single if isinstance(v := record.get(k), str) and v}
     for key in FILE_LISTS:
         given: Any = record.get(key)
         given = (given,) if isinstance(given, str) else given
         if isinstance(given, (list, tuple)):
             whole[key] = tuple(
-                _whole(v) if isinstance(v, str) and v else v for v in cast("list[object]", given)
+                _placed(key, v) if isinstance(v, str) and v else v
+                for v in cast("list[object]", given)
             )
     return record | whole
+
+
+def _placed(key: str, value: str) -> str:
+    name = {"lora": scaled, "embedding": named}[key](value).path if key in FILE_LISTS else value
+    return value if key not in BEGINNINGS and hub_name(name) else _whole(value)
 
 
 def _whole(path: str) -> str:

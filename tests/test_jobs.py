@@ -326,9 +326,27 @@ def test_files_that_a_preset_names_are_found_from_any_folder(key, given):
     assert placed({key: given}) == {key: (f"{Path.cwd()}/a.safetensors:half",)}
 
 
+@pytest.mark.parametrize("end", ["", ":0.5", "/x.safetensors", "/in/x.safetensors:0.5"])
+def test_weights_of_the_hub_keep_their_name(here, end):
+    assert placed({"lora": [f"some/one{end}"]}) == {"lora": (f"some/one{end}",)}
+    if ":" not in end:
+        assert placed({"embedding": f"some/one{end}"}) == {"embedding": (f"some/one{end}",)}
+    path = here / "some" / "one"
+    path.mkdir(parents=True)
+    if end in ("", ":0.5"):
+        assert placed({"lora": [f"some/one{end}"]}) == {"lora": (f"{path}{end}",)}
+
+
+@pytest.mark.parametrize(
+    "name", ["some/../x.safetensors", "a/b/../c.safetensors", "a/b/.x.safetensors"]
+)
+def test_what_leads_elsewhere_is_no_name_of_the_hub(here, name):
+    assert placed({"lora": [name]}) == {"lora": (os.path.normpath(here / name),)}
+
+
 def test_an_autoencoder_of_the_hub_keeps_its_name_unless_a_file_has_it(here):
     assert placed({"vae": "some/vae"}) == {"vae": "some/vae"}
-    for other in ("vae", "./some/vae", "some/vae.safetensors", "/some/vae", "some/of/vae"):
+    for other in ("vae", "./some/vae", "some/vae.safetensors", "/some/vae", "some/of/vae", "some/"):
         assert placed({"vae": other}) == {"vae": os.path.normpath(here / other)}
     (here / "some" / "vae").mkdir(parents=True)
     assert placed({"vae": "some/vae"}) == {"vae": str(here / "some" / "vae")}

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 from processes import all_drawn
@@ -650,6 +651,81 @@ def test_an_autoencoder_that_is_not_in_the_cache_is_told_with_the_way_to_it(run,
         "`some/other` is neither on this disk nor in the cache",
         "`sdfast models pull some/other` fetches it",
     )
+
+
+@pytest.fixture
+def loras(hub, small, tmp_path):
+    """A repository with LoRAs, whose files a test may take away."""
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    for number, name in enumerate(("a.safetensors", "pytorch_lora_weights.safetensors"), 1):
+        layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k"
+        width = load_file(small / "unet" / "diffusion_pytorch_model.safetensors")[
+            f"{layer.removeprefix('unet.')}.weight"
+        ].shape[0]
+        torch.manual_seed(number)
+        down, up = torch.randn(2, width), torch.randn(width, 2)
+        save_file({f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}, folder / name)
+    (folder / "README.md").write_text("LoRAs")
+    hub.has(folder)
+    return folder
+
+
+def test_a_lora_is_fetched_and_found_by_its_name(pull, run, loras, small, here):
+    code, out, err = pull()
+    assert code == 0, err
+    assert "1 file," in err
+    file = Path(out.removesuffix("\n"))
+    assert names(file.parent) == {"pytorch_lora_weights.safetensors"}
+    assert file.read_bytes() == (loras / file.name).read_bytes()
+    gen = ("gen", "a cat", "-m", str(small), "-s", "10", "--seed", "1", "--size", "64x64", "-q")
+    for name, words in {
+        "a": ("--lora", f"{REPO}:0.7"),
+        "b": ("--lora", f"{file}:0.7"),
+        "c": ("--lora", f"{REPO}/{file.name}:0.7"),
+        "d": (),
+    }.items():
+        assert run(*gen, *words, "-o", f"{name}.png")[0] == 0
+    a, b, c, d = (Image.open(here / f"{one}.png") for one in "abcd")
+    assert a.tobytes() == b.tobytes() == c.tobytes() != d.tobytes()
+    assert json.loads(a.text["sdfast"])["job"]["lora"] == [f"{REPO}:0.7"]
+    assert run("gen", "--from", "a.png", "-m", str(small), "-o", "e.png", "-q")[0] == 0
+    assert (here / "e.png").read_bytes() == (here / "a.png").read_bytes()
+
+
+def test_of_several_files_one_is_fetched_by_its_own_name(pull, loras):
+    (loras / "pytorch_lora_weights.safetensors").rename(loras / "b.safetensors")
+    problem, hint = refused(pull())
+    assert (problem, hint) == (
+        f"`{REPO}` has 2 files of weights",
+        f"name one, such as `{REPO}/a.safetensors`",
+    )
+    code, out, err = pull(f"{REPO}/b.safetensors")
+    assert code == 0, err
+    assert names(Path(out.removesuffix("\n")).parent) == {"b.safetensors"}
+
+
+def test_a_file_that_the_hub_has_not_is_told(pull, loras):
+    code, _, err = pull(f"{REPO}/c.safetensors")
+    assert (code, f"error: `{REPO}` has no file `c.safetensors`" in err) == (3, True)
+
+
+@pytest.mark.parametrize("flag", ["--lora", "--embedding"])
+def test_a_file_of_the_hub_that_was_not_fetched_is_told_with_the_way_to_it(run, small, flag):
+    said = run("gen", "a cat", "-m", str(small), flag, "some/other/x.safetensors")
+    assert refused(said) == (
+        "`some/other/x.safetensors` is neither on this disk nor in the cache",
+        "`sdfast models pull some/other/x.safetensors` fetches it",
+    )
+
+
+def test_weights_in_the_cache_are_listed_and_removed(pull, run, loras):
+    assert pull(f"{REPO}/a.safetensors")[0] == 0
+    listed = run("models", "list", "--json")[1].splitlines()
+    (entry,) = (e for e in map(json.loads, listed) if e["kind"] == "cached")
+    assert (entry["name"], entry["family"], entry["whole"]) == (REPO, "weights", True)
+    assert run("models", "rm", REPO, "-y")[0] == 0
+    assert REPO not in run("models", "list")[1]
 
 
 @pytest.mark.parametrize("name", ["tiny", "random:sd15", "."])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +22,19 @@ def fetch(
     *,
     draw: bool,
     colour: bool,
+    only: Sequence[str] = (),
     full: bool = False,
     offline: bool = False,
     safety: bool = True,
     alone: bool = False,
 ) -> Path:
-    """Pull a model; its folder. With `alone`, it may be an autoencoder by itself.
+    """Pull a model, or what else `pull` knows by these; its folder.
 
     The bar is drawn on stderr if that is a terminal and `draw`.
     """
     from sdfast.models.download import Planned, Pulled, pull
 
-    events = pull(repo, full=full, offline=offline, safety=safety, alone=alone)
+    events = pull(repo, only=only, full=full, offline=offline, safety=safety, alone=alone)
     planned = next(events)
     assert isinstance(planned, Planned)
     say(_plan(planned))
@@ -49,7 +50,8 @@ def _plan(planned: Planned) -> str:
     listing = planned.listing
     if planned.there == listing.size:
         return f"`{listing.repo}` is in the cache already, as the Hub has it"
-    files = f"{len(listing.files)} files, {amount(listing.size)}"
+    count = len(listing.files)
+    files = f"{count} file{'s' * (count != 1)}, {amount(listing.size)}"
     precision = f" in {listing.precision}" if listing.precision else ""
     there = f", {amount(planned.there)} of them there already" if planned.there else ""
     return f"fetching `{listing.repo}` into {cache_folder()}: {files}{precision}{there}"

@@ -201,7 +201,7 @@ Lora = Annotated[
     list[str] | None,
     typer.Option(
         "--lora",
-        metavar="FILE[:SCALE]",
+        metavar="ID|FILE[:SCALE]",
         help="Change the weights by a LoRA, DoRA, LoHa or LoKr; may be repeated.",
     ),
 ]
@@ -209,7 +209,7 @@ Embedding = Annotated[
     list[str] | None,
     typer.Option(
         "--embedding",
-        metavar="FILE[:TOKEN]",
+        metavar="ID|FILE[:TOKEN]",
         help="Teach the model a word, by textual inversion; may be repeated. "
         "[TOKEN: the file's name]",
     ),

@@ -6,6 +6,7 @@ finds.
 
 import sys
 from collections.abc import Iterator
+from glob import escape
 from typing import Annotated, Any
 
 import typer
@@ -91,8 +92,8 @@ def _note(entry: dict[str, Any]) -> str:
 
 @app.command(
     "pull",
-    help="Fetch a model, or an autoencoder, from the Hugging Face Hub into its cache, or go on "
-    "with it.",
+    help="Fetch a model, an autoencoder or a LoRA from the Hugging Face Hub into its cache, or go "
+    "on with it; OWNER/NAME/FILE is one file of several.",
 )
 def pull(
     name: Name,
@@ -105,18 +106,28 @@ def pull(
 ) -> None:
     from sdfast.cli.fetching import fetch
     from sdfast.config import load_config
-    from sdfast.models.find import hub_id
-    from sdfast.models.folder import is_autoencoder, open_folder
+    from sdfast.models.cache import INDEX
+    from sdfast.models.find import on_hub
+    from sdfast.models.folder import open_folder
+    from sdfast.models.located import cached_of
 
     def note(text: str) -> None:
         if not quiet:
             say(text)
 
-    repo = hub_id(name, load_config().aliases)
-    draw, colour = not quiet, not no_color
-    folder = fetch(repo, note, draw=draw, colour=colour, full=full, offline=offline, alone=True)
-    if is_autoencoder(folder):
-        print(folder)
+    repo, file = hub = on_hub(name, load_config().aliases)
+    folder = fetch(
+        repo,
+        note,
+        draw=not quiet,
+        colour=not no_color,
+        only=[escape(file)] if file else [],
+        full=full,
+        offline=offline,
+        alone=True,
+    )
+    if file or not (folder / INDEX).is_file():
+        print(cached_of(hub, folder=True))
         return
     pulled = open_folder(repo, folder)
     if pulled.lacks_checker:

@@ -61,6 +61,7 @@ def load_model(
         find(model, aliases, offline=offline, safety=safety) if isinstance(model, str) else model
     )
     if lora or embedding or vae is not None:
+        vae = None if vae is None else str(vae)  # a Path would do as well
         source = dressed(source, Weights(None, tuple(lora), tuple(embedding), vae))
     if not safety:
         source = replace(source, checker=None, lacks_checker=False)

@@ -10,11 +10,12 @@ There is no second store, and reading this one wakes nothing of huggingface_hub.
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdfast.errors import ModelError, one_line
+from sdfast.fields import HubName
 from sdfast.models.folder import check_autoencoder, check_files, is_autoencoder
 
 INDEX = "model_index.json"
@@ -23,13 +24,16 @@ INDEX = "model_index.json"
 CONFIG = "config.json"
 """What makes one a network by itself."""
 
+LORA = "pytorch_lora_weights.safetensors"
+"""What diffusers calls a LoRA's file."""
+
 PARTLY = ".incomplete"
 """What the name of a blob ends in that is not whole yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A pipeline in the cache, or an autoencoder by itself."""
+    """A pipeline in the cache, an autoencoder by itself, or files of weights."""
 
     repo: str
     size: int
@@ -74,13 +78,49 @@ def cached_autoencoder(repo: str) -> Path | None:
     return _whole(repo, check_autoencoder)
 
 
+def cached_file(hub: HubName) -> Path | None:
+    """A file of weights of a repository in the cache, or the one that the repository is for."""
+    return next(filter(None, (_weights(hub.file, commit) for commit in _commits(hub.repo))), None)
+
+
+def _weights(file: str, commit: Path) -> Path | None:
+    if file:
+        return commit / file if (commit / file).is_file() else None
+    files = {path.name: path for path in commit.glob("*.safetensors") if path.is_file()}
+    meant = the_one(files)
+    return None if meant is None else files[meant]
+
+
+def the_one(files: Iterable[str]) -> str | None:
+    """Which of the files of weights in a repository is meant by its name alone."""
+    files = [*files]
+    if LORA in files:
+        return LORA
+    return files[0] if len(files) == 1 else None
+
+
+def _commits(repo: str) -> list[Path]:
+    """A repository's snapshots, the one that counts before the others."""
+    home = home_of(repo)
+    counts = _counting(home)
+    return sorted(home.glob("snapshots/*"), key=lambda commit: commit.name != counts)
+
+
+def _counting(home: Path) -> str | None:
+    """The name of the commit that counts."""
+    try:
+        commit = (home / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return commit if commit.isalnum() else None
+
+
 def _whole(repo: str, check: Callable[[str, Path], object]) -> Path | None:
     """The snapshot that counts, unless a check raises ModelError."""
+    home = home_of(repo)
+    if (commit := _counting(home)) is None:
+        return None
     try:
-        home = home_of(repo)
-        commit = (home / "refs" / "main").read_text(encoding="utf-8").strip()
-        if not commit.isalnum():
-            return None
         check(repo, home / "snapshots" / commit)
     except (OSError, ValueError, ModelError):
         return None
@@ -88,7 +128,7 @@ def _whole(repo: str, check: Callable[[str, Path], object]) -> Path | None:
 
 
 def stored() -> list[Stored]:
-    """Every pipeline and every autoencoder in the cache, by name."""
+    """Every pipeline, autoencoder and file of weights in the cache, by name."""
     return [_stored(home) for home in sorted(_homes())]
 
 
@@ -98,27 +138,41 @@ def _homes() -> Iterator[Path]:
     except OSError:
         return
     for home in found:
-        commits = [*home.glob("snapshots/*")]
-        if any((commit / INDEX).exists() or is_autoencoder(commit) for commit in commits):
+        if any(_kind(commit) for commit in home.glob("snapshots/*")):
             yield home
+
+
+def _kind(commit: Path) -> str | None:
+    """What a snapshot is of: the name of the file that makes it that; None is of no use here.
+
+    A network of others has a config that names none of ours.
+    """
+    if (commit / INDEX).exists():
+        return INDEX
+    if (commit / CONFIG).exists():
+        return CONFIG if is_autoencoder(commit) else None
+    files = sorted(path for path in commit.rglob("*.safetensors") if path.exists())
+    return str(files[0].relative_to(commit)) if files else None
 
 
 def _stored(home: Path) -> Stored:
     from sdfast.models.family import family, precisions  # which painting has no use for
 
     repo = home.name.removeprefix("models--").replace("--", "/", 1)
-    paints = next(home.glob(f"snapshots/*/{INDEX}"), None) is not None
-    whole = cached(repo) if paints else cached_autoencoder(repo)
-    heads = home.glob(f"snapshots/*/{INDEX if paints else CONFIG}")
-    newest = max(heads, key=lambda head: head.lstat().st_mtime)
-    folder = whole or newest.parent
+    kinds = {commit: kind for commit in home.glob("snapshots/*") if (kind := _kind(commit))}
+    newest = max(kinds, key=lambda commit: (commit / kinds[commit]).lstat().st_mtime)
+    kind = kinds[newest]
+    whole = newest
+    if kind in (INDEX, CONFIG):
+        whole = cached(repo) if kind == INDEX else cached_autoencoder(repo)
+    folder = whole or newest
     return Stored(
         repo=repo,
         size=sum(_files(home).values()),
         whole=whole is not None,
         begun=sum(size_of(part) or 0 for part in home.glob(f"blobs/*{PARTLY}")),
         family=family(folder),
-        paints=paints,
+        paints=kind == INDEX,
         precisions=precisions(folder),
         folder=folder,
     )

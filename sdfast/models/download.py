@@ -55,10 +55,10 @@ def pull(
     """Fetch a Hub repository's safetensors into the cache, in half precision where it has it.
 
     Without `safety` a safety checker's are left out. With `only`, patterns of paths, those files
-    instead, which make no model. With `alone`, it may be an autoencoder by itself. What is there
-    already is not fetched again, to the byte. The last of the events is `Pulled`. Raises ModelError
-    when offline, if the disk is too small, or if the repository is gone, gated, unreachable or no
-    Stable Diffusion.
+    instead, which make no model. With `alone`, it may be an autoencoder by itself, or a file of
+    weights. What is there already is not fetched again, to the byte. The last of the events is
+    `Pulled`. Raises ModelError when offline, if the disk is too small, or if the repository is
+    gone, gated, unreachable or no Stable Diffusion.
     """
     if offline or told_to_stay_offline():
         raise offline_error(repo)

@@ -24,11 +24,14 @@ _DTYPES = {"F16": "fp16", "F32": "fp32", "BF16": "bf16"}
 def family(folder: Path) -> str:
     """`Stable Diffusion 1.x`, `Stable Diffusion XL, inpainting`, ...; else the pipeline's name.
 
-    Of an autoencoder by itself, that it is one.
+    Of an autoencoder by itself or files of weights, that they are such.
     """
     kind = str(_read(folder / "model_index.json").get("_class_name", ""))
-    if not kind and (alone := _read(folder / "config.json").get("_class_name")) in AUTOENCODERS:
+    alone = "" if kind else _read(folder / "config.json").get("_class_name")
+    if alone in AUTOENCODERS:
         return "autoencoder, TAESD" if alone == TAESD else "autoencoder"
+    if not kind and not (folder / "config.json").exists():
+        return "weights"
     unet = _read(folder / "unet" / "config.json")
     if not re.match("LatentConsistency|StableDiffusion(?!3)", kind):
         return "".join(c for c in kind if c.isalnum())[:60]
@@ -43,10 +46,10 @@ def family(folder: Path) -> str:
 def precisions(folder: Path) -> tuple[str, ...]:
     """What the UNet's weights are stored in; several if the files are there more than once.
 
-    Of an autoencoder by itself, its own.
+    Of what is no pipeline, its own.
     """
-    where = "" if (folder / "config.json").exists() else "unet/"
-    files = folder.glob(f"{where}diffusion_pytorch_model*.safetensors")
+    whole = (folder / "model_index.json").exists()
+    files = folder.glob("unet/diffusion_pytorch_model*.safetensors" if whole else "*.safetensors")
     found = {_dtype(path) for path in files}
     return tuple(sorted(found - {""}))
 

@@ -6,13 +6,13 @@ shapes alone. What is in the cache is used without asking the network; what is n
 when it was asked for by name. Nothing here imports torch.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from sdfast.errors import ModelError, UsageError
+from sdfast.fields import HUB_ID, HubName, hub_name
 from sdfast.models.cache import cached
 from sdfast.models.folder import left_out, open_folder, open_shape
 from sdfast.models.single import SHAPES, open_file
@@ -32,7 +32,7 @@ ALIASES: dict[str, str] = {
 }
 """Short names for what people mean most often."""
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_ID = re.compile(HUB_ID)
 
 
 def find(
@@ -103,16 +103,16 @@ def target_of(name: str, aliases: Mapping[str, str] | None = None) -> str:
     return ALIASES.get(target, target)
 
 
-def hub_id(name: str, aliases: Mapping[str, str] | None = None) -> str:
-    """The Hub id that a name stands for. Raises ModelError or UsageError for what is not there."""
+def on_hub(name: str, aliases: Mapping[str, str] | None = None) -> HubName:
+    """What a name stands for on the Hub. Raises ModelError or UsageError for what is not there."""
     target = target_of(name, aliases)
     if target == "tiny" or target in RANDOM:
         raise UsageError(f"`{target}` is built in; there is nothing to pull")
-    if not _HUB_ID.fullmatch(target):
-        if _on_disk(target):
-            raise UsageError(f"{quoted(target)} is on this disk; there is nothing to pull")
-        raise _unknown(name, target, aliases)
-    return target
+    if hub := hub_name(target):
+        return hub
+    if _on_disk(target):
+        raise UsageError(f"{quoted(target)} is on this disk; there is nothing to pull")
+    raise _unknown(name, target, aliases)
 
 
 def lasting_target(name: str, aliases: Mapping[str, str] | None = None) -> str:
@@ -141,8 +141,7 @@ def public_name(model: str) -> str | None:
 
     A folder's is `./name`: that is no short name, and no model of the Hub.
     """
-    is_hub_id = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) and not model.endswith(".safetensors")
-    if is_hub_id and not os.path.exists(model):  # noqa: PTH110 - whatever it says
+    if (hub := hub_name(model)) and not hub.file:
         return model
     name = last_part(model)
     is_folder = name != model and not name.endswith((".safetensors", ".ckpt"))

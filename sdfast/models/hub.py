@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
-from sdfast.models.cache import CONFIG, INDEX
+from sdfast.models.cache import CONFIG, INDEX, the_one
 from sdfast.models.folder import CHECKER, WEIGHTS, names_checker, painted_parts, weight_files
 from sdfast.models.hub_errors import hub_errors
 from sdfast.models.layout import AUTOENCODERS
@@ -55,8 +55,8 @@ def look(repo: str, only: Sequence[str], *, full: bool, safety: bool, alone: boo
 
     One that comes in only one precision needs that. Of a safety checker it is the configs alone
     without `safety`, and nothing if it has no safetensors. With `only`, patterns of paths, those
-    instead. With `alone`, it may be an autoencoder by itself. Raises ModelError, before anything is
-    fetched, for what is no Stable Diffusion or has no safetensors.
+    instead. With `alone`, it may be an autoencoder by itself, or a file of weights. Raises
+    ModelError, before anything is fetched, for what is no Stable Diffusion or has no safetensors.
     """
     with hub_errors(repo):
         import huggingface_hub
@@ -69,10 +69,14 @@ def look(repo: str, only: Sequence[str], *, full: bool, safety: bool, alone: boo
         if only:
             wanted = [path for path in listed if any(fnmatch(path, pattern) for pattern in only)]
             precision = ""
-        elif alone and INDEX not in listed and CONFIG in listed:
+            if not wanted:
+                raise ModelError(f"`{repo}` has no file `{only[0]}`")
+        elif INDEX not in listed and not alone:
+            raise _no_model(repo)
+        elif INDEX not in listed and CONFIG in listed:
             wanted, precision = _autoencoder(repo, commit, list(listed), full=full)
         elif INDEX not in listed:
-            raise _no_model(repo)
+            wanted, precision = _file(repo, list(listed)), ""
         else:
             index = _read(repo, commit, INDEX)
             parts = painted_parts(repo, str(index["_class_name"]))
@@ -107,8 +111,22 @@ def stream(repo: str, commit: str, path: str, begin: int = 0) -> Generator[Any]:
 def _no_model(repo: str) -> ModelError:
     return ModelError(
         f"`{repo}` is no model in diffusers' layout: it has no `{INDEX}`",
-        "only such a model can be pulled, or an autoencoder by itself",
+        "what can be pulled is such a model, an autoencoder or a file of weights",
     )
+
+
+def _file(repo: str, names: list[str]) -> list[str]:
+    """The paths of the file of weights that a repository is for, and what says more of it."""
+    files = [name for name in names if name.endswith(".safetensors") and "/" not in name]
+    if not files:
+        raise _no_model(repo)
+    meant = the_one(files)
+    if meant is None:
+        raise ModelError(
+            f"`{repo}` has {len(files)} files of weights",
+            f"name one, such as `{repo}/{files[0]}`",
+        )
+    return [meant, *(name for name in names if name == "adapter_config.json")]
 
 
 def _autoencoder(repo: str, commit: str, names: list[str], *, full: bool) -> tuple[list[str], str]:
