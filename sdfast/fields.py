@@ -2,6 +2,7 @@
 
 import os
 import re
+from glob import escape
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
@@ -39,10 +40,10 @@ Size = Annotated[
 ]
 
 
-HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
-"""What the Hub calls its repositories: OWNER/NAME."""
 _HUB_NAME = re.compile(
-    rf"({HUB_ID}(?<!\.safetensors))(?:/([^/.][^/]*(?:/[^/.][^/]*)*\.safetensors))?"
+    r"""([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.safetensors))  # OWNER/NAME
+    (?:/([^/.][^/]*(?:/[^/.][^/]*)*\.safetensors))?  # /FOLDER/FILE""",
+    re.VERBOSE,
 )
 
 
@@ -52,6 +53,11 @@ class HubName(NamedTuple):
     repo: str
     file: str
     """Empty for the repository itself."""
+
+    @property
+    def patterns(self) -> list[str]:
+        """What to fetch of it alone; nothing for all of it."""
+        return [escape(self.file)] if self.file else []
 
 
 def hub_name(name: str) -> HubName | None:

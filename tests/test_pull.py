@@ -15,9 +15,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import HfHubHTTPError
+from original import write_both
 from PIL import Image
 from processes import all_drawn
 from safetensors.torch import load_file, save_file
@@ -726,6 +728,32 @@ def test_weights_in_the_cache_are_listed_and_removed(pull, run, loras):
     assert (entry["name"], entry["family"], entry["whole"]) == (REPO, "weights", True)
     assert run("models", "rm", REPO, "-y")[0] == 0
     assert REPO not in run("models", "list")[1]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    return write_both(tmp_path_factory.mktemp("models") / "both", "sd15")
+
+
+def test_a_model_of_one_file_is_fetched_and_found_by_its_name(pull, run, hub, both, here):
+    hub.has(both.file.parent)
+    name = f"{REPO}/{both.file.name}"
+    gen = ("gen", "a cat", "-s", "10", "--seed", "1", "--size", "64x64", "-q", "-m")
+    problem, hint = refused(run(*gen, name))
+    assert (problem, hint) == (
+        f"`{name}` does not exist",
+        f"`sdfast models pull {name}` fetches a file of the Hub",
+    )
+    code, out, err = pull(name)
+    assert code == 0, err
+    tokenizer = Path(out.removesuffix("\n")).parent / "tokenizer"
+    shutil.copytree(both.folder / "tokenizer", tokenizer)
+    assert run(*gen, name, "-o", "a.png")[0] == 0
+    assert run(*gen, str(both.folder), "-o", "b.png")[0] == 0
+    a, b = (Image.open(here / f"{one}.png") for one in "ab")
+    assert np.abs(np.int16(a) - np.int16(b)).max() <= 1
+    assert json.loads(a.text["sdfast"])["job"]["model"] == name
+    assert run("gen", "--from", "a.png", "-o", "c.png", "-q")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["tiny", "random:sd15", "."])

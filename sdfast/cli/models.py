@@ -6,7 +6,6 @@ finds.
 
 import sys
 from collections.abc import Iterator
-from glob import escape
 from typing import Annotated, Any
 
 import typer
@@ -115,24 +114,25 @@ def pull(
         if not quiet:
             say(text)
 
-    repo, file = hub = on_hub(name, load_config().aliases)
+    hub = on_hub(name, load_config().aliases)
     folder = fetch(
-        repo,
+        hub.repo,
         note,
         draw=not quiet,
         colour=not no_color,
-        only=[escape(file)] if file else [],
+        only=hub.patterns,
         full=full,
         offline=offline,
         alone=True,
     )
-    if file or not (folder / INDEX).is_file():
+    if hub.file or not (folder / INDEX).is_file():
         print(cached_of(hub, folder=True))
         return
-    pulled = open_folder(repo, folder)
+    pulled = open_folder(hub.repo, folder)
     if pulled.lacks_checker:
         note(
-            f"note: {repo} names a safety checker, of which the Hub has no safetensors to be loaded"
+            f"note: {hub.repo} names a safety checker, of which the Hub has no safetensors to be "
+            "loaded"
         )
     print(pulled.path)
 

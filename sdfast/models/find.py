@@ -1,9 +1,9 @@
 """Where a model's files are, and whether they are whole, before anything heavy is loaded.
 
 A model is `tiny` (it comes with the package), an alias, a Hugging Face Hub id, a folder in
-diffusers' layout, a single file in the original one, or `random:sd15` and its like, which have
-shapes alone. What is in the cache is used without asking the network; what is not is fetched only
-when it was asked for by name. Nothing here imports torch.
+diffusers' layout, a single file in the original one, perhaps one of the Hub that was pulled, or
+`random:sd15` and its like, which have shapes alone. What is in the cache is used without asking the
+network; what is not is fetched only when it was asked for by its id. Nothing here imports torch.
 """
 
 import re
@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from sdfast.errors import ModelError, UsageError
-from sdfast.fields import HUB_ID, HubName, hub_name
-from sdfast.models.cache import cached
+from sdfast.fields import HubName, hub_name
+from sdfast.models.cache import cached, cached_file
 from sdfast.models.folder import left_out, open_folder, open_shape
 from sdfast.models.single import SHAPES, open_file
 from sdfast.models.source import Source
@@ -31,8 +31,6 @@ ALIASES: dict[str, str] = {
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
 }
 """Short names for what people mean most often."""
-
-_HUB_ID = re.compile(HUB_ID)
 
 
 def find(
@@ -56,7 +54,10 @@ def find(
         return open_folder(name, path)
     if path:
         return open_file(name, path, partial(_fetched, offline=offline))
-    if not _HUB_ID.fullmatch(target):
+    hub = hub_name(target)
+    if hub and hub.file and (file := cached_file(hub)):
+        return open_file(name, file, partial(_fetched, offline=offline))
+    if hub is None or hub.file:
         raise _unknown(name, target, aliases)
     folder = _cached(target, offline=offline, safety=safety)
     return open_folder(name, folder or _fetched(target, offline=offline, safety=safety))
@@ -84,7 +85,8 @@ def _fetched(repo: str, files: Sequence[str] = (), *, offline: bool, safety: boo
 def is_cached(name: str, aliases: Mapping[str, str] | None = None, *, safety: bool = False) -> bool:
     """Whether `find` would fetch nothing of a model, be it there or not to be had at all."""
     target = target_of(name, aliases)
-    if not _HUB_ID.fullmatch(target) or _on_disk(target):
+    hub = hub_name(target)
+    if hub is None or hub.file or _on_disk(target):
         return True
     return _cached(target, offline=False, safety=safety) is not None
 
@@ -124,7 +126,7 @@ def lasting_target(name: str, aliases: Mapping[str, str] | None = None) -> str:
     path = _on_disk(target)
     if path and target != "tiny":
         return str(path.absolute())
-    if target == "tiny" or target in RANDOM or _HUB_ID.fullmatch(target):
+    if target == "tiny" or target in RANDOM or hub_name(target):
         return target
     raise _unknown(name, target, aliases, f"{quoted(target)} is neither a Hub id nor a path")
 
@@ -141,7 +143,7 @@ def public_name(model: str) -> str | None:
 
     A folder's is `./name`: that is no short name, and no model of the Hub.
     """
-    if (hub := hub_name(model)) and not hub.file:
+    if hub_name(model):
         return model
     name = last_part(model)
     is_folder = name != model and not name.endswith((".safetensors", ".ckpt"))
@@ -169,7 +171,8 @@ def _unknown(
         stands = "" if name == target else f"{quoted(name)} stands for "
         which = "" if name == target else ", which"
         unknown = name if name == target else ""  # an alias is known
-        return ModelError(f"{stands}{quoted(target)}{which} does not exist", unknown=unknown)
+        hint = f"`sdfast models pull {target}` fetches a file of the Hub" * bool(hub_name(target))
+        return ModelError(f"{stands}{quoted(target)}{which} does not exist", hint, unknown=unknown)
     near = nearest(name, list(RANDOM) if name.startswith("random:") else short_names(aliases))
     return ModelError(problem or f"there is no model {quoted(name)}", near, unknown=name)
 
