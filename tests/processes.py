@@ -2,12 +2,20 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 
 hears_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 """What a process does first: a shell lets what it runs in the background ignore SIGINT, and so
 would its children."""
+
+
+def shell(*words, **given):
+    """Run `sdfast` with these words as a process of its own, to its end."""
+    command = [sys.executable, "-m", "sdfast", *words]
+    return subprocess.run(command, capture_output=True, check=False, timeout=120, **given)
 
 
 def all_drawn(leader):

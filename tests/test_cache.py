@@ -352,3 +352,16 @@ def test_a_name_that_means_something_else_is_no_alias(monkeypatch, capsys, name)
     assert sdfast(monkeypatch, "models", "alias", name, "somebody/something") == 2
     assert "cannot be an alias" in capsys.readouterr().err
     assert load_config().aliases == {}
+
+
+def test_models_lists_the_built_in_one_and_aliases(sdfast):
+    _, out, _ = sdfast("models")
+    assert out.startswith("tiny")
+    code, _, _ = sdfast("models", "alias", "mine", "somebody/something")
+    assert code == 0
+    _, out, _ = sdfast("models", "list")
+    assert "somebody/something" in out
+    code, _, _ = sdfast("models", "alias", "mine", "--rm")
+    assert code == 0
+    _, out, _ = sdfast("models", "list")
+    assert "somebody/something" not in out

@@ -2,10 +2,11 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from sdfast.config import Config, aliases_file, config_file, load_config, save_alias
+from sdfast.config import Config, aliases_file, config_file, lasting_name, load_config, save_alias
 from sdfast.errors import PresetError
 from sdfast.presets import names
 
@@ -130,3 +131,9 @@ def test_where_no_folder_may_be_entered_nothing_is_settled(tmp_path, monkeypatch
     monkeypatch.setenv("SDFAST_CONFIG", str(tmp_path / "locked" / "sdfast"))
     assert load_config() == Config()
     assert "fast" in names()
+
+
+def test_an_alias_of_a_hub_id_is_told_as_that():
+    aliases = {"mine": "some/body", "near": str(Path("model").absolute())}
+    told = [lasting_name(name, aliases) for name in ("mine", "near", "tiny", None)]
+    assert told == ["some/body", "near", "tiny", None]

@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from processes import all_drawn, hears_ctrl_c, soon
+from quick import QUICK
 
 import sdfast
 from sdfast.warm import client, control
@@ -36,7 +37,6 @@ from sdfast.warm.handover import hand_over
 code = hand_over(sys.argv)
 sys.exit("it ran alone" if code is None else code)
 """
-QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 
 
 @pytest.fixture(scope="module")

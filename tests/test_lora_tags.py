@@ -6,6 +6,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 import pytest
+from quick import pixels
 from test_lora import LAYERS, kohya, with_lora
 
 from sdfast import Job
@@ -118,13 +119,6 @@ def settled(small, tmp_path, here, monkeypatch):
     monkeypatch.setenv("SDFAST_LORAS", os.path.relpath(path.parent))
     monkeypatch.setenv("SDFAST_MODEL", str(small))
     return path
-
-
-def pixels(path):
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.tobytes()
 
 
 def test_a_picture_is_that_of_the_flag(sdfast, settled):

@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from processes import hears_ctrl_c, soon
+from quick import QUICK
 
 from sdfast import Job
 from sdfast.cli.warm import lasting
@@ -37,8 +38,6 @@ from sdfast.warm.client import AbsentError, GoneError
 from sdfast.warm.greeting import circumstances, holding, read_greeting, stamp
 from sdfast.warm.place import find_place, holder
 from sdfast.warm.worker import Shop, _keep_the_door, _welcome
-
-QUICK = ("gen", "a cat", "--steps", "2", "--seed", "1", "-m", "tiny")
 
 ONE_COLOUR = """
 import sys, time
@@ -102,11 +101,6 @@ def worker():
             return record if "is" in record else read_greeting(record)
 
         yield begin
-
-
-def pixels(path):
-    with Image.open(path) as picture:
-        return picture.tobytes()
 
 
 def painted_by_worker(path):
