@@ -66,6 +66,12 @@ def sdfast(monkeypatch, capsys):
 
 
 @pytest.fixture
+def bench(sdfast):
+    """Run `sdfast bench` with words, paths and numbers: its exit code, stdout and stderr."""
+    return lambda *words: sdfast("bench", *map(str, words))
+
+
+@pytest.fixture
 def interruptible():
     """SIGINT is heard as in a terminal; a shell lets what it runs in the background ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -21,16 +21,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from costless import Costless
 from PIL import Image
 from processes import hears_ctrl_c
-from test_batch_streams import Costless
 
 from sdfast.batch import crew, manifest, shards
 from sdfast.batch.crew import Alone
 from sdfast.batch.seen import look
 from sdfast.batch.store import Folder
 from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
-from sdfast.cli import run_command
 from sdfast.cli.batching import _signals
 from sdfast.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
 from sdfast.job import Job
@@ -128,15 +127,10 @@ def test_a_batch_killed_fifty_times_is_finished_by_others(batch):
 
 
 @pytest.fixture
-def costless(monkeypatch):
+def costless(monkeypatch, batch):
     """`sdfast batch` in this process, with a network that costs nothing: its exit code."""
     monkeypatch.setattr(crew, "Alone", lambda setting: Costless())
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sdfast", "batch", *words])
-        return run_command()
-
-    return run
+    return lambda *words: batch(*words)[0]
 
 
 def killed_at(nth, run):

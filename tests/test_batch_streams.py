@@ -11,21 +11,19 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from costless import Costless
 
-from sdfast import Job, image_files
+from sdfast import Job
 from sdfast.batch.blocks import opened
 from sdfast.batch.events import Painted
 from sdfast.batch.lines import Form, read
 from sdfast.batch.manifest import known, open_manifest
-from sdfast.batch.pictures import Naming, texts
+from sdfast.batch.pictures import Naming
 from sdfast.batch.run import Books, Rules, run
 from sdfast.batch.shards import WHOLE
 from sdfast.batch.sources import Sources
 from sdfast.batch.store import Folder
-from sdfast.batch.studio import Answer, Picture
 from sdfast.batch.tasks import Beneath, read_tasks
-from sdfast.events import Times
 from sdfast.naming import Exists
 
 MB = 2**20
@@ -40,43 +38,6 @@ def prompts(path, count, more=""):
     with path.open("w") as file:
         for k in range(count):
             file.write(f"a picture of thing number {k} in the style of painter {k % 97}{more}\n")
-
-
-class Costless:
-    """A crew whose network costs nothing: every picture is the same eight grey pixels."""
-
-    hands, most = 1, 16
-
-    def __init__(self):
-        self.orders = []
-
-    @property
-    def idle(self):
-        return [] if self.orders else [0]
-
-    def give(self, hand, orders):
-        self.orders = orders
-
-    def close(self):
-        pass
-
-    def ready(self, within):
-        orders, self.orders = self.orders, []
-        grey = Image.new("L", (8, 1), 127)
-        done = [
-            Picture(
-                job=order.job,
-                file=image_files.encode(grey, texts({}, order.key)),
-                times=Times(0.0, (0.0,), 0.0),
-                load=0.0,
-                device="none",
-                dtype="none",
-                together=len(orders),
-                decoded_again=False,
-            )
-            for order in orders
-        ]
-        return [(0, Answer(done, self.most))]
 
 
 @contextmanager

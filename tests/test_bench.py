@@ -20,7 +20,6 @@ from sdfast.bench.peers import PEERS, peers, scheduler
 from sdfast.bench.poses import pose_model, pose_problem
 from sdfast.bench.problems import answered, errors, named, noises
 from sdfast.bench.rows import CATALOGUE, fitted, ours, row
-from sdfast.cli import run_command
 from sdfast.cli.tables import print_tables
 from sdfast.errors import UsageError
 
@@ -33,13 +32,6 @@ OURS = {one.name: one for one in ours()}
 def posed(count=4, training=False):
     *_, problem = pose_problem("uncond", count, training=training)
     return problem
-
-
-def run(monkeypatch, capsys, *words):
-    """The exit code, stdout and stderr of `sdfast bench` with these words."""
-    monkeypatch.setattr(sys, "argv", ["sdfast", "bench", *map(str, words)])
-    code = run_command()
-    return code, *capsys.readouterr()
 
 
 SHORT = ("--accuracy", "fast", "--calls", "4,5", "--problem", "uncond", "-n", "3")
@@ -238,8 +230,8 @@ def test_ours_alone_have_nobody_to_be_better_than():
     assert best_of([measured(OURS["fast"], posed(training=True), 5)]) == []
 
 
-def test_a_table_goes_to_stdout_and_nothing_else_anywhere(monkeypatch, capsys):
-    code, out, err = run(monkeypatch, capsys, *SHORT)
+def test_a_table_goes_to_stdout_and_nothing_else_anywhere(bench):
+    code, out, err = bench(*SHORT)
     assert (code, err) == (0, "")
     assert "uncond: median error" in out
     assert "fast" in out
@@ -253,17 +245,17 @@ def test_a_table_has_names_to_the_left_numbers_to_the_right_and_letters_as_they_
 
 
 @pytest.mark.parametrize("others", [(), ("--vs", "diffusers")])
-def test_the_row_that_is_fitted_stands_beside_others(monkeypatch, capsys, tmp_path, others):
+def test_the_row_that_is_fitted_stands_beside_others(bench, tmp_path, others):
     words = ("--accuracy", *SHORT[4:], "--calls", "1", "--export-json", tmp_path / "a", *others)
-    assert run(monkeypatch, capsys, *words)[0] == 0
+    assert bench(*words)[0] == 0
     found = json.loads((tmp_path / "a").read_text())["measured"]
     assert ("tuned" in {one["row"] for one in found}) == bool(others)
 
 
-def test_exports_say_the_same_in_three_ways(monkeypatch, capsys, tmp_path):
+def test_exports_say_the_same_in_three_ways(bench, tmp_path):
     files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv", "markdown")}
     flags = [word for kind, path in files.items() for word in (f"--export-{kind}", path)]
-    code, *_ = run(monkeypatch, capsys, *SHORT, "DPM++2M", "--vs", "diffusers", *flags)
+    code, *_ = bench(*SHORT, "DPM++2M", "--vs", "diffusers", *flags)
     assert code == 0
     whole = json.loads(files["json"].read_text())
     lines = list(csv.DictReader(io.StringIO(files["csv"].read_text())))
@@ -279,10 +271,10 @@ def test_exports_say_the_same_in_three_ways(monkeypatch, capsys, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files.values()}
 
 
-def test_a_plot_is_a_png(monkeypatch, capsys, tmp_path):
+def test_a_plot_is_a_png(bench, tmp_path):
     pytest.importorskip("matplotlib")
     path = tmp_path / "plot.png"
-    code, *_ = run(monkeypatch, capsys, *SHORT, "--plot", path)
+    code, *_ = bench(*SHORT, "--plot", path)
     assert code == 0
     with Image.open(path) as image:
         assert image.format == "PNG"
@@ -290,10 +282,10 @@ def test_a_plot_is_a_png(monkeypatch, capsys, tmp_path):
 
 
 def test_without_matplotlib_a_plot_is_refused_before_anything_is_measured(
-    monkeypatch, capsys, tmp_path
+    bench, monkeypatch, tmp_path
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    code, out, err = run(monkeypatch, capsys, *SHORT, "--plot", tmp_path / "a.png")
+    code, out, err = bench(*SHORT, "--plot", tmp_path / "a.png")
     assert (code, out) == (2, "")
     assert err == "error: --plot needs matplotlib\nhint: pip install matplotlib\n"
 
@@ -315,29 +307,29 @@ def test_without_matplotlib_a_plot_is_refused_before_anything_is_measured(
         (("--accuracy", "--plot", "x.pdf"), "a plot is a PNG, and `x.pdf` does not end in .png"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line_and_exit_2(monkeypatch, capsys, words, said):
-    code, out, err = run(monkeypatch, capsys, *words)
+def test_what_cannot_be_measured_is_one_line_and_exit_2(bench, words, said):
+    code, out, err = bench(*words)
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {said}")
 
 
-def test_a_pattern_picks_its_rows_and_no_others(monkeypatch, capsys, tmp_path):
+def test_a_pattern_picks_its_rows_and_no_others(bench, tmp_path):
     words = ("dpm++2M:rho*:zero", *SHORT[2:], "--export-json", tmp_path / "a.json")
-    assert run(monkeypatch, capsys, "--accuracy", *words)[0] == 0
+    assert bench("--accuracy", *words)[0] == 0
     found = json.loads((tmp_path / "a.json").read_text())["measured"]
     assert {one["row"] for one in found} == {
         n for n in CATALOGUE if n.startswith("dpm++2M:rho") and n.endswith("zero")
     }
 
 
-def test_a_model_is_measured_on_prompts(monkeypatch, capsys, tmp_path):
+def test_a_model_is_measured_on_prompts(bench, monkeypatch, tmp_path):
     (tmp_path / "prompts").write_text("a cat\n\na red apple\n")
     monkeypatch.setattr(
         "sdfast.bench.poses.CONVERGED",
         CATALOGUE["dpm++3M:logsnr:zero"].model_copy(update={"steps": 9}),
     )
     words = ("fast", "-m", "tiny", "--prompts", tmp_path / "prompts", "--calls", "3")
-    code, out, _ = run(monkeypatch, capsys, "--accuracy", *words, "--export-json", tmp_path / "a")
+    code, out, _ = bench("--accuracy", *words, "--export-json", tmp_path / "a")
     assert code == 0
     assert "tiny: median error" in out
     whole = json.loads((tmp_path / "a").read_text())

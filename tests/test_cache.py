@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import shell
 from safetensors.torch import load_file, save_file
 
-from sdfast.cli import run_command
 from sdfast.config import load_config
 from sdfast.models.cache import amount, cache_folder, cached_autoencoder, delete
 from sdfast.models.find import find, is_cached, target_of
@@ -34,12 +34,6 @@ def put(small):
 
     yield put
     shutil.rmtree(cache, ignore_errors=True)
-
-
-def sdfast(monkeypatch, *words):
-    """Run a command in this process: its exit code."""
-    monkeypatch.setattr(sys, "argv", ["sdfast", *words])
-    return run_command()
 
 
 def cut(path):
@@ -69,25 +63,24 @@ def test_a_whole_model_in_the_cache_is_found_without_the_network(put):
 
 
 @pytest.mark.parametrize("missing", LEFT)
-def test_what_is_not_whole_is_neither_cached_nor_listed_as_usable(
-    put, monkeypatch, capsys, missing
-):
+def test_what_is_not_whole_is_neither_cached_nor_listed_as_usable(sdfast, put, missing):
     folder = put(target_of("sd15"))
     assert is_cached("sd15")
     do, file = LEFT[missing]
     do(folder / file)
     assert not is_cached("sd15")
-    assert sdfast(monkeypatch, "models") == 0
-    listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    code, out, _ = sdfast("models")
+    assert code == 0
+    listed = {line.split()[0]: line for line in out.splitlines()}
     _, told = listed[target_of("sd15")].split(" MB  ")
     assert told.startswith(("Stable Diffusion: parts are", "Stable Diffusion, fp32: parts are"))
     assert "not in the cache" in listed["sd15"]
 
 
-def test_removing_a_model_leaves_its_mirror_and_the_dataset_of_its_name(put, monkeypatch):
+def test_removing_a_model_leaves_its_mirror_and_the_dataset_of_its_name(sdfast, put):
     model, mirror = put("some/thing"), put("another/thing")
     dataset = put("some/thing", "datasets")
-    assert sdfast(monkeypatch, "models", "rm", "some/thing", "--yes") == 0
+    assert sdfast("models", "rm", "some/thing", "--yes")[0] == 0
     assert (model.exists(), mirror.exists(), dataset.exists()) == (False, True, True)
 
 
@@ -95,38 +88,33 @@ def test_a_model_is_kept_if_the_answer_is_no(put):
     folder = put("some/model")
     leader, follower = pty.openpty()
     os.write(leader, b"n\n")
-    asked = subprocess.run(
-        [sys.executable, "-m", "sdfast", "models", "rm", "some/model"],
-        stdin=follower,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    asked = shell("models", "rm", "some/model", stdin=follower, text=True)
     os.close(leader)
     os.close(follower)
     assert (asked.returncode, folder.exists()) == (0, True)
     assert "kept some/model" in asked.stderr
 
 
-def test_removing_tells_what_it_freed_and_frees_it(put, monkeypatch, capsys):
+def test_removing_tells_what_it_freed_and_frees_it(sdfast, put):
     folder = put("some/model")
     (home := folder.parents[1]).joinpath("blobs").mkdir()
     (home / "blobs" / f"{COMMIT}.incomplete").write_bytes(bytes(10_000_000))
     size = sum(f.stat().st_size for f in home.rglob("*") if f.is_file())
-    assert sdfast(monkeypatch, "models", "rm", "some/model", "-y") == 0
+    code, _, err = sdfast("models", "rm", "some/model", "-y")
+    assert code == 0
     ref = len(COMMIT)
-    assert f"removed some/model, which frees {amount(size - ref)}" in capsys.readouterr().err
+    assert f"removed some/model, which frees {amount(size - ref)}" in err
     assert not home.exists()
 
 
-def test_a_cache_that_is_damaged_is_told_and_nothing_is_removed(put, monkeypatch, capsys):
+def test_a_cache_that_is_damaged_is_told_and_nothing_is_removed(sdfast, put):
     folder = put("some/model")
     damaged = put("another/thing").parents[1] / "refs"
     damaged.mkdir(exist_ok=True)
     (damaged / "main").write_bytes(b"\xff\xfe")
-    assert sdfast(monkeypatch, "models", "rm", "some/model", "-y") == 3
-    error, hint = capsys.readouterr().err.splitlines()
+    code, _, err = sdfast("models", "rm", "some/model", "-y")
+    assert code == 3
+    error, hint = err.splitlines()
     assert error.startswith("error: the cache cannot be read: ")
     assert hint.startswith("hint: it stands in ")
     assert folder.exists()
@@ -134,33 +122,26 @@ def test_a_cache_that_is_damaged_is_told_and_nothing_is_removed(put, monkeypatch
 
 def test_without_a_terminal_nothing_is_removed_unless_it_is_told_to(put):
     folder = put("some/model")
-    asked = subprocess.run(
-        [sys.executable, "-m", "sdfast", "models", "rm", "some/model"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    asked = shell("models", "rm", "some/model", stdin=subprocess.DEVNULL, text=True)
     assert (asked.returncode, folder.exists()) == (2, True)
     assert "-y" in asked.stderr
 
 
 @pytest.mark.parametrize("name", ["tiny", "random:sd15", "..", "../../x", "/", "."])
-def test_what_is_not_in_the_cache_is_not_removed(put, monkeypatch, name):
+def test_what_is_not_in_the_cache_is_not_removed(sdfast, put, name):
     folder = put("some/model")
-    assert sdfast(monkeypatch, "models", "rm", name, "-y") in (2, 3)
+    assert sdfast("models", "rm", name, "-y")[0] in (2, 3)
     assert folder.exists()
     assert find("tiny").path.exists()
 
 
-def test_a_model_that_is_kept_elsewhere_is_not_removed(put, monkeypatch, capsys, tmp_path):
+def test_a_model_that_is_kept_elsewhere_is_not_removed(sdfast, put, tmp_path):
     home = put("some/model").parents[1]
     away = Path(shutil.move(home, tmp_path / "away"))
     home.symlink_to(away)
     assert find("some/model", offline=True)
-    assert sdfast(monkeypatch, "models", "rm", "some/model", "-y") == 3
-    assert "is a link to" in capsys.readouterr().err
+    code, _, err = sdfast("models", "rm", "some/model", "-y")
+    assert (code, "is a link to" in err) == (3, True)
     assert (away / "snapshots" / COMMIT / UNET).exists()
 
 
@@ -177,14 +158,15 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("told", FAMILIES)
-def test_a_family_is_told_from_configs(put, monkeypatch, capsys, told):
+def test_a_family_is_told_from_configs(sdfast, put, told):
     kind, words, channels = FAMILIES[told]
     folder = put("some/model")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": kind}))
     unet = {"cross_attention_dim": words, "in_channels": channels}
     (folder / "unet" / "config.json").write_text(json.dumps(unet))
-    assert sdfast(monkeypatch, "models", "list", "--json") == 0
-    entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    code, out, _ = sdfast("models", "list", "--json")
+    assert code == 0
+    entries = [json.loads(line) for line in out.splitlines()]
     (entry,) = (entry for entry in entries if entry["kind"] == "cached")
     assert (entry["name"], entry["family"]) == ("some/model", told)
     assert entry["precisions"] == ["fp32"]
@@ -213,41 +195,35 @@ def put_autoencoder(put):
 @pytest.mark.parametrize(
     ("kind", "told"), [("AutoencoderKL", "autoencoder"), ("AutoencoderTiny", "autoencoder, TAESD")]
 )
-def test_an_autoencoder_is_listed_and_removed_and_is_no_model(
-    put_autoencoder, monkeypatch, capsys, kind, told
-):
+def test_an_autoencoder_is_listed_and_removed_and_is_no_model(sdfast, put_autoencoder, kind, told):
     folder = put_autoencoder("some/vae")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"_class_name": kind}))
-    sdfast(monkeypatch, "models", "list")
-    line = capsys.readouterr().out.splitlines()[1]
+    line = sdfast("models", "list")[1].splitlines()[1]
     assert (line.split()[0], line.endswith(f"{told}, fp32")) == ("some/vae", True)
     assert not is_cached("some/vae")
     assert cached_autoencoder("some/vae") == folder
-    assert sdfast(monkeypatch, "models", "rm", "some/vae", "-y") == 0
+    assert sdfast("models", "rm", "some/vae", "-y")[0] == 0
     assert cached_autoencoder("some/vae") is None
 
 
-def test_an_autoencoder_that_is_not_whole_is_listed_as_such(put_autoencoder, monkeypatch, capsys):
+def test_an_autoencoder_that_is_not_whole_is_listed_as_such(sdfast, put_autoencoder):
     cut(put_autoencoder("some/vae") / "diffusion_pytorch_model.safetensors")
-    sdfast(monkeypatch, "models", "list")
-    assert "parts are missing; `sdfast models pull some/vae`" in capsys.readouterr().out
+    assert "parts are missing; `sdfast models pull some/vae`" in sdfast("models", "list")[1]
     assert cached_autoencoder("some/vae") is None
 
 
-def test_another_network_by_itself_is_not_listed(put_autoencoder, monkeypatch, capsys):
+def test_another_network_by_itself_is_not_listed(sdfast, put_autoencoder):
     folder = put_autoencoder("some/bert")
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    sdfast(monkeypatch, "models", "list")
-    assert "bert" not in capsys.readouterr().out
+    assert "bert" not in sdfast("models", "list")[1]
 
 
-def test_a_precision_is_told_from_the_weights_and_not_from_their_names(put, monkeypatch, capsys):
+def test_a_precision_is_told_from_the_weights_and_not_from_their_names(sdfast, put):
     folder = put("some/model")
     half = {name: tensor.half() for name, tensor in load_file(folder / UNET).items()}
     save_file(half, folder / UNET, {"format": "pt"})
-    sdfast(monkeypatch, "models", "list")
-    line = capsys.readouterr().out.splitlines()[1]
+    line = sdfast("models", "list")[1].splitlines()[1]
     assert line.endswith("Stable Diffusion, fp16")
 
 
@@ -262,7 +238,7 @@ def test_what_is_there_still_is_not_counted_as_freed(put, monkeypatch):
     assert kept.exists()
 
 
-def test_of_an_update_that_was_broken_off_the_version_before_is_listed(put, monkeypatch, capsys):
+def test_of_an_update_that_was_broken_off_the_version_before_is_listed(sdfast, put):
     folder = put("some/model")
     newer = folder.with_name(COMMIT[::-1])
     newer.mkdir()
@@ -271,9 +247,9 @@ def test_of_an_update_that_was_broken_off_the_version_before_is_listed(put, monk
     )
     later = (folder / "model_index.json").stat().st_mtime + 60
     os.utime(newer / "model_index.json", (later, later))
-    assert sdfast(monkeypatch, "models", "list") == 0
-    line = capsys.readouterr().out.splitlines()[1]
-    assert line.endswith("Stable Diffusion, fp32")
+    code, out, _ = sdfast("models", "list")
+    assert code == 0
+    assert out.splitlines()[1].endswith("Stable Diffusion, fp32")
 
 
 def test_listing_wakes_neither_torch_nor_huggingface_hub(put):
@@ -326,31 +302,31 @@ def test_the_cache_is_where_huggingface_hub_has_it(monkeypatch, environment, pla
     assert place == theirs.HF_HUB_CACHE
 
 
-def test_an_alias_of_an_alias_keeps_what_that_stands_for(monkeypatch):
-    assert sdfast(monkeypatch, "models", "alias", "mine", "sd15") == 0
-    assert sdfast(monkeypatch, "models", "alias", "ours", "mine") == 0
+def test_an_alias_of_an_alias_keeps_what_that_stands_for(sdfast):
+    assert sdfast("models", "alias", "mine", "sd15")[0] == 0
+    assert sdfast("models", "alias", "ours", "mine")[0] == 0
     assert load_config().aliases == dict.fromkeys(("mine", "ours"), target_of("sd15"))
 
 
-def test_an_alias_of_a_folder_is_found_from_everywhere(small, monkeypatch, tmp_path):
+def test_an_alias_of_a_folder_is_found_from_everywhere(sdfast, small, monkeypatch, tmp_path):
     monkeypatch.chdir(small.parent)
-    assert sdfast(monkeypatch, "models", "alias", "mine", small.name) == 0
+    assert sdfast("models", "alias", "mine", small.name)[0] == 0
     monkeypatch.chdir(tmp_path)
     assert find("mine", load_config().aliases).path == small
 
 
 @pytest.mark.parametrize("target", ["sd51", "no-such-folder", "/no/such/folder", "", "a\0b"])
-def test_an_alias_of_nothing_is_refused(monkeypatch, capsys, target):
-    assert sdfast(monkeypatch, "models", "alias", "mine", target) == 3
+def test_an_alias_of_nothing_is_refused(sdfast, target):
+    code, _, err = sdfast("models", "alias", "mine", target)
     said = "does not exist" if "/" in target else "is neither a Hub id nor a path"
-    assert said in capsys.readouterr().err
+    assert (code, said in err) == (3, True)
     assert load_config().aliases == {}
 
 
 @pytest.mark.parametrize("name", ["tiny", "random", "a/b", "two words", "", "a" * 65, "mine\n"])
-def test_a_name_that_means_something_else_is_no_alias(monkeypatch, capsys, name):
-    assert sdfast(monkeypatch, "models", "alias", name, "somebody/something") == 2
-    assert "cannot be an alias" in capsys.readouterr().err
+def test_a_name_that_means_something_else_is_no_alias(sdfast, name):
+    code, _, err = sdfast("models", "alias", name, "somebody/something")
+    assert (code, "cannot be an alias" in err) == (2, True)
     assert load_config().aliases == {}
 
 

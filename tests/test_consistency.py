@@ -1,7 +1,6 @@
 """Latent consistency models, whose UNet is told of the guidance instead of being asked twice."""
 
 import json
-import sys
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from small import write_lcm_model, write_xl_model
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sdfast.bench.poses import pose_model
-from sdfast.cli import run_command
 from sdfast.conditioning import guided, prepare, words_of
 from sdfast.engine import generate, generate_together
 from sdfast.errors import ModelError
@@ -213,11 +211,10 @@ def test_xl_is_told_the_guidance_behind_the_whole(tmp_path):
         (["--sampler", "LCM", "-s", "4", "--guidance-rescale", "0.7"], "is not rescaled"),
     ],
 )
-def test_what_it_cannot_use_is_told(folder, flags, told, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["sdfast", "gen", "a cat", "-m", str(folder), *flags])
-    assert run_command() == 0
-    err = capsys.readouterr().err
+@pytest.mark.usefixtures("here")
+def test_what_it_cannot_use_is_told(sdfast, folder, flags, told):
+    code, _, err = sdfast("gen", "a cat", "-m", str(folder), *flags)
+    assert code == 0
     assert err.count("note: ") == (told is not None)
     assert (told or "guidance 8.5") in err
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from test_engine import Grey
+from grey import Grey
 from typer.main import get_command
 
 from sdfast import Job, generate, load_preset

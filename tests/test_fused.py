@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from test_networks import FAMILIES, SD1, asked, ours, strewn
+from small_networks import FAMILIES, SD1, asked, ours, strewn
 
 from sdfast.models.networks import Decoder, UNet, onednn
 

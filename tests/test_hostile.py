@@ -8,10 +8,10 @@ import zlib
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
+from costless import Costless
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_batch_streams import Costless
 
 from sdfast import Job, image_files, recipes
 from sdfast.batch import crew

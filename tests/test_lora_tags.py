@@ -6,8 +6,8 @@ from pathlib import Path
 from unicodedata import normalize
 
 import pytest
+from loras import LAYERS, kohya, with_lora
 from quick import pixels
-from test_lora import LAYERS, kohya, with_lora
 
 from sdfast import Job
 from sdfast.errors import JobError, UsageError

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from small import write_model, write_xl_model
+from small_networks import CPU, FAMILIES, SD1, XL, asked, ours, strewn
 from transformers import (
     CLIPTextConfig,
     CLIPTextModelWithProjection,
@@ -45,48 +46,6 @@ from sdfast.models.tokenizer import AnyWords, ClipTokenizer
 from sdfast.models.vram import Place
 from sdfast.solver.walk import trajectory
 
-CPU = torch.device("cpu")
-
-SD1 = {
-    "sample_size": 8,
-    "block_out_channels": (16, 32),
-    "layers_per_block": 1,
-    "norm_num_groups": 8,
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "cross_attention_dim": 16,
-    "attention_head_dim": 4,
-}
-XL = {
-    "attention_head_dim": (2, 4),
-    "transformer_layers_per_block": (1, 3),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 8,
-    "projection_class_embeddings_input_dim": 6 * 8 + 20,
-    "use_linear_projection": True,
-}
-FAMILIES = {
-    "1.x": {},
-    "2.x": {"attention_head_dim": (2, 8), "use_linear_projection": True, "layers_per_block": 2},
-    "XL": XL,
-    "inpainting": {"in_channels": 9},
-    "distilled": {"mid_block_type": None},
-    "distilled otherwise": {"mid_block_type": "UNetMidBlock2D", "layers_per_block": (2, 1)},
-    "waves the other way round": {"flip_sin_to_cos": False, "freq_shift": 1},
-    "wide": {"block_out_channels": (64, 256), "norm_num_groups": 32},
-}
-
-
-def ours(kind, theirs, folder, dtype=torch.float32, device=CPU, **how):
-    """Our network with the weights of theirs, by way of the files it writes."""
-    theirs.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    network = kind(Config(config), **how)
-    fill(network, sorted(folder.glob("*.safetensors")), device, dtype)
-    return network
-
 
 def test_numbers_that_are_not_finite_are_told_before_any_are_loaded(small, tmp_path):
     network = UNet(Config(json.loads((small / "unet" / "config.json").read_text())))
@@ -97,22 +56,6 @@ def test_numbers_that_are_not_finite_are_told_before_any_are_loaded(small, tmp_p
     with pytest.raises(TensorError, match=f"not finite, the first in `{last}`"):
         fill(network, [tmp_path / "broken.safetensors"], CPU, torch.float32)
     assert {weight.device.type for weight in network.parameters()} == {"meta"}
-
-
-def strewn(network):
-    """Biases and norms that are not zeros and ones: a fresh network would hide a lost one."""
-    with torch.no_grad():
-        for weight in network.parameters():
-            if weight.dim() == 1:
-                weight += 0.1 * torch.randn_like(weight)
-    return network.eval()
-
-
-def asked(network, x, t, words, whole, sizes):
-    pixels = x.to(memory_format=torch.channels_last)
-    told = network.condition(words, whole, sizes)
-    time = network.embed_time(torch.tensor([t], device=x.device), told)
-    return network(pixels, time, told)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7)], ids=["even", "odd"])
@@ -181,9 +124,9 @@ def test_an_autoencoder_written_before_2023_is_read_by_the_names_of_then(small, 
     then = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     tensors = load_file(file)
     for name in [name for name in tensors if ".attentions.0." in name]:
-        for ours, theirs in then.items():
-            if f".{ours}." in name:
-                tensors[name.replace(ours, theirs)] = tensors.pop(name)
+        for now, before in then.items():
+            if f".{now}." in name:
+                tensors[name.replace(now, before)] = tensors.pop(name)
     assert sum("proj_attn" in name for name in tensors) == 4  # both halves have one
     save_file(tensors, file, {"format": "pt"})
     old, new = (load_model(str(path), device="cpu") for path in (folder, small))

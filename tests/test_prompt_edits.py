@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from grey import Grey
 from hypothesis import given
 from hypothesis import strategies as st
-from test_engine import Grey
 
 from sdfast import Job, Sampler, generate
 from sdfast.conditioning import calls_of, prepare

@@ -26,7 +26,6 @@ from safetensors.torch import load_file, save_file
 from small import write_checked_model
 
 from sdfast.bench.rows import CATALOGUE
-from sdfast.cli import run_command
 from sdfast.cli.fetching import _told
 from sdfast.cli.model import find_model
 from sdfast.config import Config
@@ -131,7 +130,7 @@ def start(hub, cache, tmp_path):
 
 
 @pytest.fixture
-def run(hub, cache, monkeypatch, capsys):
+def run(hub, cache, monkeypatch, sdfast):
     """Run a command in this process, to whose libraries the Hub is there: code, stdout, stderr."""
     from huggingface_hub import constants
 
@@ -142,12 +141,7 @@ def run(hub, cache, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_CACHE", str(cache))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["sdfast", *words])
-        code = run_command()
-        return code, *capsys.readouterr()
-
-    return run
+    return sdfast
 
 
 @pytest.fixture

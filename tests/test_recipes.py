@@ -10,10 +10,10 @@ import zlib
 from pathlib import Path
 
 import pytest
+from foreign import COMFY, INVOKE, OLD
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
-from test_elsewhere import COMFY, INVOKE, OLD
 
 from sdfast import image_files, recipes
 from sdfast.errors import MetadataError, UsageError

@@ -5,7 +5,6 @@ import pickle
 import shutil
 import socket
 import struct
-import sys
 import time
 import zipfile
 from types import SimpleNamespace
@@ -23,7 +22,6 @@ from PIL import Image
 from safetensors.torch import load_file, save, save_file
 
 from sdfast import Job, Sampler, generate
-from sdfast.cli import run_command
 from sdfast.cli.remarks import trained_smaller
 from sdfast.conditioning import Words, guided
 from sdfast.errors import ModelError
@@ -283,17 +281,17 @@ def test_a_large_model_is_told_of_only_where_nobody_has_said_what_it_predicts(
 
 @pytest.mark.slow
 def test_a_file_of_2_that_turns_out_to_predict_noise_is_told_to_want_another_size(
-    models, tmp_path, monkeypatch, capsys
+    models, tmp_path, sdfast
 ):
     path = shutil.copy(models("sd21").file, tmp_path / "m.safetensors")
     shutil.copytree(models("sd21").file.parent / "tokenizer", tmp_path / "tokenizer")
     says_its_noise_back(path)
-    asked = ["sdfast", "gen", "fog", "-m", str(path), "-s", "1", "-g", "1", "-o", f"{tmp_path}/"]
+    asked = ["gen", "fog", "-m", str(path), "-s", "1", "-g", "1", "-o", f"{tmp_path}/"]
     note = f"note: {path} predicts noise, as 2.x trained on 512x512 does; see --size"
     for more in ((), ("--size", "64x64")):
-        monkeypatch.setattr(sys, "argv", [*asked, *more])
-        assert run_command() == 0
-        assert (note in capsys.readouterr().err.splitlines()) != bool(more)
+        code, _, err = sdfast(*asked, *more)
+        assert code == 0
+        assert (note in err.splitlines()) != bool(more)
     assert not trained_smaller(find(str(path)), Prediction.VELOCITY)
 
 

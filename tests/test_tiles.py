@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from sdfast import load_model
-from sdfast.cli import run_command
 from sdfast.models import tiles
 from sdfast.models.tiles import LEAST, _starts, by_parts, halved, side_for, tiled
 
@@ -120,12 +119,12 @@ def pixels(decoded):
     return torch.tensor(list(decoded.image.tobytes()), dtype=torch.float32).view(256, 512, 3)
 
 
-def test_tiles_are_told_with_the_picture(tmp_path, monkeypatch, capsys):
+def test_tiles_are_told_with_the_picture(sdfast, tmp_path, monkeypatch):
     monkeypatch.setattr(tiles, "free_memory", lambda device: 1)
     words = ["gen", "a cat", "-m", "tiny", "-s", "1", "--size", "320x64", "-o", f"{tmp_path}/a.png"]
-    monkeypatch.setattr("sys.argv", ["sdfast", *words])
-    assert run_command() == 0
-    assert "note: decoded in 2 tiles, as the memory is short" in capsys.readouterr().err
+    code, _, err = sdfast(*words)
+    assert code == 0
+    assert "note: decoded in 2 tiles, as the memory is short" in err
     with Image.open(tmp_path / "a.png") as image:
         assert image.size == (320, 64)
 

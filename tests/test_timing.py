@@ -26,7 +26,6 @@ from sdfast.bench.timing.shapes import unfilled
 from sdfast.bench.timing.spread import Effort, doubts, ratios, spread
 from sdfast.bench.timing.start import Start
 from sdfast.bench.timing.turn import Lap, Painted, Phases, Side
-from sdfast.cli import run_command
 from sdfast.cli.bench import command_line
 from sdfast.errors import DeviceError, ModelError, UsageError
 from sdfast.events import Times
@@ -36,13 +35,6 @@ from sdfast.models.libraries import quiet
 
 HYPERFINE = {"command", "mean", "stddev", "median", "user", "system", "min", "max", "times"}
 HYPERFINE |= {"exit_codes", "parameters"}
-
-
-def run(monkeypatch, capsys, *words):
-    """The exit code, stdout and stderr of `sdfast bench` with these words."""
-    monkeypatch.setattr(sys, "argv", ["sdfast", "bench", *map(str, words)])
-    code = run_command()
-    return code, *capsys.readouterr()
 
 
 def entry(family="sdfast", name="a", dtype="fp32", **keys):
@@ -360,11 +352,11 @@ def test_weights_are_counted_that_no_file_holds(monkeypatch, precision, gigabyte
         sides.check_room(rows, "cpu")
 
 
-def test_rows_are_painted_with_the_weights_they_name(monkeypatch, capsys, tmp_path, small):
+def test_rows_are_painted_with_the_weights_they_name(bench, tmp_path, small):
     swept = ("--sweep", f'vae="",{small}/vae', "--export-json", tmp_path / "a")
     swept += ("--export-csv", tmp_path / "b", "--export-markdown", tmp_path / "c")
     words = ("-m", small, "-s", 2, "-r", 1, "-w", 0, "--size", "64x64", "--no-start", *swept)
-    assert run(monkeypatch, capsys, *words)[::2] == (0, "")
+    assert bench(*words)[::2] == (0, "")
     results = json.loads((tmp_path / "a").read_text())["results"]
     assert [len(row["times"]) for row in results] == [1, 1]
     told = [(row["command"], row["parameters"].get("vae")) for row in results]
@@ -407,12 +399,12 @@ def test_where_no_process_tells_what_it_took_its_seconds_are_known(monkeypatch):
         processes.run([sys.executable, "-c", "1 / 0"])
 
 
-def test_timings_are_written_in_hyperfines_shape(monkeypatch, capsys, tmp_path, small):
+def test_timings_are_written_in_hyperfines_shape(bench, tmp_path, small):
     files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv", "markdown")}
     words = [word for kind, path in files.items() for word in (f"--export-{kind}", path)]
     words += ["--sweep", "steps=3,4", "-r", 2, "-w", 0, "-m", small, "--device", "cpu"]
     words += ["--size", "64x64"]
-    code, out, err = run(monkeypatch, capsys, *words, "--vs", "diffusers", "--no-start")
+    code, out, err = bench(*words, "--vs", "diffusers", "--no-start")
     assert (code, err) == (0, "")
     assert "steps=3: a step" in out
     whole = json.loads(files["json"].read_text())
@@ -438,22 +430,22 @@ def test_timings_are_written_in_hyperfines_shape(monkeypatch, capsys, tmp_path, 
         assert str(small) not in path.read_text()
 
 
-def test_a_start_is_measured_in_a_process_of_its_own(monkeypatch, capsys, tmp_path):
+def test_a_start_is_measured_in_a_process_of_its_own(bench, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("random.py").write_text("raise SystemExit('this folder is not theirs to import from')")
     words = ("-m", "tiny", "-s", 2, "-r", 1, "-w", 0, "--size", "64x64", "--export-json")
-    assert run(monkeypatch, capsys, *words, tmp_path / "a")[0] == 0
+    assert bench(*words, tmp_path / "a")[0] == 0
     (one,) = json.loads((tmp_path / "a").read_text())["results"]
     assert one["load"] > 0
     assert one["first"] > 0
     assert one["memory_bytes"] > 100_000_000
 
 
-def test_cold_times_whole_processes(monkeypatch, capsys, tmp_path):
+def test_cold_times_whole_processes(bench, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("random.py").write_text("raise SystemExit('this folder is not theirs to import from')")
     words = ("--cold", "-m", "tiny", "-s", 2, "-r", 1, "-w", 0, "--size", "64x64")
-    code, out, err = run(monkeypatch, capsys, *words, "--export-json", tmp_path / "a")
+    code, out, err = bench(*words, "--export-json", tmp_path / "a")
     assert (code, err) == (0, "")
     assert "default: sdfast gen takes" in out
     mine, theirs = json.loads((tmp_path / "a").read_text())["results"]
@@ -461,33 +453,33 @@ def test_cold_times_whole_processes(monkeypatch, capsys, tmp_path):
     assert mine["memory_bytes"] > 100_000_000
 
 
-def test_what_diffusers_is_not_told_of_is_timed_cold_without_it(monkeypatch, capsys, tmp_path):
+def test_what_diffusers_is_not_told_of_is_timed_cold_without_it(bench, tmp_path):
     words = ("--cold", "-m", "tiny", "-r", 1, "-w", 0, "--size", "64x64", "--sweep", "clip_skip=2")
-    code, _, err = run(monkeypatch, capsys, *words, "-s", 2, "--export-json", tmp_path / "a")
+    code, _, err = bench(*words, "-s", 2, "--export-json", tmp_path / "a")
     assert (code, err) == (0, "note: diffusers cannot match `clip_skip`, and is left out\n")
     (one,) = json.loads((tmp_path / "a").read_text())["results"]
     assert one["command"] == "sdfast clip_skip=2"
 
 
-def test_bars_are_a_png(monkeypatch, capsys, tmp_path):
+def test_bars_are_a_png(bench, tmp_path):
     pytest.importorskip("matplotlib")
     path = tmp_path / "bars.png"
     words = ("-m", "tiny", "-r", 2, "-w", 0, "--size", "64x64", "--sweep", "steps=2,3")
-    assert run(monkeypatch, capsys, *words, "--no-start", "--plot", path)[0] == 0
+    assert bench(*words, "--no-start", "--plot", path)[0] == 0
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.width > 500
 
 
-def test_unless_asked_otherwise_five_pictures_are_timed_after_one_that_is_not(monkeypatch, capsys):
+def test_unless_asked_otherwise_five_pictures_are_timed_after_one_that_is_not(bench, monkeypatch):
     real, seen = Side.lap, []
     monkeypatch.setattr(Side, "lap", lambda *asked: seen.append(asked) or real(*asked))
     words = ("-m", "tiny", "-s", 1, "--size", "64x64", "--no-start")
-    assert "; 5 runs a row\n" in run(monkeypatch, capsys, *words)[1]
+    assert "; 5 runs a row\n" in bench(*words)[1]
     assert len(seen) == 6
 
 
-def test_what_was_timed_before_an_interrupt_is_printed(monkeypatch, capsys, tmp_path):
+def test_what_was_timed_before_an_interrupt_is_printed(bench, monkeypatch, tmp_path):
     real, seen = Side.lap, []
 
     def lap(*asked):
@@ -498,7 +490,7 @@ def test_what_was_timed_before_an_interrupt_is_printed(monkeypatch, capsys, tmp_
 
     monkeypatch.setattr(Side, "lap", lap)
     words = ("-m", "tiny", "-s", 2, "-w", 0, "--size", "64x64", "--no-start", "--export-json")
-    code, out, err = run(monkeypatch, capsys, *words, tmp_path / "a")
+    code, out, err = bench(*words, tmp_path / "a")
     assert (code, err) == (130, "interrupted\n")
     assert "1 run a row" in out
     assert not (tmp_path / "a").exists()
@@ -529,8 +521,8 @@ def test_what_was_timed_before_an_interrupt_is_printed(monkeypatch, capsys, tmp_
         (("--plot", "x.pdf"), "a plot is a PNG, and `x.pdf` does not end in .png"),
     ],
 )
-def test_what_cannot_be_timed_is_one_line_and_exit_2(monkeypatch, capsys, words, said):
-    code, out, err = run(monkeypatch, capsys, *words, "-m", "tiny")
+def test_what_cannot_be_timed_is_one_line_and_exit_2(bench, words, said):
+    code, out, err = bench(*words, "-m", "tiny")
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {said}")
 
@@ -559,15 +551,15 @@ def test_the_random_shapes_are_stable_diffusions(name, counts):
     assert [sum(p.numel() for p in part.parameters()) for part in parts] == counts
 
 
-def test_a_random_model_of_no_known_shape_is_exit_3(monkeypatch, capsys):
-    code, out, err = run(monkeypatch, capsys, "-m", "random:sd16", "--vs", "diffusers")
+def test_a_random_model_of_no_known_shape_is_exit_3(bench):
+    code, out, err = bench("-m", "random:sd16", "--vs", "diffusers")
     assert (code, out) == (3, "")
     assert err.startswith("error: there is no model `random:sd16`\nhint: did you mean `random:sd")
 
 
-def test_sides_that_do_not_fit_into_memory_together_are_exit_4(monkeypatch, capsys):
+def test_sides_that_do_not_fit_into_memory_together_are_exit_4(bench, monkeypatch):
     monkeypatch.setattr("sdfast.bench.timing.sides.free_memory", lambda device: 1)
-    code, out, err = run(monkeypatch, capsys, "-m", "tiny", "--vs", "diffusers")
+    code, out, err = bench("-m", "tiny", "--vs", "diffusers")
     assert (code, out) == (4, "")
     assert err.startswith("error: the rows' weights fill ")
 

@@ -7,13 +7,12 @@ from itertools import pairwise
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
+from grey import Grey
 from safetensors.torch import load_file, save_file
 from small import write_model
-from test_engine import Grey
 
 from sdfast import Sampler, load_model, load_preset, solve
 from sdfast.bench.problems import SCHEDULE, TEST, TRAINING, errors, noises, problem
-from sdfast.cli import run_command
 from sdfast.sampler import DEFAULT, FROM_PAST
 from sdfast.solver import Prediction
 from sdfast.solver.spacing import grid
@@ -196,34 +195,27 @@ def test_a_gain_is_set_beside_the_default_walk_with_as_many_steps_and_with_twice
     assert [t for t, *_ in model.asked[-6:]] == [node.t for walk in walks for node in walk]
 
 
-def sdfast(monkeypatch, *words):
-    monkeypatch.setattr("sys.argv", ["sdfast", *words])
-    return run_command()
-
-
 def prompts(tmp_path):
     lines = tmp_path / "prompts.txt"
     lines.write_text("\n".join("abcdef"))
     return str(lines)
 
 
-def test_a_gain_becomes_a_preset_that_says_what_it_was_fitted_on(
-    monkeypatch, capsys, folder, tmp_path
-):
+def test_a_gain_becomes_a_preset_that_says_what_it_was_fitted_on(sdfast, folder, tmp_path):
     words = ("tune", "mine", "-m", str(folder), "-s", "3", "--prompts", prompts(tmp_path), "-q")
-    assert sdfast(monkeypatch, *words) == 0
-    out, err = capsys.readouterr()
+    code, out, err = sdfast(*words)
+    assert code == 0
     assert out.strip().endswith("mine.yaml")
     assert "tuned, 3 steps" in err
     preset = load_preset("mine")
     assert preset.sampler.steps == 3
     assert preset.record["model"] == str(folder)
     assert preset.about.startswith(f"3 steps fitted to {folder} on 4 prompts; on 2 others 0.")
-    assert sdfast(monkeypatch, "tune", "mine", "-m", "tiny", "-s", "3") == 2
-    assert "there is a preset `mine` already" in capsys.readouterr().err
+    code, _, err = sdfast("tune", "mine", "-m", "tiny", "-s", "3")
+    assert (code, "there is a preset `mine` already" in err) == (2, True)
 
 
-def test_what_gains_nothing_is_not_written(monkeypatch, capsys, folder, tmp_path):
+def test_what_gains_nothing_is_not_written(sdfast, folder, tmp_path):
     silent = tmp_path / "silent"  # a network that sees no noise: every walk is exact
     shutil.copytree(folder, silent)
     weights = silent / "unet" / "diffusion_pytorch_model.safetensors"
@@ -231,9 +223,9 @@ def test_what_gains_nothing_is_not_written(monkeypatch, capsys, folder, tmp_path
     last = {k: torch.zeros_like(v) for k, v in tensors.items() if k.startswith("conv_out")}
     save_file(tensors | last, weights)
     words = ("tune", "none", "-m", str(silent), "-s", "2", "--prompts", prompts(tmp_path))
-    assert sdfast(monkeypatch, *words) == 2
-    assert "tuning gained nothing on 2 prompts" in capsys.readouterr().err
-    assert sdfast(monkeypatch, "presets", "show", "none") == 2
+    code, _, err = sdfast(*words)
+    assert (code, "tuning gained nothing on 2 prompts" in err) == (2, True)
+    assert sdfast("presets", "show", "none")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -245,6 +237,6 @@ def test_what_gains_nothing_is_not_written(monkeypatch, capsys, folder, tmp_path
         (["bad/name"], "is no name for a preset"),
     ],
 )
-def test_what_cannot_be_tuned_is_told_in_one_line(monkeypatch, capsys, words, said):
-    assert sdfast(monkeypatch, "tune", "-m", "tiny", *words) == 2
-    assert said in capsys.readouterr().err
+def test_what_cannot_be_tuned_is_told_in_one_line(sdfast, words, said):
+    code, _, err = sdfast("tune", "-m", "tiny", *words)
+    assert (code, said in err) == (2, True)
