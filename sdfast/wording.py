@@ -194,5 +194,5 @@ _RANGES = {
     "lora": "at most 64 files",
     "embedding": "at most 64 files",
     "timesteps": "1 to 1000 times of at least 0",
-    "corrections": "one row a step, of 2 to 6 numbers",
+    "corrections": "a row a step, of 2 to 6 numbers",
 }

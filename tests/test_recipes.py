@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from foreign import COMFY, INVOKE, OLD
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
@@ -519,6 +519,7 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(KEYS) | st.text(), anything, max_size=5))
+@example({"corrections": [["x" * 60]]})  # the longest that is said
 def test_no_value_of_a_job_is_a_surprise(tmp_path_factory, values):
     path = tmp_path_factory.getbasetemp() / "values.png"
     path.write_bytes(png_of(said("sdfast", json.dumps({"schema": 1, "job": {**JOB, **values}}))))
