@@ -1,7 +1,9 @@
 """What README.md and docs/ say that there is, beside what there is."""
 
+import json
 import re
 import shlex
+import tomllib
 from datetime import datetime
 from itertools import dropwhile, groupby
 from pathlib import Path
@@ -11,15 +13,18 @@ import pytest
 from grey import Grey
 from typer.main import get_command
 
+import sdfast as package
 from sdfast import Job, generate, load_preset
 from sdfast import errors as kinds
 from sdfast.batch.window import ROOM
+from sdfast.bench.poses import PROMPTS
 from sdfast.cli import _app
-from sdfast.job import read_job
+from sdfast.job import read_job, read_sampler
 from sdfast.naming import fields
 from sdfast.preset_schema import schema
 from sdfast.presets import names
 from sdfast.sampler import Method, Solver, Spacing
+from sdfast.tune.model import SEEN, UNSEEN
 from sdfast.warm.control import IDLE
 
 HOUSE = Path(__file__).parents[1]
@@ -102,3 +107,81 @@ def test_an_interval_from_a_fifth_to_four_fifths_guides_nine_of_the_defaults_twe
     list(generate(model, read_job({"prompt": "a", "guidance_interval": "0.2:0.8"})))
     assert [told for _, _, told in model.asked].count(2) == 9
     assert len(model.asked) == 20
+
+
+def anchors(page):
+    """What a link to a heading of a page ends in, as GitHub makes it."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        place, _, heading = target.partition("#")
+        if not place.startswith("https://"):
+            there = page.parent / place if place else page
+            assert there.exists(), target
+            assert not heading or heading in anchors(there), target
+
+
+def test_what_pip_is_told_to_want_is_what_is_said():
+    settings = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    said = re.search(
+        r"You need Python ([\d.]+) or newer .* the torch \(([\d.]+) or newer\)", README
+    )
+    torch = next(need for need in settings["dependencies"] if need.startswith("torch"))
+    assert (settings["requires-python"], torch) == (f">={said[1]}", f"torch>={said[2]}")
+
+
+def test_the_presets_ask_at_the_quantiles_of_the_table():
+    rows = re.findall(r"\| `(\w+)` \| \d+ \|[^|]*Beta\(([\d.]+), ([\d.]+)\)", README)
+    shapes = {name: load_preset(name).sampler for name, *_ in rows}
+    assert {*shapes} == {"fast", "default", "fine"}
+    for name, alpha, beta in rows:
+        assert (shapes[name].spacing, shapes[name].corrector) == ("beta", True)
+        assert (shapes[name].alpha, shapes[name].beta) == (float(alpha), float(beta))
+
+
+def test_tiny_knows_as_many_things_as_is_said_and_those_of_its_card():
+    tiny = Path(package.__file__).parent / "models" / "tiny"
+    things = json.loads((tiny / "sdfast.json").read_text(encoding="utf-8"))["things"]
+    card = " ".join((tiny / "README.md").read_text(encoding="utf-8").split())
+    listed = re.search(r"A hundred and twelve things: (.+?)\. Say what", card)[1].split(", ")
+    assert listed == things
+    assert len({*things}) == len(things) == 112
+    assert "`tiny` knows a hundred and twelve things" in README
+
+
+def test_as_many_prompts_are_fitted_to_and_judged_by_as_is_said():
+    said = " ".join((HOUSE / "docs" / "samplers.md").read_text(encoding="utf-8").split())
+    assert "with the twelve prompts that `bench --accuracy -m` paints" in said
+    assert len({*PROMPTS}) == 12
+    assert "from two dozen prompts" in said
+    assert len({*SEEN}) == 24
+    assert "Four of these twelve prompts are among those that `tune` fits to" in said
+    assert len({*PROMPTS} & {*SEEN}) == 4
+    assert "on the twelve that it judges by and never fits to (`UNSEEN`" in said
+    assert len({*UNSEEN} - {*SEEN}) == 12
+
+
+@pytest.mark.parametrize(
+    ("said", "calls"),
+    [
+        ("n; Heun 2n - 1", {"DPM++ 2M": 10, "Euler": 10, "Heun": 19, "LMS": 10}),
+        (
+            "n; 2S a and SDE 2n - 1",
+            {"Euler a": 10, "DPM++ 2S a": 19, "DPM++ SDE": 19, "DPM++ 2M SDE": 10}
+            | {"DPM++ 2M SDE Heun": 10},
+        ),
+        ("n; DPM2 and DPM2 a 2n - 1", {"DPM2": 19, "DPM2 a": 19, "DPM++ 3M SDE": 10}),
+        ("n; PLMS n + 1", {"UniPC": 10, "DDIM": 10, "PLMS": 11, "LCM": 10}),
+        ("n; adaptive as many as it takes", {"DPM fast": 10, "DPM adaptive": None}),
+    ],
+)
+def test_a_sampler_of_the_web_uis_makes_as_many_calls_as_is_said(said, calls):
+    text = (HOUSE / "docs" / "samplers.md").read_text(encoding="utf-8")
+    (row,) = (line for line in text.splitlines() if line.endswith(f" | {said} |"))
+    assert row.startswith(f"| {', '.join(calls)} |")
+    found = {name: read_sampler({"sampler": name, "steps": 10}).calls for name in calls}
+    assert found == calls
