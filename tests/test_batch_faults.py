@@ -464,6 +464,24 @@ def test_those_who_look_whether_a_manifest_is_held_do_not_see_each_other(here):
     os.close(looking)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "together"),
+    [
+        ("1/2", "2/2", True),
+        ("1/2", "1/2", False),
+        ("1/2", "2/3", False),  # some pictures belong to both
+        ("2/3", "1/2", False),
+        (None, "2/2", False),
+        ("2/2", None, False),
+    ],
+)
+def test_two_runs_at_once_are_shards_of_one_number_or_refused(here, first, second, together):
+    with contextlib.closing(manifest.open_manifest(here, shards.read_shard(first))):
+        refused = pytest.raises(UsageError, match="another batch is painting into")
+        with contextlib.nullcontext() if together else refused:
+            manifest.open_manifest(here, shards.read_shard(second)).close()
+
+
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize(
     ("form", "text"), [("csv", "promt,seed\na cat,1\n"), ("jsonl", '["a cat"]\n')]

@@ -11,7 +11,7 @@ import torch
 
 from sdfast import cli
 from sdfast.cli import streams
-from sdfast.models import cache, device
+from sdfast.models import cache, device, malloc
 from sdfast.models.networks import onednn
 from sdfast.solver import draw
 
@@ -79,6 +79,38 @@ def test_memory_is_given_back_without_waking_torch():
     script = "import sys; from sdfast.models.malloc import tidy; tidy(); "
     script += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.skipif(malloc._glibc() is None, reason="glibc's own ways")
+@pytest.mark.parametrize(
+    ("said", "stays"),
+    [({}, True), ({"MALLOC_ARENA_MAX": "8"}, False), ({"MALLOC_PERTURB_": "0"}, False)],
+    ids=str,
+)
+def test_what_is_freed_stays_with_who_has_loaded_a_model_unless_glibc_is_told_its_ways(said, stays):
+    script = """
+import resource
+from pathlib import Path
+from sdfast import load_model
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+load_model("tiny", device="cpu")
+block = b"x" * 2**27  # larger than any that glibc keeps by itself
+full = resident()
+del block
+print(full - resident() < 2**26)
+"""
+    others = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env=others | said,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == f"{stays}\n"
 
 
 def test_a_file_that_is_there_by_two_names_counts_once(tmp_path):

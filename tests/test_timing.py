@@ -173,6 +173,29 @@ def test_a_timing_says_why_not_to_believe_it(effort, said):
     assert all(words in doubt for words, doubt in zip(said, found, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("at_most", "beyond"),
+    [
+        (Effort((1.0,) * 3, 6.0, 0.0, 2, 2), Effort((1.0,) * 2, 4.0, 0.0, 2, 2)),
+        (
+            Effort((10.0, 10.0, 10.0, 11.0, 11.0), 104.0, 0.0, 2, 2),
+            Effort((10.0, 10.0, 10.0, 11.1, 11.1), 104.4, 0.0, 2, 2),
+        ),
+        (Effort((1.0,) * 5, 5.0, 1.0, 2, 2), Effort((1.0,) * 5, 5.0, 1.01, 2, 2)),
+        (Effort((1.0,) * 5, 7.0, None, 2, 2), Effort((1.0,) * 5, 6.99, None, 2, 2)),
+    ],
+    ids=["three pictures", "an IQR of 10 %", "others at 10 %", "threads at 70 %"],
+)
+def test_a_timing_is_doubted_from_where_the_documentation_says(at_most, beyond):
+    assert doubts(at_most) == []
+    assert len(doubts(beyond)) == 1
+
+
+def test_what_is_to_be_doubted_is_said_of_its_row():
+    *_, said = lines(Sheet("tiny", False, 2, [result("sdfast", [1.0, 1.0])]))
+    assert said == "doubtful: sdfast a: 2 runs are too few to show the spread; -r 5 would"
+
+
 def test_a_duel_says_how_many_times_as_fast_ours_is():
     sheet = Sheet(
         "tiny",
