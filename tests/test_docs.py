@@ -16,13 +16,18 @@ from typer.main import get_command
 import sdfast as package
 from sdfast import Job, generate, load_preset
 from sdfast import errors as kinds
+from sdfast.batch.lines import RECORD_KEYS, Form, form_of
 from sdfast.batch.window import ROOM
 from sdfast.bench.poses import PROMPTS
+from sdfast.bench.timing.entries import TWEAKS
 from sdfast.cli import _app
+from sdfast.config import CONFIG_KEYS
 from sdfast.job import read_job, read_sampler
+from sdfast.machine import PRECISIONS, VRAM
+from sdfast.models.find import ALIASES, RANDOM
 from sdfast.naming import fields
 from sdfast.preset_schema import schema
-from sdfast.presets import names
+from sdfast.presets import PRESET_KEYS, names
 from sdfast.sampler import Method, Solver, Spacing
 from sdfast.tune.model import SEEN, UNSEEN
 from sdfast.warm.control import IDLE
@@ -30,11 +35,17 @@ from sdfast.warm.control import IDLE
 HOUSE = Path(__file__).parents[1]
 PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").glob("*.md"))]
 README = " ".join(PAGES[0].read_text(encoding="utf-8").split())
+BATCH, BENCH = (
+    (HOUSE / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("batch", "bench")
+)
 
 
-def listed(begin, end):
-    """The words in backticks between two others in README.md."""
-    return re.findall(r"`([^`]+)`", README.partition(begin)[2].partition(end)[0])
+def listed(begin, end, page="README.md"):
+    """The words in backticks between two others of a page."""
+    (place,) = (one for one in PAGES if one.name == page)
+    text = " ".join(place.read_text(encoding="utf-8").split())
+    assert begin in text
+    return re.findall(r"`([^`]+)`", text.partition(begin)[2].partition(end)[0])
 
 
 def shown(page):
@@ -69,6 +80,45 @@ def test_the_fields_of_a_name_are_those_that_are_listed():
     assert set(listed("Fields of `-o` are ", " which count all")) == set(there)
 
 
+def test_the_commands_are_those_of_the_table():
+    said: dict[str, set[str]] = {}
+    table = README.partition("| command | does |")[2].partition("Fields of")[0]
+    for command, more in re.findall(r"\| `sdfast (\w+)([^|]*) \|", table):
+        said.setdefault(command, set()).update(re.findall("[a-z]+", re.sub(r"--\w+", "", more)))
+    there = get_command(_app([])).commands
+    assert said == {name: {*getattr(each, "commands", ())} for name, each in there.items()}
+
+
+def test_the_keys_of_the_config_file_and_the_variables_are_those_that_are_listed():
+    assert listed("`config.yaml` (", "; `sdfast doctor`") == [*CONFIG_KEYS]
+    variables = listed("the environment (", "), the preset")
+    assert {*variables, *listed("shows where it is, ", " moves its folder")} == {
+        name
+        for path in Path(package.__file__).parent.rglob("*.py")
+        for name in re.findall(r"\bSDFAST_[A-Z]+\b", path.read_text(encoding="utf-8"))
+    }
+
+
+def test_the_keys_of_a_job_file_and_its_endings_are_those_that_are_listed():
+    keys = listed("but `about`, with ", " |", "batch.md")
+    assert {*RECORD_KEYS} == {*PRESET_KEYS, *keys} - {"about"}
+    rows = re.findall(r"^\| (`\..+?) \|", BATCH, re.MULTILINE)
+    endings = [re.findall(r"`(\.\w+)`", row) for row in rows]
+    assert sum(map(len, endings)) == 6
+    forms = [{form_of(f"a{ending}", None) for ending in those} for those in endings]
+    assert forms == [{Form.TXT}, {Form.JSONL}, {Form.CSV}]
+
+
+def test_the_names_of_precisions_of_memory_and_of_models_are_those_that_are_listed():
+    assert listed("`--dtype` is ", ". `--vram`", "models.md") == ["auto", *PRECISIONS]
+    assert listed("`--vram` is ", " at a time).", "models.md") == [*VRAM]
+    assert sorted(listed("in the original layout. ", " are short names")) == sorted(ALIASES)
+    rows = re.findall(r"^\| (`[^|]+) \|", BENCH, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == [*PRECISIONS, *TWEAKS]
+    randoms = listed("so before it loads them.", " have", "bench.md")
+    assert {*randoms} == {*RANDOM}
+
+
 def test_the_solvers_and_spacings_are_those_that_are_listed():
     words = {word.rpartition(" ")[2] for word in listed("Solvers: ", "Choosing another")}
     assert words == {*get_args(Solver), *get_args(Method), "1", "3"}
@@ -99,7 +149,7 @@ def test_every_exit_code_of_an_error_is_in_the_table():
 
 def test_a_worker_leaves_when_it_is_said_to_and_as_many_jobs_wait_as_is_said():
     assert f"leaves after {IDLE / 60:.0f} min idle" in README
-    assert f"within a window of {ROOM} jobs" in (HOUSE / "docs" / "batch.md").read_text()
+    assert f"within a window of {ROOM} jobs" in BATCH
 
 
 def test_an_interval_from_a_fifth_to_four_fifths_guides_nine_of_the_defaults_twenty_steps():
