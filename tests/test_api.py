@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 import sdfast
 from sdfast import (
@@ -233,6 +234,31 @@ def test_a_preset_makes_jobs_as_its_flags_do():
     assert (job.guidance, job.negative, job.size) == (2, "rain", (64, 64))
     with pytest.raises(SdfastError, match="no key `stepz`"):
         preset.job("a cat", stepz=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (lambda: Job(prompt=""), ValidationError),
+        (lambda: Sampler(steps=0), ValidationError),
+        (lambda: Job(prompt="a").replace(seed=-1), ValidationError),
+        (lambda: Sampler().replace(steps=0), ValidationError),
+        (lambda: load_preset("default").job(""), SdfastError),
+        (lambda: load_preset("default").job("a", steps=0), SdfastError),
+        (lambda: read_job({"prompt": ""}), SdfastError),
+        (lambda: read_sampler({"steps": 0}), SdfastError),
+        (lambda: load_preset("nosuch"), SdfastError),
+        (lambda: load_model("nosuch"), SdfastError),
+    ],
+)
+def test_two_classes_and_their_replace_raise_pydantics_error_and_all_else_ours(wrong, error):
+    with pytest.raises(error):
+        wrong()
+
+
+def test_a_sampler_alone_is_plain():
+    plain = Sampler()
+    assert (plain.spacing, plain.corrector, plain.final) == ("uniform", False, "zero")
 
 
 def test_files_may_be_paths(tmp_path):

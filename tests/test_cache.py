@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from sdfast.config import load_config
 from sdfast.models.cache import amount, cache_folder, cached_autoencoder, delete
 from sdfast.models.find import find, is_cached, target_of
+from sdfast.recipes import read_recipe
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -60,6 +61,18 @@ def test_a_whole_model_in_the_cache_is_found_without_the_network(put):
     folder = put("some/model")
     assert is_cached("some/model")
     assert find("some/model", offline=True).path == folder
+
+
+@pytest.mark.usefixtures("here")
+def test_stable_diffusion_is_painted_with_by_default_once_it_is_cached(sdfast, put):
+    words = ("gen", "a cat", "-s", "1", "--size", "64x64")
+    put("CompVis/stable-diffusion-v1-4")
+    assert "note: painting with the small built-in model" in sdfast(*words)[2]
+    put(target_of("sd15"))
+    code, out, err = sdfast(*words)
+    assert code == 0
+    assert "built-in" not in err
+    assert read_recipe(out.strip()).job.model == "sd15"
 
 
 @pytest.mark.parametrize("missing", LEFT)

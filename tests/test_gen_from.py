@@ -118,6 +118,14 @@ def test_a_recipe_without_a_prompt_says_why(sdfast, here):
     assert "error: there is no prompt" in err
 
 
+def test_an_empty_prompt_of_another_program_is_refused(sdfast, here):
+    (here / "a.txt").write_text("\nNegative prompt: fog\nSteps: 3, Sampler: Euler, Seed: 1")
+    code, out, err = sdfast("gen", "--from", "a.txt", "-m", "tiny")
+    assert (code, out) == (2, "")
+    assert "error: there is no prompt" in err
+    assert sdfast("gen", "a cat", "--from", "a.txt", "-m", "tiny", "--dry-run")[0] == 0
+
+
 def test_a_recipe_comes_through_a_named_pipe(sdfast, here):
     os.mkfifo("pipe")
     said = "a cat\nSteps: 2, Sampler: Euler, CFG scale: 3, Seed: 1"

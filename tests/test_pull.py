@@ -255,6 +255,16 @@ def test_no_safety_fetches_no_checker_and_the_next_picture_does(
     assert not hub.asked()
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("flag", "code"), [("--dry-run", 0), ("--offline", 5)])
+def test_a_batch_that_is_tried_or_offline_fetches_no_model_that_its_lines_name(
+    run, hub, flag, code
+):
+    Path("jobs.jsonl").write_text(json.dumps({"prompt": "fog", "model": REPO}))
+    assert run("batch", "jobs.jsonl", flag)[0] == code
+    assert hub.asked() == []
+
+
 def test_what_paints_is_given_a_checker_and_what_measures_fetches_none(
     run, hub, checked, monkeypatch
 ):

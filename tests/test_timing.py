@@ -38,7 +38,7 @@ HYPERFINE |= {"exit_codes", "parameters"}
 
 
 def entry(family="sdfast", name="a", dtype="fp32", **keys):
-    job = Job(prompt="a cat", seed=1, size=(64, 64), guidance=3, **keys)
+    job = Job(prompt="a cat", seed=1, **{"size": (64, 64), "guidance": 3} | keys)
     return Entry(family, name, job, "tiny", dtype)
 
 
@@ -332,6 +332,8 @@ def test_in_half_precision_diffusers_starts_from_the_same_noise(small):
         ({"rng": "cuda"}, "`rng`"),
         ({"lora": ("a.safetensors",)}, "`lora`"),
         ({"vae": "a.safetensors"}, "`vae`"),
+        ({"embedding": ("a.safetensors",)}, "`embedding`"),
+        ({"hires": 2, "size": (128, 128)}, "`hires`"),
     ],
 )
 def test_what_diffusers_does_not_paint_here_is_refused(keys, what):
@@ -431,8 +433,10 @@ def test_timings_are_written_in_hyperfines_shape(bench, tmp_path, small):
     assert (code, err) == (0, "")
     assert "steps=3: a step" in out
     whole = json.loads(files["json"].read_text())
+    assert whole.keys() == {"results", "ratios", "compared", "notes", "environment"}
     assert len(whole["results"]) == 4
     for one in whole["results"]:
+        assert one["load"] is one["first"] is one["memory_bytes"] is None  # by --no-start
         assert one.keys() >= HYPERFINE
         assert len(one["times"]) == len(one["exit_codes"]) == len(one["steps_ms"]) == 2
         assert all(len(steps) == int(one["parameters"]["steps"]) for steps in one["steps_ms"])

@@ -732,6 +732,18 @@ def test_a_file_that_is_another_to_each_process_is_not_left_to_the_worker(sdfast
 
 
 @pytest.mark.parametrize(
+    ("words", "flag"),
+    [(["--batch-size", "2", "-n", "2"], "--batch-size"), (["--vram", "full"], "--vram")],
+)
+def test_a_call_with_such_a_flag_runs_by_itself_and_says_why(sdfast, worker, words, flag):
+    worker()
+    code, out, err = sdfast(*QUICK, *words, "-v")
+    assert code == 0
+    assert f"not asking for a worker: {flag} is for this process" in err
+    assert not any(map(painted_by_worker, out.split()))
+
+
+@pytest.mark.parametrize(
     ("words", "why"),
     [
         (["--dtype", "bf16"], "it computes in fp32"),
