@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import fsspec
 import numpy
 import pytest
+import torch
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 from processes import all_drawn
@@ -24,7 +26,8 @@ from sdfast.batch.seen import look, look_into
 from sdfast.batch.shards import WHOLE
 from sdfast.errors import JobError, UsageError
 from sdfast.image_files import encode
-from sdfast.job import read_job
+from sdfast.job import Job, read_job
+from sdfast.models.room import Room
 
 QUICK = ("-s", "1", "-m", "tiny", "-o", "out/")
 
@@ -431,6 +434,25 @@ def test_a_shards_pictures_are_painted_together(sdfast):
     Path("p.txt").write_text("".join(f"p{k}\n" for k in range(8)))
     _, out, _ = sdfast("batch", "p.txt", *QUICK, "--shard", "1/2", "--json")
     assert [json.loads(line)["together"] for line in out.splitlines()] == [4] * 4
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        ("64x64", 16),
+        ("128x128", 16),
+        ("136x128", 15),
+        ("256x256", 4),
+        ("512x512", 1),
+        ("1024x64", 4),
+        ("1024x1024", 1),
+    ],
+)
+def test_on_a_processor_as_many_go_together_as_make_512_by_512_pixels(size, count):
+    model = SimpleNamespace(device=torch.device("cpu"))
+    job = Job(prompt="a cat", size=size)
+    assert Room(model).holds(job) == count
+    assert Room(model, wanted=9).holds(job) == 9
 
 
 def test_what_a_killed_shard_has_left_is_cleared_by_the_whole(sdfast):

@@ -16,6 +16,13 @@ def test_doctor_tells_programs_what_it_tells_people(sdfast):
     assert [line.split()[0] for line in sdfast("doctor")[1].splitlines()] == list(said)
 
 
+def test_doctor_shows_where_the_config_file_is(sdfast):
+    place = Path(os.environ["SDFAST_CONFIG"], "config.yaml")
+    assert json.loads(sdfast("doctor", "--json")[1])["config"] == f"{place} (none yet)"
+    place.write_text("model: tiny\n")
+    assert json.loads(sdfast("doctor", "--json")[1])["config"] == str(place)
+
+
 def test_doctor_tells_of_a_config_that_cannot_be_read(sdfast):
     place = Path(os.environ["SDFAST_CONFIG"], "config.yaml")
     place.write_text("modle: tiny\n")

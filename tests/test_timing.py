@@ -457,6 +457,18 @@ def test_timings_are_written_in_hyperfines_shape(bench, tmp_path, small):
         assert str(small) not in path.read_text()
 
 
+def test_exports_name_no_host_and_no_user(bench, monkeypatch, tmp_path):
+    for variable in ("USER", "LOGNAME", "USERNAME", "HOSTNAME"):
+        monkeypatch.setenv(variable, "somebodys")
+    for asks in ("platform.node", "socket.gethostname", "getpass.getuser"):
+        monkeypatch.setattr(asks, lambda: "somebodys")
+    files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv", "markdown")}
+    words = [word for kind, path in files.items() for word in (f"--export-{kind}", path)]
+    words += ["-m", "tiny", "-s", 1, "-r", 1, "-w", 0, "--size", "64x64", "--no-start"]
+    assert bench(*words)[0] == 0
+    assert not any("somebodys" in path.read_text() for path in files.values())
+
+
 def test_a_start_is_measured_in_a_process_of_its_own(bench, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("random.py").write_text("raise SystemExit('this folder is not theirs to import from')")
