@@ -1,6 +1,7 @@
 """Commands as processes of their own: what they hear and draw, and what comes of them soon."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -16,6 +17,17 @@ def shell(*words, **given):
     """Run `sdfast` with these words as a process of its own, to its end."""
     command = [sys.executable, "-m", "sdfast", *words]
     return subprocess.run(command, capture_output=True, check=False, timeout=120, **given)
+
+
+def on_a_terminal(*words, **given):
+    """Run `sdfast` with a terminal for stderr: its exit code, stdout and what is drawn there."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "sdfast", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, **given) as process:
+        os.close(follower)
+        drawn = all_drawn(leader)
+        out, _ = process.communicate(timeout=120)
+    return process.returncode, out.decode(), drawn
 
 
 def all_drawn(leader):

@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
-from processes import all_drawn
+from processes import all_drawn, shell
 
 from sdfast.batch.manifest import open_manifest
 from sdfast.batch.pictures import texts
@@ -132,13 +131,8 @@ def test_a_name_tells_how_many_pictures_a_file_asks_for_and_of_a_pipe_none(sdfas
     Path("p.jsonl").write_text('{"prompt": "a", "n": 3}\n')
     words = ("batch", "p.jsonl", "-s", "1", "-m", "tiny", "-o")
     assert sdfast(*words, "{i}-{n}.png")[1].split() == [f"{k}-3.png" for k in (1, 2, 3)]
-    ran = subprocess.run(
-        [sys.executable, "-m", "sdfast", "batch", "-", *words[2:], "pipe/{i}-{n}.png"],
-        input=b"a cat\n",
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    assert ran.stdout == b"pipe/1-0.png\n"
+    ran = shell("batch", "-", *words[2:], "pipe/{i}-{n}.png", input=b"a cat\n")
+    assert (ran.returncode, ran.stdout) == (0, b"pipe/1-0.png\n")
 
 
 def test_a_batch_paints_what_gen_paints(sdfast):

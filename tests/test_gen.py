@@ -3,14 +3,13 @@
 import io
 import json
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageChops
-from processes import all_drawn, shell
+from processes import on_a_terminal, shell
 from quick import QUICK, pixels
 
 from sdfast.errors import OutOfMemoryError
@@ -38,16 +37,8 @@ def test_a_seed_paints_the_same_alone_and_among_four(sdfast):
 
 def test_a_terminal_changes_neither_the_bytes_nor_stdout(sdfast):
     _, _, err = sdfast(*QUICK, "-o", "piped.png")
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sdfast", *QUICK, "-o", "drawn.png"],
-        stdout=subprocess.PIPE,
-        stderr=follower,
-    )
-    os.close(follower)
-    drawn = all_drawn(leader)
-    out, _ = process.communicate(timeout=120)
-    assert out == b"drawn.png\n"
+    code, out, drawn = on_a_terminal(*QUICK, "-o", "drawn.png")
+    assert (code, out) == (0, "drawn.png\n")
     assert "ms/step" in drawn
     assert "\x1b" not in err
     assert Path("drawn.png").read_bytes() == Path("piped.png").read_bytes()

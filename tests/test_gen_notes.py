@@ -1,13 +1,11 @@
 """What `gen` says beside its pictures: notes, the summary, the bar and JSON lines."""
 
 import json
-import os
-import pty
 import subprocess
 import sys
 
 import pytest
-from processes import all_drawn
+from processes import on_a_terminal
 from quick import QUICK
 
 from sdfast.cli.output import summary
@@ -127,13 +125,7 @@ def test_a_guidance_that_may_not_be_meant_is_told(sdfast, here, words, told):
 
 
 def test_of_several_pictures_the_bar_says_which_it_is():
-    leader, follower = pty.openpty()
     words = ("gen", "a cat", "-n", "3", "--seed", "1", "-m", "tiny", "--size", "64x64", "-s", "15")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sdfast", *words], stdout=subprocess.PIPE, stderr=follower
-    )
-    os.close(follower)
-    drawn = all_drawn(leader)
-    process.communicate(timeout=120)
+    _, _, drawn = on_a_terminal(*words)
     for number in (1, 2, 3):
         assert f"{number} of 3: seed {number}" in drawn

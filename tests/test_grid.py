@@ -1,8 +1,6 @@
 """Sheets: what varies on them, how they look, and that their pictures are those of `gen`."""
 
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -16,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
-from processes import all_drawn, hears_ctrl_c
+from processes import hears_ctrl_c, on_a_terminal, shell
 
 from sdfast import models, recipes
 from sdfast.cli import painting
@@ -664,14 +662,8 @@ def test_cells_that_are_there_are_treated_as_told(sdfast, here):
 
 
 def test_a_terminal_calls_pictures_by_their_labels(here):
-    leader, follower = pty.openpty()
-    words = ("grid", "a cat", "--x", "steps=3,4", "-m", "tiny")
-    with subprocess.Popen(
-        [sys.executable, "-m", "sdfast", *words], stdout=subprocess.PIPE, stderr=follower
-    ) as process:
-        os.close(follower)
-        drawn = all_drawn(leader)
-        assert process.stdout.read() == b"a-cat-grid.png\n"
+    _, out, drawn = on_a_terminal("grid", "a cat", "--x", "steps=3,4", "-m", "tiny")
+    assert out == "a-cat-grid.png\n"
     assert "steps 3 " in drawn
     assert "seed " not in drawn
 
@@ -694,9 +686,7 @@ def test_pictures_that_agree_in_their_walk_are_painted_together(sdfast):
 
 def test_a_sheet_goes_through_a_pipe_and_is_kept_from_taking_a_name(sdfast, here):
     words = ("grid", "a cat", "--x", "steps=1,2", "-m", "tiny", "-q", "--seed", "1")
-    sent = subprocess.run(
-        [sys.executable, "-m", "sdfast", *words, "-o", "-"], capture_output=True, check=True
-    )
+    sent = shell(*words, "-o", "-")
     sdfast(*words)
     assert sent.stdout == (here / "a-cat-grid.png").read_bytes()
     assert sdfast(*words)[1] == "a-cat-grid-2.png\n"

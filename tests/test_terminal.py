@@ -3,16 +3,14 @@
 import base64
 import io
 import os
-import pty
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from processes import all_drawn
+from processes import on_a_terminal
 
 from sdfast.cli.output import Drawing
 from sdfast.terminal import Room, _inside, draw, graphics_of, in_blocks
@@ -169,21 +167,12 @@ WORDS = (
     "words", [("gen", "a cat"), ("grid", "a cat", "a dog", "--no-labels")], ids=["gen", "grid"]
 )
 def test_a_picture_is_drawn_on_stderr_and_stdout_has_its_path(here, words):
-    leader, follower = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
     environment.pop("NO_COLOR", None)
     for name in ("TMUX", "STY", "ZELLIJ"):
         environment.pop(name, None)
-    ran = subprocess.Popen(
-        [sys.executable, "-m", "sdfast", *words, *WORDS, "-o", "one.png"],
-        stdout=subprocess.PIPE,
-        stderr=follower,
-        env=environment,
-    )
-    os.close(follower)
-    text = all_drawn(leader)
-    out, _ = ran.communicate(timeout=120)
-    assert (ran.returncode, out) == (0, b"one.png\n")
+    code, out, text = on_a_terminal(*words, *WORDS, "-o", "one.png", env=environment)
+    assert (code, out) == (0, "one.png\n")
     lines = [line for line in text.replace("\r", "").splitlines() if "\u2580" in line]
     rows = shown("\n".join(lines))
     image = Image.open("one.png").convert("RGB")
