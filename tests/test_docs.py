@@ -175,6 +175,13 @@ def test_every_link_leads_somewhere(page):
             assert not heading or heading in anchors(there), target
 
 
+@pytest.mark.parametrize("page", [*PAGES, HOUSE / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_file_of_ours_that_is_named_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w/.])(?:tests|scripts|benchmarks|sdfast)/[\w/.-]*\w", text)
+    assert [name for name in named if not (HOUSE / name).exists()] == []
+
+
 def test_what_pip_is_told_to_want_is_what_is_said():
     settings = tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     said = re.search(
