@@ -1,4 +1,4 @@
-"""Figures in README.md and docs/, beside the exports they were taken from."""
+"""Figures and pictures in README.md and docs/, beside what they were taken from."""
 
 import json
 import re
@@ -6,6 +6,9 @@ import statistics
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageChops
+
+from sdfast import load_model, load_preset, paint
 
 HOUSE = Path(__file__).parents[1]
 EXPORTS = HOUSE / "benchmarks"
@@ -134,3 +137,16 @@ def test_as_many_samplers_of_diffusers_ran_as_is_said():
     assert (sum("scipy" in why for *_, why in failed), len(failed)) == (3, 4)
     said = f"had {there} rows, of which {there - len(failed)} ran (three need scipy, one did not"
     assert said in " ".join(SAMPLERS.split())
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 4)])
+def test_the_sheet_on_top_of_readme_is_what_its_command_paints(row, column):
+    command = "grid - -m tiny --seed 1 --columns 8 --no-labels < scripts/tiny/everyday.txt"
+    assert command in " ".join(README.split())
+    prompts = (HOUSE / "scripts" / "tiny" / "everyday.txt").read_text(encoding="utf-8").splitlines()
+    model = load_model("tiny", device="cpu", dtype="fp32")
+    painted = paint(model, load_preset("default").job(prompts[8 * row + column], seed=1)).image
+    left, top = 128 * column, 128 * row
+    with Image.open(HOUSE / "docs" / "tiny.png") as sheet:
+        shown = sheet.convert("RGB").crop((left, top, left + 128, top + 128))
+    assert max(most for _, most in ImageChops.difference(painted, shown).getextrema()) <= 3
