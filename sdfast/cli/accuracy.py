@@ -11,6 +11,7 @@ from sdfast.cli.complaint import say
 from sdfast.cli.model import find_model
 from sdfast.cli.questions import CALLS, PROBLEMS, OfErrors
 from sdfast.cli.tables import print_tables, progress, whole_number, whole_numbers
+from sdfast.errors import UsageError
 
 if TYPE_CHECKING:
     from sdfast.bench.accuracy import Event, Measured, Posed, Settling
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 def accuracy(asked: OfErrors, paths: dict[str, Path]) -> None:
     """Measure, print and write. Raises UsageError for what cannot be measured."""
-    from sdfast.errors import UsageError
     from sdfast.prompt_texts import read_lines
     from sdfast.wording import quoted
 

@@ -14,6 +14,7 @@ from sdfast.cli.how import How, with_how
 from sdfast.cli.job_flags import of_a_job
 from sdfast.cli.output import policy
 from sdfast.cli.telling import Telling
+from sdfast.errors import UsageError
 
 
 @with_how(How)
@@ -84,7 +85,6 @@ def batch(
     from sdfast.batch.studio import Setting
     from sdfast.batch.tasks import Beneath, count_pictures, read_tasks
     from sdfast.config import load_config
-    from sdfast.errors import UsageError
     from sdfast.job import FILES
     from sdfast.jobs import resolve
     from sdfast.seeds import seed_ranges

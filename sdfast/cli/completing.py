@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import get_args
 
+from sdfast.errors import PresetError
+
 
 def _of(words: Iterable[str], begun: str) -> list[str]:
     """Those that the shell would not take for several words."""
@@ -24,7 +26,6 @@ def own_presets(incomplete: str) -> list[str]:
 
 def models(incomplete: str) -> list[str]:
     from sdfast.config import load_config
-    from sdfast.errors import PresetError
     from sdfast.models.cache import stored
     from sdfast.models.find import short_names
 

@@ -16,6 +16,7 @@ from sdfast.cli.painter import wanted_of
 from sdfast.cli.painting import paint
 from sdfast.cli.piping import on_disk
 from sdfast.cli.streams import json_line
+from sdfast.errors import UsageError
 
 if TYPE_CHECKING:
     from sdfast.job import Job, Sampler
@@ -124,7 +125,6 @@ def _with_loras(
     typed: bool,
 ) -> list[Job]:
     """The jobs with the LoRAs that their prompts name, which must be the same for all."""
-    from sdfast.errors import UsageError
     from sdfast.jobs import with_named_loras
     from sdfast.wording import quoted
 

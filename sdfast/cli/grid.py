@@ -16,6 +16,7 @@ from sdfast.cli.paging import new_page, paint_sheet
 from sdfast.cli.painter import wanted_of
 from sdfast.cli.piping import on_disk
 from sdfast.cli.streams import json_line
+from sdfast.errors import UsageError
 from sdfast.wording import quoted
 
 
@@ -72,7 +73,6 @@ def grid(
     how: HowHere,
 ) -> None:
     from sdfast.config import load_config
-    from sdfast.errors import UsageError
     from sdfast.grid.plan import Question, plan_sheet
     from sdfast.jobs import read_source
     from sdfast.models.dressed import dressed
@@ -140,15 +140,12 @@ def grid(
 def _once(words: list[str] | None, flag: str) -> str | None:
     """The one axis of a flag; of two, typer would take the last alone."""
     if words and len(words) > 1:
-        from sdfast.errors import UsageError
-
         raise UsageError(f"{flag} is given twice", "a sheet has one axis across and one down")
     return words[0] if words else None
 
 
 def _check_negative(text: str | None) -> None:
     """Raise UsageError for an axis that was given to `-x`."""
-    from sdfast.errors import UsageError
     from sdfast.grid.axes import AXES
 
     if text is not None and "=" in text and text.partition("=")[0] in AXES:

@@ -8,13 +8,13 @@ import typer
 
 from sdfast.cli.complaint import complain
 from sdfast.cli.streams import json_line
+from sdfast.errors import MetadataError, printable
 
 
 def info(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per file.")] = False,
 ) -> None:
-    from sdfast.errors import MetadataError, printable
     from sdfast.job import FILE_LISTS
     from sdfast.prompt import not_followed
     from sdfast.recipes import read_recipe

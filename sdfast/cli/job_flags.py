@@ -5,6 +5,7 @@ from typing import Any
 
 from sdfast.cli import flags
 from sdfast.cli.spreading import keyword, spread
+from sdfast.errors import UsageError
 
 _OF_A_JOB: dict[str, Any] = {
     "negative": flags.Negative,
@@ -66,7 +67,6 @@ def settings(words: list[str] | None) -> dict[str, Any]:
     """What `--set` says of a sampler. Raises UsageError for a key that is no such, or set twice."""
     if not words:
         return {}
-    from sdfast.errors import UsageError
     from sdfast.sampler import SAMPLER_KEYS
     from sdfast.sweeps import read_sweep
     from sdfast.wording import nearest_key, quoted

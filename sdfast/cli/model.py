@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sdfast.errors import ModelError
+
 if TYPE_CHECKING:
     from sdfast.config import Config
     from sdfast.models.source import Source
@@ -51,7 +53,6 @@ def find_model(
 
 def find_as_painted(name: str, config: Config) -> Source:
     """The model that a picture names. Nothing is fetched on a picture's word."""
-    from sdfast.errors import ModelError
     from sdfast.models.find import find
 
     try:

@@ -13,6 +13,7 @@ import typer
 from sdfast.cli import flags
 from sdfast.cli.complaint import say
 from sdfast.cli.streams import json_line
+from sdfast.errors import ModelError, UsageError
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -142,7 +143,6 @@ def remove(
     name: Name, yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False
 ) -> None:
     from sdfast.config import load_config
-    from sdfast.errors import ModelError, UsageError
     from sdfast.models.cache import amount, delete, stored
     from sdfast.models.find import target_of
     from sdfast.wording import nearest
@@ -175,7 +175,6 @@ def alias(
     import re
 
     from sdfast.config import load_config, save_alias
-    from sdfast.errors import UsageError
     from sdfast.models.find import lasting_target, short_names, target_of
 
     if rm == (target is not None):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import remarks
 from sdfast.cli.streams import json_line
+from sdfast.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -63,7 +64,6 @@ class Output:
 
     def check(self, job: Job) -> None:
         """Raise UsageError for what can be seen to go wrong before a model is even looked for."""
-        from sdfast.errors import UsageError
         from sdfast.writing import check_folder
 
         if self.to_stdout:
@@ -83,7 +83,6 @@ class Output:
 
     def places(self, jobs: list[Job]) -> list[Path]:
         """Where each job's picture goes. Raises UsageError if two would take one name."""
-        from sdfast.errors import UsageError
         from sdfast.naming import Exists
 
         if self.to_stdout:
@@ -239,7 +238,6 @@ def seconds(times: Times, load: float, write: float) -> dict[str, float | list[f
 
 def policy(name: str) -> Exists:
     """What `--exists` says. Raises UsageError for what it cannot say."""
-    from sdfast.errors import UsageError
     from sdfast.naming import Exists
     from sdfast.wording import nearest
 

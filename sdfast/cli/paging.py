@@ -12,6 +12,7 @@ from sdfast.cli import remarks
 from sdfast.cli.output import Output, line_of, tell_times
 from sdfast.cli.painting import Walk, hire, keep_warm, numbered, tell, walks
 from sdfast.cli.streams import json_line
+from sdfast.errors import SdfastError, UsageError
 
 if TYPE_CHECKING:
     from sdfast.cli.how import HowHere
@@ -55,7 +56,6 @@ def paint_sheet(
     of its weights.
     """
     from sdfast import recipes
-    from sdfast.errors import SdfastError, UsageError
     from sdfast.image_files import check_room, encode
     from sdfast.models.malloc import tidy
 

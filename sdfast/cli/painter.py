@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdfast.cli import remarks
+from sdfast.errors import UsageError
 from sdfast.warm.handover import ONES_OWN
 
 if TYPE_CHECKING:
@@ -114,7 +115,6 @@ def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> 
     if wanted.own:
         explain(f"not asking for a worker: {wanted.own} is for this process")
         return None
-    from sdfast.errors import UsageError
     from sdfast.warm import client
     from sdfast.warm.place import find_place
 
@@ -183,7 +183,6 @@ def leave_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) 
     """Leave a worker behind for the next picture, if none is there. Never fails."""
     if wanted.own:
         return
-    from sdfast.errors import UsageError
     from sdfast.warm.control import Order, leave_behind
     from sdfast.warm.place import find_place
 

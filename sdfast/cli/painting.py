@@ -14,6 +14,7 @@ from sdfast.cli import remarks
 from sdfast.cli.output import Output
 from sdfast.cli.painter import Compiler, Painter, Wanted, by_ourselves, by_worker, leave_worker
 from sdfast.cli.streams import json_line
+from sdfast.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,8 +145,6 @@ def _groups(
 @contextmanager
 def _hinting_at_batch_size(jobs: list[Job]) -> Generator[None]:
     """In here, several pictures that find no memory are said to be too many."""
-    from sdfast.errors import OutOfMemoryError
-
     try:
         yield
     except OutOfMemoryError as error:

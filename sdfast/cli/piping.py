@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from sdfast.errors import UsageError
+
 _MOST = 2**28
 """Bytes of a picture."""
 
@@ -28,7 +30,6 @@ def on_disk(
     from tempfile import TemporaryDirectory
 
     from sdfast.canvas import PIPED
-    from sdfast.errors import UsageError
 
     if dry:
         raise UsageError("a dry run tells of files, and reads no pipe", "a file for the picture")
@@ -55,8 +56,6 @@ def _is_pipe(place: str) -> bool:
 
 
 def _read(place: str) -> bytes:
-    from sdfast.errors import UsageError
-
     if place == "-":
         return sys.stdin.buffer.read(_MOST + 1)
     try:

@@ -10,6 +10,7 @@ from sdfast.cli import completing, flags
 from sdfast.cli.job_flags import of_a_preset
 from sdfast.cli.panels import Panelled
 from sdfast.cli.streams import json_line
+from sdfast.errors import PresetError, printable
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -31,7 +32,6 @@ def list_presets(
         for name, path in found:
             print(json_line(_entry(name, path)))
         return
-    from sdfast.errors import printable
 
     rows = [_row(name, path) for name, path in found]
     wide = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -42,7 +42,6 @@ def list_presets(
 
 def _entry(name: str, path: Path) -> dict[str, Any]:
     """A preset as JSON has it."""
-    from sdfast.errors import PresetError
     from sdfast.presets import read_preset
 
     told = {"name": name, "path": str(path)}
@@ -55,7 +54,6 @@ def _entry(name: str, path: Path) -> dict[str, Any]:
 
 def _row(name: str, path: Path) -> tuple[str, str, str, str]:
     """And as people read it: its name, steps, walk, and what it is for."""
-    from sdfast.errors import PresetError
     from sdfast.presets import hides_shipped, read_preset
     from sdfast.schedule_names import schedule_name
 

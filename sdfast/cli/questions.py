@@ -8,6 +8,7 @@ import typer
 
 from sdfast.cli import flags
 from sdfast.cli.spreading import keyword, spread
+from sdfast.errors import UsageError
 
 CALLS = "5,8,10,12,15,20,25,50"
 PROBLEMS = "uncond,cfg7.5"
@@ -164,8 +165,6 @@ def _question(said: Mapping[str, Any]) -> OfTimings | OfErrors:
     ours = [field.name for field in fields(kind)]
     for field in fields(other):
         if field.name not in ours and said[field.name] != field.default:
-            from sdfast.errors import UsageError
-
             which = "without" if said["accuracy"] else "with"
             raise UsageError(f"{_flag(field)} goes {which} --accuracy")
     return kind(**{name: said[name] for name in ours})

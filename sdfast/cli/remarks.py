@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sdfast.errors import printable
+
 if TYPE_CHECKING:
     from sdfast.job import Job
     from sdfast.models.source import Source
@@ -45,7 +47,6 @@ def strange_words(found: Source, jobs: Sequence[Job]) -> str:
 def not_followed(jobs: Sequence[Job]) -> str:
     """The web UI's syntax that is read as words."""
     from sdfast import prompt
-    from sdfast.errors import printable
 
     others = prompt.not_followed(text for job in jobs for text in (job.prompt, job.negative))
     listed = ", ".join(f"`{printable(text[:60])}`" for text in others[:_MOST])
@@ -98,7 +99,6 @@ def unsaid(jobs: Sequence[Job]) -> str:
         return ""
     from pathlib import Path
 
-    from sdfast.errors import printable
     from sdfast.fields import named
     from sdfast.models.learned import Learned
     from sdfast.models.source import Embedding

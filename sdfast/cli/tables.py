@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdfast.errors import UsageError
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -17,7 +19,6 @@ def places(given: dict[str, str | None]) -> dict[str, Path]:
     """Where files will go. Raises UsageError, before anything is measured, if they could not."""
     from sdfast.bench.files import check_place
     from sdfast.bench.plot import check_plot
-    from sdfast.errors import UsageError
 
     asked = {kind: place for kind, place in given.items() if place is not None}
     if "plot" in asked:
@@ -57,7 +58,6 @@ def progress() -> Progress:
 
 def whole_numbers(text: str, flag: str, most: int, least: int = 1) -> list[int]:
     """Numbers between commas, each once and in order. Raises UsageError for what is none."""
-    from sdfast.errors import UsageError
     from sdfast.wording import quoted
 
     words = text.split(",")
@@ -69,7 +69,6 @@ def whole_numbers(text: str, flag: str, most: int, least: int = 1) -> list[int]:
 
 def whole_number(given: object, flag: str, most: int, least: int = 1) -> int:
     """The one number of a flag. Raises UsageError for none, and for several."""
-    from sdfast.errors import UsageError
     from sdfast.wording import quoted
 
     if "," in (text := f"{given}"):

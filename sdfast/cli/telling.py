@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, assert_never
 from sdfast.cli import remarks
 from sdfast.cli.complaint import say, say_error
 from sdfast.cli.streams import json_line
+from sdfast.errors import SdfastError
 
 if TYPE_CHECKING:
     from sdfast.batch.events import BatchEvent, Failed, Painted
     from sdfast.batch.manifest import Known
     from sdfast.batch.sources import Sources
-    from sdfast.errors import SdfastError
 
 _MOST_ALIKE = 3
 """Times that one complaint is made; a model that is missing may be missed by thousands of jobs."""

@@ -14,6 +14,7 @@ from sdfast.cli.complaint import say
 from sdfast.cli.flags import MOST_TOGETHER
 from sdfast.cli.model import find_model
 from sdfast.cli.tables import print_tables, progress, whole_number, whole_numbers
+from sdfast.errors import UsageError
 
 if TYPE_CHECKING:
     from sdfast.bench.timing.entries import Entry
@@ -67,7 +68,6 @@ def _rows(asked: OfTimings) -> list[Entry]:
     """Ours for every preset and combination, each checked, their models not looked for yet."""
     from sdfast.bench.timing.entries import OURS, Entry, named, read_sweeps
     from sdfast.config import load_config
-    from sdfast.errors import UsageError
     from sdfast.job import read_job
     from sdfast.jobs import resolve
     from sdfast.machine import check_precision

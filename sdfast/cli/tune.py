@@ -12,6 +12,7 @@ import typer
 from sdfast.cli import flags
 from sdfast.cli.complaint import say
 from sdfast.cli.model import find_model
+from sdfast.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from sdfast.tune import Gained, Tried
@@ -45,7 +46,6 @@ def tune(
     dtype: flags.Dtype = "auto",
 ) -> None:
     from sdfast.config import load_config
-    from sdfast.errors import ModelError, UsageError
     from sdfast.job import read_job, sampler_record
     from sdfast.models.find import lasting_target
     from sdfast.naming import slug
@@ -91,7 +91,6 @@ def tune(
 
 def _split(path: Path) -> tuple[list[str], list[str]]:
     """A file's prompts, every third put aside. Raises UsageError."""
-    from sdfast.errors import UsageError
     from sdfast.prompt_texts import read_lines
 
     lines = read_lines(path)

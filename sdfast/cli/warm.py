@@ -12,6 +12,7 @@ from sdfast.cli import flags
 from sdfast.cli.complaint import say
 from sdfast.cli.model import find_model
 from sdfast.cli.panels import Panelled
+from sdfast.errors import UsageError
 
 if TYPE_CHECKING:
     from sdfast.warm.control import Seen
@@ -44,7 +45,6 @@ def start(
     ] = None,
 ) -> None:
     from sdfast.config import TIME, load_config, seconds_of
-    from sdfast.errors import UsageError
     from sdfast.warm import control
     from sdfast.warm.place import find_place
     from sdfast.wording import quoted
