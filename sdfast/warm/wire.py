@@ -22,17 +22,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never, cast
 
-from sdfast.errors import (
-    DeviceError,
-    FullError,
-    JobError,
-    MetadataError,
-    ModelError,
-    OutOfMemoryError,
-    PresetError,
-    SdfastError,
-    UsageError,
-)
+from sdfast import errors
+from sdfast.errors import SdfastError
 from sdfast.job import Job
 
 if TYPE_CHECKING:
@@ -46,19 +37,10 @@ _MOST_WORDS = 2**20
 """Bytes of a record; the longest job stays far below."""
 _MOST_PIXELS = 3 * 4096 * 4096
 
-_ERRORS = {
-    kind.__name__: kind
-    for kind in (
-        SdfastError,
-        UsageError,
-        JobError,
-        PresetError,
-        MetadataError,
-        ModelError,
-        DeviceError,
-        FullError,
-        OutOfMemoryError,
-    )
+_ERRORS: dict[str, type[SdfastError]] = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, SdfastError)
 }
 
 
