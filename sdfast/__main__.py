@@ -1,5 +1,5 @@
-"""`python -m sdfast`."""
+"""`python -m sdfast`, which hands no call to a worker's front."""
 
-from sdfast.entry import alone
+from sdfast.entry import main
 
-alone()
+main(alone=True)

@@ -7,20 +7,11 @@ import os
 import sys
 
 
-def main() -> None:
-    """Run the command line, here or in the front, and leave with its exit code."""
-    _run(in_front=sys.argv[1:2] == ["gen"] and sys.platform != "win32")
-
-
-def alone() -> None:
-    """Run the command line here, and leave with its exit code."""
-    _run(in_front=False)
-
-
-def _run(*, in_front: bool) -> None:
+def main(*, alone: bool = False) -> None:
+    """Run the command line and leave with its exit code: in the front, or here if `alone`."""
     try:
         _open_streams()
-        if in_front:
+        if sys.argv[1:2] == ["gen"] and sys.platform != "win32" and not alone:
             from sdfast.warm.handover import hand_over
 
             code = hand_over(sys.argv)

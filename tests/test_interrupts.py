@@ -46,7 +46,7 @@ def test_the_exit_code_is_130_wherever_ctrl_c_was_heard(here):
 
 @pytest.mark.parametrize(
     ("program", "module"),
-    [("main", "sdfast.warm.handover"), ("main", "typer"), ("alone", "typer")],
+    [("main()", "sdfast.warm.handover"), ("main()", "typer"), ("main(alone=True)", "typer")],
 )
 def test_an_interrupt_while_it_still_wakes_is_one_word(here, program, module):
     wakes = f"""import os, signal, sys
@@ -57,7 +57,7 @@ class Finder:
 sys.meta_path.insert(0, Finder())
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job has not
 from sdfast import entry
-entry.{program}()"""
+entry.{program}"""
     words = [sys.executable, "-c", wakes, *QUICK]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
