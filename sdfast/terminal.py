@@ -38,7 +38,7 @@ def draw(image: Image, stream: TextIO, environment: Mapping[str, str], *, colour
     graphics = graphics_of(environment)
     if graphics == "none" or (graphics == "blocks" and not _spells_blocks(stream)):
         return "this terminal has neither graphics nor half-blocks"
-    if graphics == "blocks" and not colour:
+    if graphics == "blocks" and (not colour or environment.get("NO_COLOR")):
         return "colours are off"
     room = _room(stream)
     if graphics == "blocks":

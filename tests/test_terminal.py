@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from processes import on_a_terminal
 
-from sdfast.cli.output import Drawing
 from sdfast.terminal import Room, _inside, draw, graphics_of, in_blocks
 
 ACROSS, DOWN = np.meshgrid(np.arange(0, 250, 10), np.arange(0, 180, 10))
@@ -129,7 +128,8 @@ def test_a_terminal_is_known_by_what_it_says_of_itself(environment, graphics):
     [
         ({"TERM": "dumb"}, "this terminal has neither graphics nor half-blocks"),
         ({"encoding": "ascii"}, "this terminal has neither graphics nor half-blocks"),
-        ({"colour": False}, "colours are off"),
+        ({"colour": False, "NO_COLOR": ""}, "colours are off"),
+        ({"NO_COLOR": "1"}, "colours are off"),
     ],
 )
 def test_where_nothing_can_be_drawn_it_is_said_why(how, why_not):
@@ -138,14 +138,6 @@ def test_where_nothing_can_be_drawn_it_is_said_why(how, why_not):
 
 def test_colours_that_are_off_do_not_keep_a_picture_from_a_terminal_with_graphics():
     assert drawn(GRADIENT, colour=False, TERM="xterm-kitty")[0] == ""
-
-
-@pytest.mark.parametrize(("colour", "unwanted"), [(False, ""), (True, "1")])
-def test_colours_can_be_off_by_a_flag_or_by_the_environment(monkeypatch, colour, unwanted):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    monkeypatch.setattr(os, "environ", {"TERM": "xterm-256color", "NO_COLOR": unwanted})
-    Drawing(colour).draw(GRADIENT, (said := []).append)
-    assert said == ["note: no picture is drawn here: colours are off"]
 
 
 WORDS = (

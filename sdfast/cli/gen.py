@@ -11,7 +11,7 @@ from sdfast.cli import flags, remarks
 from sdfast.cli.how import HowHere, with_how
 from sdfast.cli.job_flags import of_a_job
 from sdfast.cli.model import find_as_painted
-from sdfast.cli.output import Drawing, Output, policy
+from sdfast.cli.output import Output, policy
 from sdfast.cli.painter import wanted_of
 from sdfast.cli.painting import paint
 from sdfast.cli.piping import on_disk
@@ -79,7 +79,8 @@ def gen(
         say=how.say,
         count=len(jobs),
         aliases=config.aliases,
-        drawing=Drawing(how.colour) if show and not how.dry_run else None,
+        show=show,
+        colour=how.colour,
     )
     output.check(jobs[0])
     if save is not None:

@@ -11,7 +11,7 @@ from sdfast.cli import flags
 from sdfast.cli.how import HowHere, with_how
 from sdfast.cli.job_flags import of_a_job
 from sdfast.cli.model import find_as_painted
-from sdfast.cli.output import Drawing, Output, policy
+from sdfast.cli.output import Output, policy
 from sdfast.cli.paging import new_page, paint_sheet
 from sdfast.cli.painter import wanted_of
 from sdfast.cli.piping import on_disk
@@ -98,7 +98,8 @@ def grid(
         say=how.say,
         count=1,
         aliases=config.aliases,
-        drawing=Drawing(how.colour) if show and not how.dry_run else None,
+        show=show,
+        colour=how.colour,
         template="{slug}-grid.png",
     )
     several = replace(

@@ -25,20 +25,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """Pictures in the terminal, on stderr."""
-
-    colour: bool
-
-    def draw(self, image: Image, say: Callable[[str], None]) -> None:
-        from sdfast.terminal import draw
-
-        colour = self.colour and not os.environ.get("NO_COLOR")
-        if why_not := draw(image, sys.stderr, os.environ, colour=colour):
-            say(f"note: no picture is drawn here: {why_not}")
-
-
-@dataclass(frozen=True, slots=True)
 class Output:
     """What was said about the pictures: where, how, and to whom to talk about it."""
 
@@ -55,8 +41,9 @@ class Output:
     begun: datetime = field(default_factory=datetime.now)
     template: str | None = None
     """What a picture is called in a folder; None is as ever."""
-    drawing: Drawing | None = None
-    """Whether they are drawn in the terminal, too, and how."""
+    show: bool = False
+    """Whether they are drawn in the terminal, too, on stderr."""
+    colour: bool = True
 
     @property
     def to_stdout(self) -> bool:
@@ -178,8 +165,12 @@ class Output:
 
     def draw(self, image: Image) -> None:
         """Draw what is written in the terminal, if that is wanted."""
-        if self.drawing is not None:
-            self.drawing.draw(image, self.say)
+        if not self.show:
+            return
+        from sdfast.terminal import draw
+
+        if why_not := draw(image, sys.stderr, os.environ, colour=self.colour):
+            self.say(f"note: no picture is drawn here: {why_not}")
 
     def put(self, file: bytes, place: Path) -> Path:
         """Write a whole file; where it is then."""
