@@ -602,30 +602,16 @@ def test_each_kind_of_remark_is_made_once_a_run(sdfast):
 
 
 def test_what_decoding_took_is_remarked_upon(capsys):
-    from sdfast.batch.events import Painted
+    from sdfast.batch.events import Painted, Picture
     from sdfast.cli.telling import Telling
     from sdfast.events import Times
     from sdfast.job import Job
 
     telling = Telling("p.txt", as_json=False, quiet=False, no_color=False)
     times = Times(0.0, (0.0,), 0.0)
+    picture = Picture(Job(prompt="a"), b"", times, 0.0, "cpu", "fp16", 1, True, 4)
     for number in (1, 2):
-        telling.tell(
-            Painted(
-                bytes(16),
-                number,
-                Job(prompt="a"),
-                "a.png",
-                times,
-                load=0.0,
-                write=0.0,
-                device="cpu",
-                dtype="fp16",
-                together=1,
-                decoded_again=True,
-                tiles=4,
-            )
-        )
+        telling.tell(Painted(bytes(16), number, "a.png", 0.0, picture))
     assert capsys.readouterr().err.splitlines() == [
         "note: p.txt:1: half precision overflowed; the picture was decoded again in float32",
         "note: p.txt:1: decoded in 4 tiles, as the memory is short",

@@ -27,9 +27,10 @@ from processes import hears_ctrl_c
 
 from sdfast.batch import crew, manifest, shards
 from sdfast.batch.crew import Alone
+from sdfast.batch.events import Picture
 from sdfast.batch.seen import look
 from sdfast.batch.store import Folder
-from sdfast.batch.studio import Answer, Order, Picture, Setting, Studio
+from sdfast.batch.studio import Answer, Order, Setting, Studio
 from sdfast.cli.batching import _signals
 from sdfast.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
 from sdfast.job import Job

@@ -2,10 +2,27 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sdfast.errors import SdfastError
 from sdfast.events import Times
 from sdfast.job import Job
+
+
+class Picture(NamedTuple):
+    """A finished picture as a file's bytes, and what it took; `Finished` says what the last are."""
+
+    job: Job
+    file: bytes
+    times: Times
+    load: float
+    """Seconds that the model took to load; 0 if it was there."""
+    device: str
+    dtype: str
+    together: int
+    decoded_again: bool
+    tiles: int = 1
+    unsafe: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,23 +32,11 @@ class Painted:
     key: bytes
     number: int
     """The line, from 1."""
-    job: Job
     path: str
     """As it is told to others: a path or a URL."""
-    times: Times
-    load: float
-    """Seconds that the model took to load; 0 if it was there."""
     write: float
-    device: str
-    dtype: str
-    together: int
-    """Pictures that were painted in the same network calls."""
-    decoded_again: bool
-    """Half precision overflowed, and the picture was decoded once more in float32."""
-    tiles: int
-    """In how many it was decoded."""
-    unsafe: bool | None = None
-    """Whether the model's safety checker flagged it, and it is black; None if there is none."""
+    """Seconds."""
+    picture: Picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from threading import Event
 from typing import assert_never
 
 from sdfast.batch.crew import Crew, Lost
-from sdfast.batch.events import BatchEvent, BrokeOff, Failed, Kept, Noted, Painted
+from sdfast.batch.events import BatchEvent, BrokeOff, Failed, Kept, Noted, Painted, Picture
 from sdfast.batch.lines import Broken
 from sdfast.batch.manifest import Known, Manifest
 from sdfast.batch.pictures import Pictures
 from sdfast.batch.shards import WHOLE, Shard
 from sdfast.batch.sources import Sources
-from sdfast.batch.studio import Answer, Order, Picture
+from sdfast.batch.studio import Answer, Order
 from sdfast.batch.tasks import Task
 from sdfast.batch.window import Ready, Window
 from sdfast.errors import RemoteError, SdfastError, UsageError
@@ -233,21 +233,8 @@ class _Shift:
                 **judged(picture.unsafe),
             }
         )
-        return Painted(
-            key=task.key,
-            number=task.number,
-            job=job,
-            path=pictures.store.shown(path),
-            times=times,
-            load=picture.load,
-            write=spent["write"],
-            device=picture.device,
-            dtype=picture.dtype,
-            together=picture.together,
-            decoded_again=picture.decoded_again,
-            tiles=picture.tiles,
-            unsafe=picture.unsafe,
-        )
+        shown = pictures.store.shown(path)
+        return Painted(task.key, task.number, shown, spent["write"], picture)
 
     def _recorded(self, event: BatchEvent) -> Iterator[BatchEvent]:
         """An event that is in the manifest before it is told.

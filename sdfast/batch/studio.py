@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from sdfast.batch.events import Picture
 from sdfast.batch.pictures import texts
 from sdfast.errors import ModelError, OutOfMemoryError, SdfastError
-from sdfast.events import Finished, Times
+from sdfast.events import Finished
 from sdfast.image_files import check_room, encode_all, is_photo
 from sdfast.job import Job
 from sdfast.models import load_model
@@ -45,21 +46,6 @@ class Setting:
     def most(self) -> int:
         """Pictures in one network call, at the most."""
         return self.together or MOST
-
-
-class Picture(NamedTuple):
-    """A finished picture as a file's bytes, and what it took."""
-
-    job: Job
-    file: bytes
-    times: Times
-    load: float
-    device: str
-    dtype: str
-    together: int
-    decoded_again: bool
-    tiles: int = 1
-    unsafe: bool | None = None
 
 
 class Order(NamedTuple):

@@ -18,6 +18,7 @@ from sdfast.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sdfast.batch.events import Picture
     from sdfast.cli.painter import Painter
     from sdfast.events import Finished, Times
     from sdfast.job import Job
@@ -184,13 +185,27 @@ class Output:
         return image_files.keep(file, place, exists=self.exists) or place
 
 
-def line_of(painted: Finished, painter: Painter, write: float) -> dict[str, Any]:
-    """A picture and where its time went, for programs."""
+def line_of(done: Finished | Picture, by: Painter | Picture, write: float) -> dict[str, Any]:
+    """A picture and where its time went, for programs: every step's in ms, the rest in seconds.
+
+    A batch's picture knows itself who painted it.
+    """
     from sdfast.events import judged
 
-    line = {**painted.job.record, "device": painter.device, "dtype": painter.dtype}
-    line |= {"together": painted.together} | seconds(painted.times, painter.load, write)
-    return line | judged(painted.unsafe)
+    times = done.times
+    return {
+        **done.job.record,
+        "device": by.device,
+        "dtype": by.dtype,
+        "together": done.together,
+        "seconds": round(times.total + write, 6),
+        "load_s": round(by.load, 6),
+        "encode_s": round(times.encode, 6),
+        "steps_ms": [round(1000 * s, 3) for s in times.steps],
+        "decode_s": round(times.decode, 6),
+        "write_s": round(write, 6),
+        **judged(done.unsafe),
+    }
 
 
 def tell_times(
@@ -213,18 +228,6 @@ def tell_times(
     call = "step" if len(times.steps) == sum(one.walked for one in job.passes) else "call"
     who = f"seed {job.seed}" if name is None else name
     say(f"{who}{among}, {summary(times, write, call)}; load {painter.load:.2f}")
-
-
-def seconds(times: Times, load: float, write: float) -> dict[str, float | list[float]]:
-    """Where a picture's time went, for programs: every step's in ms, the rest in seconds."""
-    return {
-        "seconds": round(times.total + write, 6),
-        "load_s": round(load, 6),
-        "encode_s": round(times.encode, 6),
-        "steps_ms": [round(1000 * s, 3) for s in times.steps],
-        "decode_s": round(times.decode, 6),
-        "write_s": round(write, 6),
-    }
 
 
 def policy(name: str) -> Exists:

@@ -74,7 +74,7 @@ class Telling:
                 self.painted += 1
                 self._print(self._line(event) if self._as_json else event.path)
                 self._remark(event)
-                if text := remarks.blackened(event.unsafe, event.job.seed):
+                if text := remarks.blackened(event.picture.unsafe, event.picture.job.seed):
                     self.say(f"note: {self._file}:{event.number}: {text}")
             case Kept():
                 self.kept += 1
@@ -90,11 +90,12 @@ class Telling:
 
     def _remark(self, done: Painted) -> None:
         """What is worth knowing of a picture; of each kind the first in a run."""
-        source = self._sources.source(done.job) if self._sources else None
+        picture = done.picture
+        source = self._sources.source(picture.job) if self._sources else None
         told = {
-            **remarks.of_jobs(source, [done.job]),
-            "half": remarks.decoded_again(done.decoded_again),
-            "tiles": remarks.in_tiles(done.tiles),
+            **remarks.of_jobs(source, [picture.job]),
+            "half": remarks.decoded_again(picture.decoded_again),
+            "tiles": remarks.in_tiles(picture.tiles),
         }
         for kind, text in told.items():
             if text and kind not in self._remarked:
@@ -102,14 +103,10 @@ class Telling:
                 self.say(f"note: {self._file}:{done.number}: {text}")
 
     def _line(self, done: Painted) -> str:
-        from sdfast.cli.output import seconds
-        from sdfast.events import judged
+        from sdfast.cli.output import line_of
 
         line = {"path": done.path, "key": done.key.hex(), "line": done.number}
-        line |= done.job.record | {"device": done.device, "dtype": done.dtype}
-        line |= {"together": done.together, **seconds(done.times, done.load, done.write)}
-        line |= judged(done.unsafe)
-        return json_line(line)
+        return json_line(line | line_of(done.picture, done.picture, done.write))
 
     def _complain(self, failed: Failed) -> None:
         error, place = failed.error, f"{self._file}:{failed.number}"
