@@ -17,7 +17,6 @@ from PIL.PngImagePlugin import PngInfo
 from processes import hears_ctrl_c, on_a_terminal, shell
 
 from sdfast import models, recipes
-from sdfast.cli import painting
 from sdfast.config import config_file
 from sdfast.errors import JobError, UsageError
 from sdfast.grid.axes import Sides, find_sides, lay_out, replaced
@@ -26,6 +25,7 @@ from sdfast.grid.page import Page, _labels
 from sdfast.job import read_job
 from sdfast.sheet import Sheet, read_sheet, sheet_record
 from sdfast.sweeps import Sweep
+from sdfast.warm import control
 
 QUICK = ("-m", "tiny", "-s", "2")
 
@@ -548,7 +548,7 @@ def test_a_worker_paints_what_is_of_its_model_and_one_is_left_after_the_last(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     tmp_path.chmod(0o700)
     left = []
-    monkeypatch.setattr(painting, "leave_worker", lambda found, *_: left.append(found.name))
+    monkeypatch.setattr(control, "leave_behind", lambda _, order: left.append(order.found.name))
     config_file().write_text("keep_warm: 1m\n")
     words = ("grid", "a cat", "--y", f"model={small},tiny", "--x", "steps=1,2", "--seed", "1")
     assert sdfast(*words, "-o", "one.png")[0] == 0

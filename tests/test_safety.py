@@ -16,6 +16,7 @@ from sdfast import Job, Sampler, generate
 from sdfast.batch.pictures import texts
 from sdfast.batch.seen import look
 from sdfast.batch.studio import Order, Setting, Studio
+from sdfast.cli.how import HowHere
 from sdfast.cli.painter import Wanted
 from sdfast.errors import ModelError
 from sdfast.events import Finished
@@ -203,8 +204,8 @@ def test_a_picture_tells_that_a_checker_made_it_black(tmp_path, ending):
 
 
 def test_no_worker_answers_for_a_model_whose_checker_is_not_asked():
-    assert Wanted("cpu", "auto", None, unchecked=True).own == "--no-safety"
-    assert Wanted("cpu", "auto", None).own == ""
+    assert Wanted(HowHere(), None, unchecked=True).own == "--no-safety"
+    assert Wanted(HowHere(), None).own == ""
 
 
 def test_one_that_is_named_and_not_there_is_told(checked, tmp_path, sdfast):

@@ -105,7 +105,7 @@ def gen(
     wanted = wanted_of(how, config, jobs, [found], batch_size)
     if not how.no_safety and (remark := remarks.lacks_checker(found)):
         how.say(f"note: {remark}")
-    paint(jobs, found, output, wanted, how)
+    paint(jobs, found, output, wanted)
     if save is not None:
         from sdfast.models.find import from_anywhere
 

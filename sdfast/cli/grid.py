@@ -135,7 +135,7 @@ def grid(
     page = new_page(sheet, font, how.say, labelled=not no_labels)
     wanted = wanted_of(how, config, jobs, sources.values(), batch_size)
     models = [sources[job.weights] for job in jobs]
-    paint_sheet(sheet, models, page, output, several if cells else None, wanted, how)
+    paint_sheet(sheet, models, page, output, several if cells else None, wanted)
 
 
 def _once(words: list[str] | None, flag: str) -> str | None:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import remarks
 from sdfast.cli.output import Output, line_of, tell_times
-from sdfast.cli.painting import Walk, hire, keep_warm, numbered, tell, walks
+from sdfast.cli.painter import Wanted, hire, leave_worker
+from sdfast.cli.painting import Walk, numbered, tell, walks
 from sdfast.cli.streams import json_line
 from sdfast.errors import SdfastError, UsageError
 
 if TYPE_CHECKING:
-    from sdfast.cli.how import HowHere
-    from sdfast.cli.painter import Wanted
     from sdfast.grid.page import Page
     from sdfast.job import Job
     from sdfast.models.source import Source
@@ -48,7 +47,6 @@ def paint_sheet(
     output: Output,
     cells: Output | None,
     wanted: Wanted,
-    how: HowHere,
 ) -> None:
     """Paint a sheet of complete jobs and write it; every picture, too, if there are `cells`.
 
@@ -77,7 +75,7 @@ def paint_sheet(
     try:
         for some in of_models:
             last = some is of_models[-1]
-            easel.paint(some, models[some[0]], wanted, how, last=last)
+            easel.paint(some, models[some[0]], wanted, last=last)
             if not last:
                 tidy()
     except (SdfastError, KeyboardInterrupt):
@@ -108,12 +106,10 @@ class _Easel:
     kept: Sequence[bool]
     """Which of these are there already and stay as they are."""
 
-    def paint(
-        self, some: list[int], found: Source, wanted: Wanted, how: HowHere, *, last: bool
-    ) -> None:
+    def paint(self, some: list[int], found: Source, wanted: Wanted, *, last: bool) -> None:
         """Paint what is of one model's weights; when this returns, they can be forgotten."""
         jobs = [self.sheet.jobs[place] for place in some]
-        painter = hire(found, wanted, how)
+        painter, how = hire(found, wanted), wanted.how
         how.say(f"{found.name} {painter.dtype} on {painter.device}, {_pictures(len(jobs))}")
         tell(painter, found, jobs, how)
         if not wanted.unchecked and (remark := remarks.lacks_checker(found)):
@@ -121,11 +117,11 @@ class _Easel:
         named = numbered(self.sheet.jobs, self.sheet.short_name)
         in_order = painter.is_worker or wanted.together == 1
         groups = _groups(self.sheet.jobs, some, None if in_order else painter.together)
-        for walk in walks(groups, painter, found, wanted, how, named):
+        for walk in walks(groups, painter, found, wanted, named):
             self._lay(walk)
             painter = walk.painter
         if last:
-            keep_warm(painter, found, wanted, how)
+            leave_worker(painter, found, wanted)
 
     def _lay(self, walk: Walk[int]) -> None:
         """Paste pictures, write them where they are wanted, too, and tell of them."""

@@ -26,16 +26,13 @@ if TYPE_CHECKING:
 
 
 class Wanted(NamedTuple):
-    """What the flags and the config file say about painting."""
+    """How some jobs are to be painted, as the flags and the config file have it."""
 
-    device: str
-    dtype: str
+    how: HowHere
     keep_warm: float | None
     """Seconds a worker shall wait for the next picture; None leaves none behind."""
-    vram: str = "auto"
-    compiled: bool = False
     unchecked: bool = False
-    """The model's safety checker is not to be asked."""
+    """The safety checker that a model has is not to be asked."""
     together: int | None = 1
     """Pictures in one walk; None is as many as there is room for, in a worker one."""
     ones_own_file: bool = False
@@ -43,10 +40,10 @@ class Wanted(NamedTuple):
 
     @property
     def own(self) -> str:
-        """What no worker has an answer to, such as a flag."""
+        """What no worker does, such as a flag, so that this process must paint; else empty."""
         own = {
-            "--compile": self.compiled,
-            "--vram": self.vram != "auto",
+            "--compile": self.how.compiled,
+            "--vram": self.how.vram != "auto",
             "--no-safety": self.unchecked,
             "--batch-size": self.together is not None and self.together > 1,
             "a file in /dev or /proc": self.ones_own_file,
@@ -63,11 +60,8 @@ def wanted_of(
 ) -> Wanted:
     """What is wanted for these jobs, of these models."""
     return Wanted(
-        how.device,
-        how.dtype,
+        how,
         config.keep_warm,
-        how.vram,
-        how.compiled,
         unchecked=how.no_safety and any(model.checker is not None for model in models),
         together=together and min(together, len(jobs)),
         ones_own_file=any(_means_another_to_each(job) for job in jobs),
@@ -110,8 +104,14 @@ class Painter:
     is_worker: bool = False
 
 
-def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> Painter | None:
+def hire(found: Source, wanted: Wanted) -> Painter:
+    """A worker that holds the model, or this process with the model loaded."""
+    return _by_worker(found, wanted) or by_ourselves(found, wanted)
+
+
+def _by_worker(found: Source, wanted: Wanted) -> Painter | None:
     """The worker, if one holds just this model. What is amiss is told only to who wants to know."""
+    explain = wanted.how.explain
     if wanted.own:
         explain(f"not asking for a worker: {wanted.own} is for this process")
         return None
@@ -121,7 +121,7 @@ def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> 
     try:
         place = find_place()
         held = client.greeting(place)
-        unlike = held.unlike(found, wanted.device, wanted.dtype)
+        unlike = held.unlike(found, wanted.how.device, wanted.how.dtype)
     except client.AbsentError:
         return None
     except (client.GoneError, UsageError, OSError) as why_not:
@@ -142,17 +142,17 @@ def by_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> 
 
 def by_ourselves(found: Source, wanted: Wanted) -> Painter:
     """The model, loaded into this process."""
-    begun = time.perf_counter()
+    begun, how = time.perf_counter(), wanted.how
     from sdfast.conditioning import calls_of, prepare
     from sdfast.engine import generate_together
     from sdfast.models import load_model
 
     model = load_model(
         found,
-        device=wanted.device,
-        dtype=wanted.dtype,
-        vram=wanted.vram,
-        compiled=wanted.compiled,
+        device=how.device,
+        dtype=how.dtype,
+        vram=how.vram,
+        compiled=how.compiled,
         safety=not wanted.unchecked,
     )
     load = time.perf_counter() - begun
@@ -175,20 +175,26 @@ def by_ourselves(found: Source, wanted: Wanted) -> Painter:
         ask=ask,
         together=room.holds,
         remark=remarks.trained_smaller(found, model.prediction),
-        compiler=compiler if wanted.compiled else None,
+        compiler=compiler if how.compiled else None,
     )
 
 
-def leave_worker(found: Source, wanted: Wanted, explain: Callable[[str], None]) -> None:
-    """Leave a worker behind for the next picture, if none is there. Never fails."""
-    if wanted.own:
+def leave_worker(painter: Painter, found: Source, wanted: Wanted) -> None:
+    """Leave a worker behind for the next picture, if that is wanted and there is none.
+
+    Never fails. None is left for what no worker could have painted.
+    """
+    if wanted.keep_warm is None or painter.is_worker or wanted.own or not found.is_bare:
         return
     from sdfast.warm.control import Order, leave_behind
     from sdfast.warm.place import find_place
 
-    order = Order(found, wanted.device, wanted.dtype, wanted.keep_warm)
+    how = wanted.how
+    order = Order(found, how.device, how.dtype, wanted.keep_warm)
     try:
         if leave_behind(find_place(), order):
-            explain("left a worker behind for the next picture; `sdfast warm status` tells of it")
+            how.explain(
+                "left a worker behind for the next picture; `sdfast warm status` tells of it"
+            )
     except (UsageError, OSError) as error:
-        explain(f"left no worker behind: {error}")
+        how.explain(f"left no worker behind: {error}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from sdfast.cli import remarks
 from sdfast.cli.output import Output
-from sdfast.cli.painter import Compiler, Painter, Wanted, by_ourselves, by_worker, leave_worker
+from sdfast.cli.painter import Compiler, Painter, Wanted, by_ourselves, hire, leave_worker
 from sdfast.cli.streams import json_line
 from sdfast.errors import OutOfMemoryError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sdfast.warm.client import Queued
 
 
-def paint(jobs: list[Job], found: Source, output: Output, wanted: Wanted, how: HowHere) -> None:
+def paint(jobs: list[Job], found: Source, output: Output, wanted: Wanted) -> None:
     """Paint the jobs of one model and write their pictures."""
     jobs = [found.complete(job) for job in jobs]
     places = output.places(jobs)
@@ -36,14 +36,14 @@ def paint(jobs: list[Job], found: Source, output: Output, wanted: Wanted, how: H
         for job, place in zip(jobs, places, strict=True):
             output.ready(place, job.record)
         return
-    painter = hire(found, wanted, how)
-    how.say(headline(found.name, painter.dtype, painter.device, jobs[0]))
-    tell(painter, found, jobs, how)
+    painter = hire(found, wanted)
+    wanted.how.say(headline(found.name, painter.dtype, painter.device, jobs[0]))
+    tell(painter, found, jobs, wanted.how)
     groups = _groups(output, zip(jobs, places, strict=True), painter.together)
-    for walk in walks(groups, painter, found, wanted, how, numbered(jobs)):
+    for walk in walks(groups, painter, found, wanted, numbered(jobs)):
         output.write(walk.painted, walk.places, walk.painter)
         painter = walk.painter
-    keep_warm(painter, found, wanted, how)
+    leave_worker(painter, found, wanted)
 
 
 def numbered(
@@ -56,17 +56,6 @@ def numbered(
         which = f"{place + 1} of {len(jobs)}: " * (len(jobs) > 1)
         names.setdefault(job, which + (f"seed {job.seed}" if named is None else named(place)))
     return names.__getitem__
-
-
-def keep_warm(painter: Painter, found: Source, wanted: Wanted, how: HowHere) -> None:
-    """Leave a worker behind for the next picture, if that is wanted and none has painted these."""
-    if wanted.keep_warm is not None and not painter.is_worker and found.is_bare:
-        leave_worker(found, wanted, how.explain)
-
-
-def hire(found: Source, wanted: Wanted, how: HowHere) -> Painter:
-    """A worker that holds the model, or this process with the model loaded."""
-    return by_worker(found, wanted, how.explain) or by_ourselves(found, wanted)
 
 
 def tell(painter: Painter, found: Source, jobs: list[Job], how: HowHere) -> None:
@@ -95,7 +84,6 @@ def walks(
     painter: Painter,
     found: Source,
     wanted: Wanted,
-    how: HowHere,
     named: Callable[[Job], str],
 ) -> Iterator[Walk[_Place]]:
     """Paint groups of complete jobs, each in one walk.
@@ -105,6 +93,7 @@ def walks(
     """
     from sdfast.warm.client import GoneError
 
+    how = wanted.how
     drawn = how.draw and sys.stderr.isatty()
     show = _watcher(how.colour, named) if drawn else _unseen
     prepared: set[object] = set()
