@@ -212,7 +212,7 @@ def test_one_that_is_named_and_not_there_is_told(checked, tmp_path, sdfast):
     folder = shutil.copytree(checked, tmp_path / "m")
     (folder / WEIGHTS).rename(folder / "safety_checker" / "pytorch_model.bin")
     (lines := tmp_path / "lines.txt").write_text("fog\n")
-    for words in (("gen", "fog"), ("batch", str(lines))):
+    for words in (("gen", "fog"), ("grid", "fog", "rain"), ("batch", str(lines))):
         asked = (*words, "-s", "2", "-m", str(folder), "-o", f"{tmp_path}/out/")
         code, _, err = sdfast(*asked)
         assert code == 0

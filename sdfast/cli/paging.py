@@ -112,7 +112,7 @@ class _Easel:
         painter, how = hire(found, wanted), wanted.how
         how.say(f"{found.name} {painter.dtype} on {painter.device}, {_pictures(len(jobs))}")
         tell(painter, found, jobs, how)
-        if not wanted.unchecked and (remark := remarks.lacks_checker(found)):
+        if not how.no_safety and (remark := remarks.lacks_checker(found)):
             how.say(f"note: {remark}")
         named = numbered(self.sheet.jobs, self.sheet.short_name)
         in_order = painter.is_worker or wanted.together == 1
