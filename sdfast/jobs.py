@@ -4,7 +4,7 @@ Precedence, lowest first: the model's own, config file, preset, `--from`, flag.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,25 +30,10 @@ class Asked:
     """What all the layers together ask for."""
 
     record: Record
-    not_followed: tuple[str, ...] = ()
-    """What the picture of `--from` says besides, and sdfast cannot do."""
+    remarks: tuple[str, ...] = ()
+    """What of a picture's recipe is not followed, and what of the layers beneath had to go."""
     model_from_picture: bool = False
     """The model is what a picture says, whoever made it; nobody here has asked for it."""
-    remarks: tuple[str, ...] = ()
-    """What of the layers beneath had to go."""
-
-    @property
-    def left_out(self) -> str:
-        """What is not followed, in a line; nothing if all is."""
-        if not self.not_followed:
-            return ""
-        more = len(self.not_followed) - _MOST_NAMED
-        listed = ", ".join(shortened(each, 100) for each in self.not_followed[:_MOST_NAMED])
-        others = f" and {more} more" if more > 0 else ""
-        return f"of that picture's recipe, not followed: {listed}{others}"
-
-
-_MOST_NAMED = 20
 
 
 def read_source(source: str | None, prompts: Iterable[str]) -> "Recipe | None":
@@ -83,21 +68,18 @@ def resolve(given: Record, preset: str | None, recipe: "Recipe | None", config: 
     _check_beginnings(recipe.place, {k: v for k, v in asked.items() if given.get(k) is None})
     asked, unfitted = _fitted("that picture's walk", recipe.record, asked)
     above = (f"the picture's recipe stands above the preset `{preset}`",) if preset else ()
+    others = (*(_in_words(*pair, record) for pair in unknown.items()), *_noise(recipe, given))
     return Asked(
         asked,
-        (
-            *(_in_words(*pair, record) for pair in unknown.items()),
-            *_noise(recipe, given),
-        ),
+        (*_not_followed(others), *above, *unfitted, *_drawn(recipe, given)),
         "model" in recipe.record and given.get("model") is None,
-        (*above, *unfitted, *_drawn(recipe, given)),
     )
 
 
 def with_named_loras(
     job: Job, recipe: "Recipe | None", folder: str | None, *, typed: bool
 ) -> tuple[Job, list[str]]:
-    """The job with the LoRAs that its prompt names, and those that are not there.
+    """The job with the LoRAs that its prompt names, and a remark on each that is not there.
 
     In a prompt that was typed all must be there; in that of a recipe, whose program may have had
     them, some may not. To some programs, and so in our own pictures, tags are words.
@@ -109,7 +91,10 @@ def with_named_loras(
     if recipe.program in _READ_AS_WORDS:
         return job, []
     missing: list[str] = []
-    return followed(job, folder, missing), missing
+    job = followed(job, folder, missing)
+    return job, [
+        f"that picture's LoRA {quoted(name)} is not there and left out" for name in missing
+    ]
 
 
 _READ_AS_WORDS = ("sdfast", "ComfyUI", "InvokeAI")
@@ -207,6 +192,18 @@ def _beside(picture: Path, record: Record) -> Record:
         for key, place in places.items()
         if not Path(said[key]).exists() and place.exists()
     }
+
+
+_MOST_NAMED = 20
+
+
+def _not_followed(others: Sequence[str]) -> tuple[str, ...]:
+    """What a picture says besides, and sdfast cannot do, in a line; none if it says nothing."""
+    if not others:
+        return ()
+    listed = ", ".join(shortened(each, 100) for each in others[:_MOST_NAMED])
+    more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+    return (f"of that picture's recipe, not followed: {listed}{more}",)
 
 
 def _in_words(name: str, value: str, record: Record) -> str:

@@ -326,4 +326,4 @@ def test_the_web_uis_embeddings_that_a_picture_names_are_told(tmp_path, monkeypa
     from sdfast.jobs import read_source, resolve
 
     asked = resolve({}, None, read_source(str(tmp_path / "a.png"), ()), load_config())
-    assert "TI hashes (EasyNegative, bad-hands-5)" in asked.not_followed
+    assert "TI hashes (EasyNegative, bad-hands-5)" in asked.remarks[0]

@@ -66,8 +66,8 @@ def gen(
     said = "-" in [source, *(prompts or [])]
     given = on_disk(given, context, taken=said, dry=how.dry_run)
     asked = resolve(given, preset, recipe, config)
-    for note in filter(None, (asked.left_out, *asked.remarks)):
-        how.note(f"note: {note}")
+    for remark in asked.remarks:
+        how.note(f"note: {remark}")
     jobs = make_jobs(asked.record, list(read_prompts(prompts or [])), seed, count)
     jobs = _with_loras(jobs, recipe, config.loras, how.note, typed=bool(prompts))
     output = Output(
@@ -127,11 +127,10 @@ def _with_loras(
 ) -> list[Job]:
     """The jobs with the LoRAs that their prompts name, which must be the same for all."""
     from sdfast.jobs import with_named_loras
-    from sdfast.wording import quoted
 
     both = [with_named_loras(job, recipe, folder, typed=typed) for job in jobs]
-    for name in both[0][1]:
-        say(f"note: that picture's LoRA {quoted(name)} is not there and left out")
+    for remark in both[0][1]:
+        say(f"note: {remark}")
     if len({job.lora for job, _ in both}) > 1:
         raise UsageError("these prompts name different LoRAs", "`sdfast batch` paints them")
     return [job for job, _ in both]

@@ -14,7 +14,6 @@ from sdfast.sampler import SAMPLER_KEYS
 from sdfast.sampler_names import keys_of
 from sdfast.seeds import list_seeds
 from sdfast.sheet import Sheet
-from sdfast.wording import quoted
 
 _ANOTHER = "without --from, --x and --y make another sheet"
 
@@ -56,15 +55,14 @@ class _Heard:
     presets: list[str] = field(default_factory=list[str])
 
     def record(self, asked: Asked) -> Record:
-        self.remarks |= dict.fromkeys(filter(None, (asked.left_out, *asked.remarks)))
+        self.remarks |= dict.fromkeys(asked.remarks)
         if asked.model_from_picture:
             self.painted_with.add(asked.record["model"])
         return asked.record
 
     def with_loras(self, job: Job, recipe: Recipe | None, config: Config, *, typed: bool) -> Job:
-        job, missing = with_named_loras(job, recipe, config.loras, typed=typed)
-        for name in missing:
-            self.remarks[f"that picture's LoRA {quoted(name)} is not there and left out"] = None
+        job, remarks = with_named_loras(job, recipe, config.loras, typed=typed)
+        self.remarks |= dict.fromkeys(remarks)
         return job
 
     def plan(self, sheet: Sheet, preset: str) -> Plan:
