@@ -1,19 +1,15 @@
 """A run of the comparison as JSON, CSV or Markdown, with all it takes to repeat it."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sdfast.bench.accuracy import Measured
 from sdfast.bench.best import best_of
-from sdfast.bench.files import cell, circumstances, markdown
+from sdfast.bench.files import cell, circumstances, csv_of, markdown
 from sdfast.bench.report import failures, numbers, tables
-
-Record = dict[str, Any]
+from sdfast.job import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +59,9 @@ def _record(one: Measured) -> Record:
 
 def as_csv(run: Run) -> str:
     """A line for every measurement; problem, seeds, versions and machine stand on each."""
-    file = io.StringIO()
     where = circumstances()
     about = {name: json.dumps(said, ensure_ascii=False) for name, said in run.problems.items()}
-    records = [{**_record(one), "about": about[one.problem], **where} for one in run.found]
-    writer = csv.DictWriter(file, list(records[0]) if records else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return file.getvalue()
+    return csv_of([{**_record(one), "about": about[one.problem], **where} for one in run.found])
 
 
 def as_markdown(run: Run) -> str:

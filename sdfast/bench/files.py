@@ -1,14 +1,17 @@
 """What every kind of bench writes down alike: tables, files, and the machine it was measured on."""
 
+import csv
+import io
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdfast import __version__
 from sdfast.errors import UsageError
+from sdfast.job import Record
 from sdfast.writing import unwritable
 
 
@@ -70,6 +73,15 @@ def _lines(table: Table, rules: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 def cell(words: str) -> str:
     """Words as they stand in a cell or a title."""
     return words.replace("|", "\\|")
+
+
+def csv_of(records: Sequence[Record]) -> str:
+    """A line for each of some records that have the same keys."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(records[0]) if records else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return file.getvalue()
 
 
 def check_place(place: str) -> Path:

@@ -1,18 +1,14 @@
 """A timing as JSON in hyperfine's shape, CSV or Markdown, with all it takes to repeat it."""
 
-import csv
-import io
 import json
 import statistics
 from collections.abc import Callable
-from typing import Any
 
-from sdfast.bench.files import markdown
+from sdfast.bench.files import csv_of, markdown
 from sdfast.bench.timing.entries import shown
 from sdfast.bench.timing.report import Result, Sheet, duels, lines, tables
 from sdfast.bench.timing.spread import Spread, spread
-
-Record = dict[str, Any]
+from sdfast.job import Record
 
 
 def as_json(sheet: Sheet) -> str:
@@ -101,13 +97,8 @@ def _parameters(result: Result) -> dict[str, str]:
 
 def as_csv(sheet: Sheet) -> str:
     """A line for every row, in hyperfine's columns and some more; the machine stands on each."""
-    file = io.StringIO()
     where = {"os" if key == "system" else key: said for key, said in sheet.about.items()}
-    records = [_flat(result) | where for result in sheet.results]
-    writer = csv.DictWriter(file, list(records[0]) if records else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return file.getvalue()
+    return csv_of([_flat(result) | where for result in sheet.results])
 
 
 _COLUMNS = ("command", "mean", "stddev", "median", "user", "system", "min", "max", "iqr")
