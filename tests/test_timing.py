@@ -19,7 +19,7 @@ from sdfast import Job, Sampler, load_model
 from sdfast.bench.timing import entries, laps, ours, pipelines, processes, sides, turn
 from sdfast.bench.timing.cold import _program as program
 from sdfast.bench.timing.cold import script
-from sdfast.bench.timing.entries import Entry, beside, named, pairs, read_entry, read_settings
+from sdfast.bench.timing.entries import Entry, beside, named, pairs, read_settings
 from sdfast.bench.timing.laps import race
 from sdfast.bench.timing.report import Result, Sheet, duels, lines
 from sdfast.bench.timing.shapes import unfilled
@@ -119,11 +119,6 @@ def test_rows_that_differ_by_our_precision_share_one_of_another():
         ("sdfast", "dtype=bf16"),
     ]
     assert len(pairs(rows)) == 4
-
-
-def test_an_entry_is_read_back_from_its_record():
-    one = entry(sampler=Sampler(steps=7, order=3))
-    assert read_entry(json.loads(json.dumps(one.record))) == one
 
 
 @pytest.mark.parametrize(
@@ -407,10 +402,9 @@ def test_a_process_that_fails_says_so_in_its_own_words():
 
 
 def test_a_process_tells_what_it_took():
-    fill = "x = bytearray(80_000_000); import sys, time; print(sys.stdin.read())"
+    fill = "x = bytearray(80_000_000); import time"
     fill += "\nwhile time.process_time() < 0.3: pass"  # clocks that count ticks miss less
-    ended = processes.run([sys.executable, "-c", fill], "hello")
-    assert ended.out == "hello\n"
+    ended = processes.run([sys.executable, "-c", fill])
     assert ended.peak > 80_000_000
     assert 0 < ended.user < math.inf
 
@@ -418,7 +412,7 @@ def test_a_process_tells_what_it_took():
 def test_where_no_process_tells_what_it_took_its_seconds_are_known(monkeypatch):
     monkeypatch.delattr(os, "wait4")  # as on Windows
     ended = processes.run([sys.executable, "-c", "print(1)"])
-    assert (ended.out, ended.peak, ended.user) == ("1\n", None, 0.0)
+    assert (ended.peak, ended.user) == (None, 0.0)
     assert ended.wall > 0
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         processes.run([sys.executable, "-c", "1 / 0"])

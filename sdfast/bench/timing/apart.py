@@ -1,38 +1,41 @@
-"""A side in a process of its own, so that it shares no import, no thread and no allocator."""
+"""Work in a process of its own, so that it shares no import, no thread and no allocator."""
 
 import pickle
 import traceback
+from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdfast.bench.timing.entries import Entry
-from sdfast.bench.timing.turn import Lap, Painted
 from sdfast.errors import DeviceError, SdfastError, one_line
 from sdfast.spawning import spawned
+
+if TYPE_CHECKING:  # at run time this would wake torch, before the work can time that
+    from sdfast.bench.timing.turn import Lap, Painted
 
 _LEAVES_WITHIN = 3.0
 """Seconds that a process may take to notice that nobody asks any more."""
 
+Work = Callable[[Entry, str, Iterator[Any]], Iterator[Any]]
+"""What is answered, given a row, a device and what is asked."""
 
-class Apart:
-    """A side that another process has loaded, and that paints when it is asked to."""
 
-    def __init__(self, entry: Entry, device: str) -> None:
-        """Raises what loading raises."""
+class Process:
+    """A process that works on a row, and the line to it."""
+
+    def __init__(self, work: Work, entry: Entry, device: str) -> None:
         self._line, theirs = Pipe()
-        self._process = spawned(_serve, theirs, entry, device)
+        self._process = spawned(_answer, theirs, work, entry, device)
         theirs.close()
         self._label = entry.label
-        self.dtype, self.device = self._heard()
 
-    def lap(self, entry: Entry, place: Path) -> tuple[Lap, Painted]:
-        """A turn of a row, timed where it is painted."""
-        self._line.send((entry, place))
-        return self._heard()
+    def ask(self, what: object) -> None:
+        self._line.send(what)
 
-    def _heard(self) -> Any:
+    def heard(self) -> Any:
+        """The next answer. Raises what the work raises, and DeviceError if it was killed."""
         try:
             said = pickle.loads(self._line.recv_bytes())
         except (EOFError, OSError) as error:
@@ -52,16 +55,11 @@ class Apart:
         self._process.join()
 
 
-def _serve(line: "Connection[Any, tuple[Entry, Path]]", entry: Entry, device: str) -> None:
-    """Load, and paint what comes until nobody is there to ask."""
-    from sdfast.bench.timing.sides import load_side
-
+def _answer(line: "Connection[Any, Any]", work: Work, entry: Entry, device: str) -> None:
+    """Send what the work answers until it ends, or nobody is there to ask."""
     try:
-        side = load_side(entry, device)
-        line.send_bytes(pickle.dumps((side.dtype, side.device)))
-        while True:
-            asked, place = line.recv()
-            line.send_bytes(pickle.dumps(side.lap(asked, place)))
+        for said in work(entry, device, iter(line.recv, None)):
+            line.send_bytes(pickle.dumps(said))
     except EOFError:
         return
     except SdfastError as error:
@@ -71,3 +69,29 @@ def _serve(line: "Connection[Any, tuple[Entry, Path]]", entry: Entry, device: st
         problem = RuntimeError(f"{entry.label}: {type(error).__name__}: {said}")
         problem.add_note(traceback.format_exc())  # which --debug shows
         line.send_bytes(pickle.dumps(problem))
+
+
+class Apart:
+    """A side that another process has loaded, and that paints when it is asked to."""
+
+    def __init__(self, entry: Entry, device: str) -> None:
+        """Raises what loading raises."""
+        self._process = Process(_paint, entry, device)
+        self.dtype, self.device = self._process.heard()
+
+    def lap(self, entry: Entry, place: Path) -> "tuple[Lap, Painted]":
+        """A turn of a row, timed where it is painted."""
+        self._process.ask((entry, place))
+        return self._process.heard()
+
+    def close(self) -> None:
+        self._process.close()
+
+
+def _paint(entry: Entry, device: str, asked: Iterator[Any]) -> Iterator[Any]:
+    from sdfast.bench.timing.sides import load_side
+
+    side = load_side(entry, device)
+    yield side.dtype, side.device
+    for row, place in asked:
+        yield side.lap(row, place)

@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any, NamedTuple, cast
 
 from sdfast.errors import UsageError
-from sdfast.job import FILES, KEYS, Job, Record, read_job
+from sdfast.job import FILES, KEYS, Job, Record
 from sdfast.machine import PRECISIONS
 from sdfast.sampler import SAMPLER_KEYS
 from sdfast.sweeps import read_sweep
@@ -52,25 +52,6 @@ class Entry:
     def side(self) -> tuple[object, ...]:
         """What has to be loaded for it; rows that share it share the networks."""
         return self.family, self.model, self.job.weights, self.dtype, self.compiled
-
-    @property
-    def record(self) -> Record:
-        """Plain values that `read_entry` makes the same entry of."""
-        return {
-            "family": self.family,
-            "name": self.name,
-            "job": self.job.record,
-            "model": self.model,
-            "dtype": self.dtype,
-            "batch": self.batch,
-            "compiled": self.compiled,
-        }
-
-
-def read_entry(record: Record) -> Entry:
-    """The entry of a record."""
-    values: Record = record | {"job": read_job(record["job"])}
-    return Entry(**values)
 
 
 def beside(ours: Sequence[Entry], families: Sequence[str]) -> list[Entry]:

@@ -1,6 +1,6 @@
 """Processes that are measured from outside: how they ended, how long they took, what they filled.
 
-What they print is kept for the one message there is if they fail.
+What they say on stderr is kept for the one message there is if they fail.
 """
 
 import os
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
@@ -24,26 +23,25 @@ class Ended(NamedTuple):
     Windows tells neither what the processor spent, which is 0 then, nor the memory.
     """
 
-    out: str
     wall: float
     user: float
     system: float
     peak: int | None
 
 
-def run(words: Sequence[str], said: str = "", more: Mapping[str, str] | None = None) -> Ended:
-    """Run a program to its end, with `said` on stdin and `more` environment.
+def run(words: Sequence[str], more: Mapping[str, str] | None = None) -> Ended:
+    """Run a program to its end, with `more` environment.
 
     The Hub is not asked. Raises what it failed with: an SdfastError of its exit code, or
     RuntimeError with its last line.
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", **(more or {})}
-    with ExitStack() as stack:
-        heard, out, errors = (stack.enter_context(TemporaryFile()) for _ in range(3))
-        heard.write(said.encode())
-        heard.seek(0)
+    nothing = subprocess.DEVNULL
+    with TemporaryFile() as errors:
         begun = time.perf_counter()
-        process = subprocess.Popen(words, stdin=heard, stdout=out, stderr=errors, env=environment)
+        process = subprocess.Popen(
+            words, stdin=nothing, stdout=nothing, stderr=errors, env=environment
+        )
         try:
             spent = _waited(process)
         except BaseException:
@@ -51,12 +49,10 @@ def run(words: Sequence[str], said: str = "", more: Mapping[str, str] | None = N
             process.wait()
             raise
         wall = time.perf_counter() - begun
-        for file in (out, errors):
-            file.seek(0)
         if process.returncode:
+            errors.seek(0)
             raise _failure(process.returncode, errors.read().decode(errors="replace"))
-        text = out.read().decode(errors="replace")
-    return Ended(text, wall, *spent)
+    return Ended(wall, *spent)
 
 
 def _waited(process: subprocess.Popen[bytes]) -> tuple[float, float, int | None]:

@@ -1,19 +1,16 @@
 """The first picture: what a side takes from nothing, in a process of its own.
 
-There nobody else has imported anything, loaded anything or filled any memory. The process is
-`python -m sdfast.bench.timing.start` with a record on stdin.
+There nobody else has imported anything, loaded anything or filled any memory.
 """
 
 import contextlib
-import json
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sdfast.bench.timing.entries import Entry, read_entry
-from sdfast.bench.timing.processes import run
-from sdfast.errors import SdfastError
+from sdfast.bench.timing.apart import Process
+from sdfast.bench.timing.entries import Entry
 
 
 class Start(NamedTuple):
@@ -30,12 +27,11 @@ class Start(NamedTuple):
 
 def measure_start(entry: Entry, device: str) -> Start:
     """Start the entry's side in a process of its own."""
-    asked = json.dumps({"entry": entry.record, "device": device})
-    ended = run([sys.executable, "-P", "-m", __name__], asked)
-    return Start(**json.loads(ended.out.splitlines()[-1]))
+    with contextlib.closing(Process(_start, entry, device)) as process:
+        return process.heard()
 
 
-def _start(entry: Entry, device: str) -> Start:
+def _start(entry: Entry, device: str, _: object) -> Iterator[Start]:
     begun = time.perf_counter()
     from sdfast.bench.timing.sides import load_side
 
@@ -45,7 +41,7 @@ def _start(entry: Entry, device: str) -> Start:
     ready = time.perf_counter()
     side.paint(entry.jobs)
     done = time.perf_counter()
-    return Start(loaded - begun, done - ready, _peak(side.device))
+    yield Start(loaded - begun, done - ready, _peak(side.device))
 
 
 def _forget_peak(device: str) -> None:
@@ -74,19 +70,3 @@ def _peak(device: str) -> int | None:
         return None
     filled = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     return 1024 * int(filled["VmHWM"].split()[0])
-
-
-def main() -> int:
-    """Measure what stdin asks for, and print it."""
-    asked = json.load(sys.stdin)
-    try:
-        start = _start(read_entry(asked["entry"]), asked["device"])
-    except SdfastError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(start._asdict()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
