@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from sdfast.bench.timing.apart import Apart
 from sdfast.bench.timing.entries import Entry, pairs
 from sdfast.bench.timing.start import Start
-from sdfast.bench.timing.turn import Lap, Painted
+from sdfast.bench.timing.turn import Lap, Painted, Side
 
 Turn = Callable[[Entry], tuple[Lap, Painted | None]]
 
@@ -88,32 +88,21 @@ def race(entries: Sequence[Entry], turn: Turn, runs: int, warmup: int) -> Iterat
             yield Compared(ours, theirs, *nearness(last[ours], last[theirs]))
 
 
-class Studio(Protocol):
-    """Where a side's turns are painted and timed."""
-
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    def lap(self, entry: Entry, place: Path) -> tuple[Lap, Painted]: ...
-    def close(self) -> None: ...
-
-
 def pictures(
-    entries: Sequence[Entry], load: Callable[[Entry], Studio], runs: int, warmup: int
+    entries: Sequence[Entry], load: Callable[[Entry], Side | Apart], runs: int, warmup: int
 ) -> Iterator[Event]:
     """Load every side and let them paint in turns, writing to a folder that is gone afterwards."""
-    studios: dict[object, Studio] = {}
+    sides: dict[object, Side | Apart] = {}
     with ExitStack() as stack:
         for entry in entries:
-            if entry.side not in studios:
+            if entry.side not in sides:
                 yield Doing("loading", entry)
-                studios[entry.side] = studio = load(entry)
-                stack.callback(studio.close)
-            yield Loaded(entry, studios[entry.side].dtype, studios[entry.side].device)
+                sides[entry.side] = side = load(entry)
+                stack.callback(side.close)
+            yield Loaded(entry, sides[entry.side].dtype, sides[entry.side].device)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sdfast-bench-"))
         place = Path(folder) / "picture.png"
-        yield from race(entries, lambda entry: studios[entry.side].lap(entry, place), runs, warmup)
+        yield from race(entries, lambda entry: sides[entry.side].lap(entry, place), runs, warmup)
 
 
 def started(
