@@ -111,11 +111,9 @@ def _is_taken(connection: socket.socket, same: list[str], code: str) -> bool:
         _become(call)
         _wake_at(connection)
         connection.sendall(TAKEN + os.getpid().to_bytes(4, "big"))
-        begins = connection.recv(1) == GO
+        return connection.recv(1) == GO
     except Exception:
         return False
-    connection.settimeout(None)
-    return begins
 
 
 def _wake_at(connection: socket.socket) -> None:
