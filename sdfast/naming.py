@@ -65,18 +65,9 @@ def slug(prompt: str) -> str:
     return words
 
 
-def fields(
-    job: Job,
-    *,
-    size: tuple[int, int],
-    now: datetime,
-    model: str = "",
-    preset: str = "",
-    i: int = 1,
-    n: int = 1,
-) -> dict[str, str]:
+def fields(job: Job, now: datetime, preset: str = "", i: int = 1, n: int = 1) -> dict[str, str]:
     """A word for each field; `i` of `n` is padded, so that names sort as they were made."""
-    width, height = size
+    width, height = job.size or (0, 0)
     sampler, spacing = schedule_name(job.sampler)
     return {
         "slug": slug(job.prompt),
@@ -87,7 +78,7 @@ def fields(
         "guidance": "" if job.guidance is None else f"{job.guidance:g}",
         "sampler": sampler.lower(),
         "spacing": spacing.lower(),
-        "model": last_part(model or job.model or ""),
+        "model": last_part(job.model or ""),
         "preset": preset,
         "w": str(width),
         "h": str(height),

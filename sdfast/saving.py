@@ -29,10 +29,9 @@ def save(
     Raises UsageError for a name that will not do, a place that cannot be written and a recipe that
     is too long for the format.
     """
-    size = picture.image.size
-    place = destination(str(out), fields(picture.job, size=size, now=datetime.now()))
+    place = destination(str(out), fields(picture.job, datetime.now()))
     texts = recipe_of(picture.job) if metadata else {}
-    image_files.check_room(texts, place, size)
+    image_files.check_room(texts, place, picture.image.size)
     file = image_files.encode(picture.image, texts, place)
     return image_files.keep(file, place, exists=Exists(exists)) or place
 

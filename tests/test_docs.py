@@ -76,7 +76,7 @@ def test_every_command_that_is_shown_has_its_flags(page):
 
 
 def test_the_fields_of_a_name_are_those_that_are_listed():
-    there = fields(Job(prompt="a"), size=(64, 64), now=datetime(2026, 1, 2))
+    there = fields(Job(prompt="a"), datetime(2026, 1, 2))
     assert set(listed("Fields of `-o` are ", " which count all")) == set(there)
 
 

@@ -60,14 +60,8 @@ class Pictures:
 
     def place(self, task: Task, job: Job) -> Path:
         """Where a picture goes whose model and size are known."""
-        words = fields(
-            job,
-            size=job.size or (0, 0),
-            now=self.begun,
-            preset=task.preset or self.naming.preset,
-            i=task.index,
-            n=self.naming.count,
-        )
+        preset = task.preset or self.naming.preset
+        words = fields(job, self.begun, preset, task.index, self.naming.count)
         return destination(self.naming.template, words)
 
     def _names(self, task: Task, place: Path) -> tuple[Path, ...]:

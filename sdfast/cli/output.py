@@ -86,14 +86,8 @@ class Output:
     def _destination(self, job: Job, index: int) -> Path:
         from sdfast.naming import TEMPLATE, destination, fields
 
-        words = fields(
-            job,
-            size=job.size or (0, 0),
-            now=self.begun,
-            preset=self.presets[(index - 1) % len(self.presets)],
-            i=index,
-            n=self.count,
-        )
+        preset = self.presets[(index - 1) % len(self.presets)]
+        words = fields(job, self.begun, preset, index, self.count)
         return destination(self.out, words, self.template or TEMPLATE)
 
     def check_room(self, jobs: Sequence[Job], places: Sequence[Path]) -> None:
