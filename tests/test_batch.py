@@ -603,11 +603,12 @@ def test_each_kind_of_remark_is_made_once_a_run(sdfast):
 
 def test_what_decoding_took_is_remarked_upon(capsys):
     from sdfast.batch.events import Painted, Picture
+    from sdfast.cli.how import How
     from sdfast.cli.telling import Telling
     from sdfast.events import Times
     from sdfast.job import Job
 
-    telling = Telling("p.txt", as_json=False, quiet=False, no_color=False)
+    telling = Telling("p.txt", How(), as_json=False)
     times = Times(0.0, (0.0,), 0.0)
     picture = Picture(Job(prompt="a"), b"", times, 0.0, "cpu", "fp16", 1, True, 4)
     for number in (1, 2):
@@ -621,9 +622,10 @@ def test_what_decoding_took_is_remarked_upon(capsys):
 def complaints(capsys, errors):
     """What is told of a run whose jobs fail so, line by line."""
     from sdfast.batch.events import Failed
+    from sdfast.cli.how import How
     from sdfast.cli.telling import Telling
 
-    telling = Telling("p.txt", as_json=False, quiet=False, no_color=False)
+    telling = Telling("p.txt", How(), as_json=False)
     for number, error in enumerate(errors, start=1):
         telling.tell(Failed(bytes(16), number, JobError(error), before=False))
     telling.end()

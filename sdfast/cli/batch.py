@@ -148,7 +148,7 @@ def batch(
             safety=not how.no_safety,
         )
         hire = partial(hired, setting, gpus, ray, cpus_per_worker)
-        telling = Telling(file, as_json, how.quiet, how.no_color, retried=retry_failed)
+        telling = Telling(file, how, as_json=as_json, retried=retry_failed)
         return paint_missing(tasks, home, naming, sources, rules, stop, hire, telling)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from sdfast.cli import remarks
-from sdfast.cli.complaint import say, say_error
+from sdfast.cli.complaint import say_error
 from sdfast.cli.streams import json_line
 from sdfast.errors import SdfastError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sdfast.batch.events import BatchEvent, Failed, Painted
     from sdfast.batch.manifest import Known
     from sdfast.batch.sources import Sources
+    from sdfast.cli.how import How
 
 _MOST_ALIKE = 3
 """Times that one complaint is made; a model that is missing may be missed by thousands of jobs."""
@@ -33,13 +34,12 @@ def named(file: str) -> str:
 class Telling:
     """Counts and tells what happens to the jobs of one run."""
 
-    def __init__(
-        self, file: str, as_json: bool, quiet: bool, no_color: bool, retried: bool = False
-    ) -> None:
+    def __init__(self, file: str, how: How, *, as_json: bool, retried: bool = False) -> None:
         self._file = named(file)
-        self._as_json, self._quiet, self._no_color = as_json, quiet, no_color
+        self._how, self._as_json = how, as_json
         self._retried = retried
         """What has failed before was tried again."""
+        self.say = how.say
         self._results = sys.stdout
         self._manifest = Path()
         self._total = 0
@@ -49,10 +49,6 @@ class Telling:
         self._begun = time.perf_counter()
         self.painted = self.kept = self.failed = 0
         self.broke_off: SdfastError | None = None
-
-    def say(self, text: str) -> None:
-        if not self._quiet:
-            say(text)
 
     def _print(self, result: str) -> None:
         print(result, file=self._results, flush=True)
@@ -140,9 +136,9 @@ class Telling:
 
     def drawn(self, events: Iterable[BatchEvent], limit: int | None) -> Iterator[BatchEvent]:
         """The events, with a bar on a terminal."""
-        if self._quiet or not sys.stderr.isatty():
+        if self._how.quiet or not sys.stderr.isatty():
             yield from events
             return
         from sdfast.cli.batch_bar import draw
 
-        yield from draw(events, self._total or None, limit, colour=not self._no_color)
+        yield from draw(events, self._total or None, limit, colour=self._how.colour)
