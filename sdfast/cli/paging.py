@@ -117,17 +117,17 @@ class _Easel:
         named = numbered(self.sheet.jobs, self.sheet.short_name)
         in_order = painter.is_worker or wanted.together == 1
         groups = _groups(self.sheet.jobs, some, None if in_order else painter.together)
-        for walk in walks(groups, painter, found, wanted, named):
+        for walk in walks(self.sheet.jobs, groups, painter, found, wanted, named):
             self._lay(walk)
             painter = walk.painter
         if last:
             leave_worker(painter, found, wanted)
 
-    def _lay(self, walk: Walk[int]) -> None:
+    def _lay(self, walk: Walk) -> None:
         """Paste pictures, write them where they are wanted, too, and tell of them."""
         from sdfast.image_files import encode
 
-        for done, place in zip(walk.painted, walk.places, strict=True):
+        for done, place in zip(walk.painted, walk.which, strict=True):
             begun = time.perf_counter()
             self.page.paste(place, done.image)
             line: dict[str, Any] = {"cell": self.sheet.name(place)}
@@ -149,13 +149,13 @@ class _Easel:
 
 def _groups(
     jobs: Sequence[Job], places: Sequence[int], most: Callable[[Job], int] | None
-) -> Iterator[list[tuple[Job, int]]]:
+) -> Iterator[list[int]]:
     """Pictures that are painted together: those whose walks agree, wherever they stand.
 
     At most so many; None is one by one, in their order.
     """
     if most is None:
-        yield from ([(jobs[place], place)] for place in places)
+        yield from ([place] for place in places)
         return
     alike: dict[object, list[int]] = {}
     for place in places:
@@ -163,7 +163,7 @@ def _groups(
     for some in alike.values():
         while some:
             few = some[: most(jobs[some[0]])]
-            yield [(jobs[place], place) for place in few]
+            yield few
             some = some[len(few) :]
 
 

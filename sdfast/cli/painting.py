@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from sdfast.cli import remarks
 from sdfast.cli.output import Output
@@ -39,9 +38,9 @@ def paint(jobs: list[Job], found: Source, output: Output, wanted: Wanted) -> Non
     painter = hire(found, wanted)
     wanted.how.say(headline(found.name, painter.dtype, painter.device, jobs[0]))
     tell(painter, found, jobs, wanted.how)
-    groups = _groups(output, zip(jobs, places, strict=True), painter.together)
-    for walk in walks(groups, painter, found, wanted, numbered(jobs)):
-        output.write(walk.painted, walk.places, walk.painter)
+    groups = _groups(output, jobs, places, painter.together)
+    for walk in walks(jobs, groups, painter, found, wanted, numbered(jobs)):
+        output.write(walk.painted, [places[i] for i in walk.which], walk.painter)
         painter = walk.painter
     leave_worker(painter, found, wanted)
 
@@ -67,26 +66,24 @@ def tell(painter: Painter, found: Source, jobs: list[Job], how: HowHere) -> None
         how.say(f"note: {remark}")
 
 
-_Place = TypeVar("_Place")
-"""Where a picture belongs: a file's path, or the number of a cell."""
-
-
-class Walk(NamedTuple, Generic[_Place]):
+class Walk(NamedTuple):
     """Pictures that were painted together."""
 
     painted: list[Finished]
-    places: list[_Place]
+    which: list[int]
+    """The numbers of their jobs."""
     painter: Painter
 
 
 def walks(
-    groups: Iterable[list[tuple[Job, _Place]]],
+    jobs: Sequence[Job],
+    groups: Iterable[list[int]],
     painter: Painter,
     found: Source,
     wanted: Wanted,
     named: Callable[[Job], str],
-) -> Iterator[Walk[_Place]]:
-    """Paint groups of complete jobs, each in one walk.
+) -> Iterator[Walk]:
+    """Paint groups of complete jobs, told by their numbers, each in one walk.
 
     A worker that is lost on the way is replaced by this process. `named` is what the bar calls a
     job's picture.
@@ -98,35 +95,30 @@ def walks(
     show = _watcher(how.colour, named) if drawn else _unseen
     prepared: set[object] = set()
     for some in groups:
-        asked = [job for job, _ in some]
+        asked = [jobs[i] for i in some]
         with _hinting_at_batch_size(asked):
             if painter.compiler is not None:
-                saying = partial(_compiling, how=how)
-                _prepare(painter.compiler, asked, prepared, saying)
+                _prepare(painter.compiler, asked, prepared, how)
             try:
                 painted = _painted(painter, asked, show)
             except GoneError as gone:
                 how.say(f"note: the worker is lost ({gone}); painting without it")
                 painter = by_ourselves(found, wanted)
                 painted = _painted(painter, asked, show)
-        yield Walk(painted, [place for _, place in some], painter)
-
-
-_OnDisk = tuple["Job", "Path"]
+        yield Walk(painted, some, painter)
 
 
 def _groups(
-    output: Output, jobs: Iterable[_OnDisk], most: Callable[[Job], int]
-) -> Iterator[list[_OnDisk]]:
+    output: Output, jobs: Sequence[Job], places: Sequence[Path], most: Callable[[Job], int]
+) -> Iterator[list[int]]:
     """Jobs that are painted together; one whose picture is there already is told in its turn."""
-    some: list[_OnDisk] = []
-    for each in jobs:
-        job, place = each
+    some: list[int] = []
+    for i, (job, place) in enumerate(zip(jobs, places, strict=True)):
         if some and (len(some) >= most(job) or output.keeps(place)):
             yield some
             some = []
         if output.ready(place, job.record):
-            some.append(each)
+            some.append(i)
     if some:
         yield some
 
@@ -143,12 +135,7 @@ def _hinting_at_batch_size(jobs: list[Job]) -> Generator[None]:
         raise OutOfMemoryError(str(error), hint) from error
 
 
-def _prepare(
-    compiler: Compiler,
-    jobs: list[Job],
-    prepared: set[object],
-    saying: Callable[[Job], AbstractContextManager[None]],
-) -> None:
+def _prepare(compiler: Compiler, jobs: list[Job], prepared: set[object], how: HowHere) -> None:
     """Compile what the jobs will call together and none before them has."""
     kinds: dict[object, list[Job]] = {}
     for one in (one for job in jobs for one in job.passes):
@@ -156,7 +143,7 @@ def _prepare(
     for calls, alike in kinds.items():
         if (kind := (calls, len(alike))) not in prepared:
             prepared.add(kind)
-            with saying(alike[0]):
+            with _compiling(alike[0], how):
                 compiler.prepare(alike[0], len(alike))
 
 
