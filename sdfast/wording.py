@@ -107,7 +107,7 @@ def in_our_words(
     errors = error.errors(include_url=False)
     first = next((e for e in errors if e["loc"] and e["loc"][0] in values), errors[0])
     field = str(first["loc"][0]) if first["loc"] else ""
-    key = typed(field)
+    key = "sampler" if field == "solver" else field  # as it is typed
     came, context, hint = quoted(values.get(field)), first.get("ctx", {}), ""
     match first["type"]:
         case "literal_error":
@@ -144,11 +144,6 @@ def in_our_words(
         case kind:
             problem = f"{key} must be {_wanted(kind)}, not {came}"
     return JobError(problem, hint, key=key)
-
-
-def typed(field: str) -> str:
-    """The key that sets a field."""
-    return "sampler" if field == "solver" else field
 
 
 def _nearest_sampler(

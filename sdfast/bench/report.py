@@ -106,6 +106,4 @@ def failures(found: Sequence[Measured]) -> list[str]:
 
 def numbers(score: Score | None) -> dict[str, float | None]:
     """A score's numbers by name."""
-    if score is None:
-        return dict.fromkeys(Score._fields)
-    return dict(zip(Score._fields, score, strict=True))
+    return dict.fromkeys(Score._fields) if score is None else score._asdict()

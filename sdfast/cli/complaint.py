@@ -34,6 +34,11 @@ def say(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
+def counted(count: int, what: str) -> str:
+    """So many of a thing, by a word that an `s` makes several of."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def complain(error: SdfastError) -> None:
     """Print an error on stderr."""
     say_error(str(error), error.hint)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdfast.cli import flags, remarks
+from sdfast.cli.complaint import counted
 from sdfast.cli.how import HowHere, with_how
 from sdfast.cli.job_flags import of_a_job
 from sdfast.cli.model import find_as_painted
@@ -144,7 +145,6 @@ def _remark_on_steps(sampler: Sampler, given: int | None, say: Callable[[str], N
             say("note: an adaptive walk takes as many steps as it needs; --steps does not count")
         return
     if sampler.steps < 10:
-        few = "1 step" if sampler.steps == 1 else f"{sampler.steps} steps"
-        say(f"note: {few} is few; DPM-Solver wants 10 to 25")
+        say(f"note: {counted(sampler.steps, 'step')} is few; DPM-Solver wants 10 to 25")
     if sampler.steps > 25:
         say(f"note: {sampler.steps} steps is many; from 25 on DPM-Solver gains next to nothing")

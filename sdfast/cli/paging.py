@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdfast.cli import remarks
+from sdfast.cli.complaint import counted
 from sdfast.cli.output import Output, line_of, tell_times
 from sdfast.cli.painter import Wanted, hire, leave_worker
 from sdfast.cli.painting import Walk, numbered, tell, walks
@@ -110,7 +111,8 @@ class _Easel:
         """Paint what is of one model's weights; when this returns, they can be forgotten."""
         jobs = [self.sheet.jobs[place] for place in some]
         painter, how = hire(found, wanted), wanted.how
-        how.say(f"{found.name} {painter.dtype} on {painter.device}, {_pictures(len(jobs))}")
+        many = counted(len(jobs), "picture")
+        how.say(f"{found.name} {painter.dtype} on {painter.device}, {many}")
         tell(painter, found, jobs, how)
         if not how.no_safety and (remark := remarks.lacks_checker(found)):
             how.say(f"note: {remark}")
@@ -175,8 +177,4 @@ def _tell(sheet: Sheet, path: Path, output: Output, begun: float) -> None:
         print(json_line(told | sheet.layout), flush=True)
     elif not output.to_stdout:
         print(path, flush=True)
-    output.say(f"{_pictures(len(sheet.jobs))} in {spent:.2f} s")
-
-
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
+    output.say(f"{counted(len(sheet.jobs), 'picture')} in {spent:.2f} s")

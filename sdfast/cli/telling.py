@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from sdfast.cli import remarks
-from sdfast.cli.complaint import say_error
+from sdfast.cli.complaint import counted, say_error
 from sdfast.cli.streams import json_line
 from sdfast.errors import SdfastError
 
@@ -58,8 +58,7 @@ class Telling:
         self._manifest, self._sources, self._total = manifest, sources, total
         before = len(known.done)
         if before:
-            pictures = "1 picture" if before == 1 else f"{before} pictures"
-            self.say(f"resuming {manifest}, which tells of {pictures}")
+            self.say(f"resuming {manifest}, which tells of {counted(before, 'picture')}")
 
     def tell(self, event: BatchEvent) -> None:
         """What has happened to a job."""

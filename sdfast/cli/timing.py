@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from sdfast.cli.complaint import say
+from sdfast.cli.complaint import counted, say
 from sdfast.cli.flags import MOST_TOGETHER
 from sdfast.cli.model import find_model
 from sdfast.cli.tables import print_tables, progress, whole_number, whole_numbers
@@ -217,15 +217,12 @@ def _print(sheet: Sheet) -> None:
     from sdfast.bench.timing.report import lines, tables
 
     devices = ", ".join(dict.fromkeys(result.device for result in sheet.results))
-    runs = max(len(result.laps) for result in sheet.results)
-    print(f"{sheet.model} on {devices}, {_n(sheet.threads, 'thread')}; {_n(runs, 'run')} a row\n")
+    threads = counted(sheet.threads, "thread")
+    runs = counted(max(len(result.laps) for result in sheet.results), "run")
+    print(f"{sheet.model} on {devices}, {threads}; {runs} a row\n")
     print_tables(tables(sheet))
     for line in lines(sheet):
         print(line)
-
-
-def _n(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _write(sheet: Sheet, paths: dict[str, Path]) -> None:

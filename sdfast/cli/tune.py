@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdfast.cli import flags
-from sdfast.cli.complaint import say
+from sdfast.cli.complaint import counted, say
 from sdfast.cli.model import find_model
 from sdfast.errors import ModelError, UsageError
 
@@ -96,8 +96,8 @@ def _split(path: Path) -> tuple[list[str], list[str]]:
     lines = read_lines(path)
     seen = [line for i, line in enumerate(lines) if i % 3 < 2]
     if len(seen) < 4:
-        prompts = "1 prompt" if len(lines) == 1 else f"{len(lines)} prompts"
-        raise UsageError(f"`{path}` has {prompts}; tuning needs 6 or more")
+        found = counted(len(lines), "prompt")
+        raise UsageError(f"`{path}` has {found}; tuning needs 6 or more")
     return seen, lines[2::3]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdfast.cli import flags
-from sdfast.cli.complaint import say
+from sdfast.cli.complaint import counted, say
 from sdfast.cli.model import find_model
 from sdfast.cli.panels import Panelled
 from sdfast.errors import UsageError
@@ -117,7 +117,7 @@ def _rows(seen: Seen, place: Place) -> dict[str, str]:
         "device": held.device,
         "worker": f"{held.pid}, sdfast {held.version}{_usable(held)}",
         "since": since,
-        "painted": f"{held.painted} pictures" if held.painted != 1 else "1 picture",
+        "painted": counted(held.painted, "picture"),
         "waiting": f"{held.waiting}",
         "idle": f"leaves in {lasting(held.left)} of {lasting(held.idle)}",
         **where,

@@ -82,7 +82,8 @@ def plan_sheet(asked: Question, config: Config) -> Plan:
 
 def _anew(asked: Question, config: Config, heard: _Heard) -> Sheet:
     base = resolve(asked.given, asked.preset, asked.recipe, config).record
-    seeds = list_seeds(asked.seed, asked.number, read_job({"prompt": "any", **_seed(base)}).seed)
+    settled = {"seed": base["seed"]} if "seed" in base else {}
+    seeds = list_seeds(asked.seed, asked.number, read_job({"prompt": "any", **settled}).seed)
     said = seeds if asked.seed is not None or asked.number is not None else []
     given = asked.given | {"preset": asked.preset}
     sides = find_sides(asked.x, asked.y, asked.prompts, said, given)
@@ -114,10 +115,6 @@ def _anew(asked: Question, config: Config, heard: _Heard) -> Sheet:
         return heard.with_loras(read_job(record), asked.recipe, config, typed=typed)
 
     return lay_out(sides, asked.columns, made)
-
-
-def _seed(record: Record) -> Record:
-    return {"seed": record["seed"]} if "seed" in record else {}
 
 
 def _labelled(sheet: Sheet) -> set[str]:
