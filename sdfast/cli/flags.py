@@ -26,10 +26,6 @@ Prompts = Annotated[
         help="One or more; `-` reads one a line from stdin, `@file` is a whole file.",
     ),
 ]
-Negative = Annotated[
-    str | None,
-    typer.Option("-x", "--negative", metavar="TEXT", help="What the picture should not show."),
-]
 PresetName = Annotated[
     str | None,
     typer.Option(
@@ -61,131 +57,9 @@ Guidance = Annotated[
         help="How strongly to follow the prompt. [the model's]",
     ),
 ]
-GuidanceInterval = Annotated[
-    str | None,
-    typer.Option(
-        "--guidance-interval",
-        metavar="FROM:TO",
-        help="Guide on this part of the way only, such as 0.2:0.8; the rest costs half.",
-    ),
-]
-GuidanceRescale = Annotated[
-    Any,
-    typer.Option(
-        "--guidance-rescale",
-        parser=number,
-        metavar="SHARE",
-        help="How much of a guided step keeps the spread of an unguided one, such as 0.7: strong "
-        "guidance burns less. [0]",
-    ),
-]
-ClipSkip = Annotated[
-    Any,
-    typer.Option(
-        "--clip-skip",
-        parser=number,
-        metavar="N",
-        help="Listen to the text encoder's layer N from the end; 1 is the last. [the model's]",
-    ),
-]
-VariationSeed = Annotated[
-    Any,
-    typer.Option(
-        "--variation-seed",
-        parser=number,
-        metavar="N",
-        help="Vary the picture towards that of this seed.",
-    ),
-]
-VariationStrength = Annotated[
-    Any,
-    typer.Option(
-        "--variation-strength",
-        parser=number,
-        metavar="SHARE",
-        help="How far: 0 not at all, 0.2 to a near relative, 1 to the picture itself.",
-    ),
-]
-Rng = Annotated[
-    str | None,
-    typer.Option(
-        "--rng",
-        metavar="NAME",
-        help="Whose noise a seed is: the cpu's, or that of NVIDIA's GPUs (cuda), as the web UI's "
-        "and stable-diffusion.cpp's are. [cpu]",
-        autocompletion=completing.rngs,
-    ),
-]
-SamplerName = Annotated[
-    str | None,
-    typer.Option(
-        "--sampler",
-        metavar="NAME",
-        help="A solver (dpm++, ddim, ...) or another program's name for one ('DPM++ 2M Karras', "
-        "dpmpp_sde_karras, ...): `sdfast samplers` lists them.",
-        autocompletion=completing.samplers,
-    ),
-]
-Order = Annotated[
-    Any, typer.Option("--order", parser=number, metavar="1|2|3", help="The solver's order. [2]")
-]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        metavar="NAME",
-        help="multistep, singlestep, midpoint, fast or adaptive. [multistep]",
-        autocompletion=completing.methods,
-    ),
-]
-Spacing = Annotated[
-    str | None,
-    typer.Option(
-        "--spacing",
-        metavar="NAME",
-        help="Where the steps fall: beta, karras, ...",
-        autocompletion=completing.spacings,
-    ),
-]
 Size = Annotated[
     str | None,
     typer.Option("--size", metavar="WxH", help="Pixels, in multiples of 8. [the model's]"),
-]
-Init = Annotated[
-    str | None,
-    typer.Option(
-        "--init",
-        metavar="PICTURE",
-        help="Begin from that picture; painted in its size unless --size says another.",
-    ),
-]
-Hires = Annotated[
-    Any,
-    typer.Option(
-        "--hires",
-        parser=number,
-        metavar="TIMES",
-        help="Paint smaller first, enlarge that so many times a side, and paint it over: --size, "
-        "or so many times the model's own.",
-    ),
-]
-Mask = Annotated[
-    str | None,
-    typer.Option(
-        "--mask",
-        metavar="PICTURE",
-        help="Repaint only where that picture is white, not where it is black or transparent.",
-    ),
-]
-Strength = Annotated[
-    Any,
-    typer.Option(
-        "--strength",
-        parser=number,
-        metavar="SHARE",
-        help="How far to leave the picture of --init, or what --hires enlarges: that share of the "
-        "steps is walked, above 0 and up to 1. [0.75; with a mask 1; with --hires 0.5]",
-    ),
 ]
 ModelName = Annotated[
     str | None,
@@ -195,29 +69,6 @@ ModelName = Annotated[
         metavar="NAME|ID|PATH",
         help="tiny, an alias, a Hub id, a folder or a file.",
         autocompletion=completing.models,
-    ),
-]
-Lora = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--lora",
-        metavar="ID|FILE[:SCALE]",
-        help="Change the weights by a LoRA, DoRA, LoHa or LoKr; may be repeated.",
-    ),
-]
-Embedding = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--embedding",
-        metavar="ID|FILE[:TOKEN]",
-        help="Teach the model a word, by textual inversion; may be repeated. "
-        "[TOKEN: the file's name]",
-    ),
-]
-Vae = Annotated[
-    str | None,
-    typer.Option(
-        "--vae", metavar="ID|PATH", help="Another autoencoder: a Hub id, a folder or a file."
     ),
 ]
 NoSafety = Annotated[

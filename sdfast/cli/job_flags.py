@@ -1,36 +1,173 @@
 """The flags that name a job's keys, as one record."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from sdfast.cli import flags
+import typer
+
+from sdfast.cli import completing, flags
 from sdfast.cli.spreading import keyword, spread
 from sdfast.errors import UsageError
 
 _OF_A_JOB: dict[str, Any] = {
-    "negative": flags.Negative,
+    "negative": Annotated[
+        str | None,
+        typer.Option("-x", "--negative", metavar="TEXT", help="What the picture should not show."),
+    ],
     "steps": flags.Steps,
     "guidance": flags.Guidance,
-    "guidance_interval": flags.GuidanceInterval,
-    "guidance_rescale": flags.GuidanceRescale,
-    "clip_skip": flags.ClipSkip,
-    "variation_seed": flags.VariationSeed,
-    "variation_strength": flags.VariationStrength,
-    "rng": flags.Rng,
-    "sampler": flags.SamplerName,
-    "order": flags.Order,
-    "method": flags.Method,
-    "spacing": flags.Spacing,
+    "guidance_interval": Annotated[
+        str | None,
+        typer.Option(
+            "--guidance-interval",
+            metavar="FROM:TO",
+            help="Guide on this part of the way only, such as 0.2:0.8; the rest costs half.",
+        ),
+    ],
+    "guidance_rescale": Annotated[
+        Any,
+        typer.Option(
+            "--guidance-rescale",
+            parser=flags.number,
+            metavar="SHARE",
+            help="How much of a guided step keeps the spread of an unguided one, such as 0.7: "
+            "strong guidance burns less. [0]",
+        ),
+    ],
+    "clip_skip": Annotated[
+        Any,
+        typer.Option(
+            "--clip-skip",
+            parser=flags.number,
+            metavar="N",
+            help="Listen to the text encoder's layer N from the end; 1 is the last. [the model's]",
+        ),
+    ],
+    "variation_seed": Annotated[
+        Any,
+        typer.Option(
+            "--variation-seed",
+            parser=flags.number,
+            metavar="N",
+            help="Vary the picture towards that of this seed.",
+        ),
+    ],
+    "variation_strength": Annotated[
+        Any,
+        typer.Option(
+            "--variation-strength",
+            parser=flags.number,
+            metavar="SHARE",
+            help="How far: 0 not at all, 0.2 to a near relative, 1 to the picture itself.",
+        ),
+    ],
+    "rng": Annotated[
+        str | None,
+        typer.Option(
+            "--rng",
+            metavar="NAME",
+            help="Whose noise a seed is: the cpu's, or that of NVIDIA's GPUs (cuda), as the web "
+            "UI's and stable-diffusion.cpp's are. [cpu]",
+            autocompletion=completing.rngs,
+        ),
+    ],
+    "sampler": Annotated[
+        str | None,
+        typer.Option(
+            "--sampler",
+            metavar="NAME",
+            help="A solver (dpm++, ddim, ...) or another program's name for one ('DPM++ 2M "
+            "Karras', dpmpp_sde_karras, ...): `sdfast samplers` lists them.",
+            autocompletion=completing.samplers,
+        ),
+    ],
+    "order": Annotated[
+        Any,
+        typer.Option(
+            "--order", parser=flags.number, metavar="1|2|3", help="The solver's order. [2]"
+        ),
+    ],
+    "method": Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="multistep, singlestep, midpoint, fast or adaptive. [multistep]",
+            autocompletion=completing.methods,
+        ),
+    ],
+    "spacing": Annotated[
+        str | None,
+        typer.Option(
+            "--spacing",
+            metavar="NAME",
+            help="Where the steps fall: beta, karras, ...",
+            autocompletion=completing.spacings,
+        ),
+    ],
     "size": flags.Size,
-    "init": flags.Init,
-    "mask": flags.Mask,
-    "hires": flags.Hires,
-    "strength": flags.Strength,
+    "init": Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="PICTURE",
+            help="Begin from that picture; painted in its size unless --size says another.",
+        ),
+    ],
+    "mask": Annotated[
+        str | None,
+        typer.Option(
+            "--mask",
+            metavar="PICTURE",
+            help="Repaint only where that picture is white, not where it is black or transparent.",
+        ),
+    ],
+    "hires": Annotated[
+        Any,
+        typer.Option(
+            "--hires",
+            parser=flags.number,
+            metavar="TIMES",
+            help="Paint smaller first, enlarge that so many times a side, and paint it over: "
+            "--size, or so many times the model's own.",
+        ),
+    ],
+    "strength": Annotated[
+        Any,
+        typer.Option(
+            "--strength",
+            parser=flags.number,
+            metavar="SHARE",
+            help="How far to leave the picture of --init, or what --hires enlarges: that share of "
+            "the steps is walked, above 0 and up to 1. [0.75; with a mask 1; with --hires 0.5]",
+        ),
+    ],
     "model": flags.ModelName,
-    "lora": flags.Lora,
-    "embedding": flags.Embedding,
-    "vae": flags.Vae,
+    "lora": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lora",
+            metavar="ID|FILE[:SCALE]",
+            help="Change the weights by a LoRA, DoRA, LoHa or LoKr; may be repeated.",
+        ),
+    ],
+    "embedding": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--embedding",
+            metavar="ID|FILE[:TOKEN]",
+            help="Teach the model a word, by textual inversion; may be repeated. "
+            "[TOKEN: the file's name]",
+        ),
+    ],
+    "vae": Annotated[
+        str | None,
+        typer.Option(
+            "--vae", metavar="ID|PATH", help="Another autoencoder: a Hub id, a folder or a file."
+        ),
+    ],
 }
+"""The flag of each key. What commands without jobs have as well stands in `flags`."""
 
 
 def of_a_job(command: Callable[..., Any]) -> Callable[..., Any]:
