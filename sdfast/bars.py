@@ -12,7 +12,7 @@ def on_stderr(*, colour: bool = True) -> Console:
 
 
 def text(field: str = "description") -> TextColumn:
-    """A column of what a task says, to the letter."""
+    """A column with one field of a task, in which no markup is read."""
     return TextColumn(f"{{task.{field}}}", markup=False)
 
 
@@ -22,6 +22,6 @@ def left() -> TimeRemainingColumn:
 
 
 def bar(*columns: ProgressColumn, console: Console | None = None, **how: Any) -> Progress:
-    """A bar of these columns behind what is done; what others print goes where it would go."""
+    """A bar that goes when it ends: what is done, then these columns. Prints pass it by."""
     apart: dict[str, Any] = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
     return Progress(text(), *columns, console=console or on_stderr(), **(apart | how))

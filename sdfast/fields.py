@@ -120,13 +120,13 @@ def _path(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
-def _no_end(text: str) -> str:
+def _no_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not hold a NUL character")
     return text
 
 
-_Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_no_end)]
+_Path = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_no_nul)]
 Name = _Path
 """Of a model: an alias, a Hub id or a path."""
 Rng = Literal["cpu", "cuda"]

@@ -148,9 +148,9 @@ def _drawn(recipe: "Recipe", given: Record) -> tuple[str, ...]:
 
 
 def _fitted(name: str, beneath: Record, asked: Record) -> tuple[Record, tuple[str, ...]]:
-    """The record without a fit, of a preset or a picture's walk, that is to another walk.
+    """The record without corrections that were fitted to another walk, and a remark that says so.
 
-    And that this is so.
+    name, beneath   of the preset or the picture's walk that they are from
     """
     fit = beneath.get("corrections")
     if not fit or ("corrections" in asked and not _begins_within(asked)):

@@ -38,7 +38,7 @@ def layered(*layers: Record) -> Record:
 
 
 def _in_force(record: Record, key: str) -> object:
-    """What a key is, as far as a record decides that; None if it does not."""
+    """A key's value in a walk of this record, defaults included; None where that is left open."""
     if key == "steps" and record.get("timesteps") is not None:
         return len(record["timesteps"])
     if key in record:
@@ -67,7 +67,7 @@ def on_top(beneath: Record, given: Record) -> Record:
 
 
 def _parted(layers: Iterable[Record]) -> Iterator[Record]:
-    """What layers give, what a sampler's name stands for beneath what stands beside it."""
+    """What each layer gives; before one that names a sampler, the keys that the name stands for."""
     for layer in layers:
         given = {k: v for k, v in layer.items() if v is not None}
         if isinstance(given.get("sampler"), str):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """What was said about it, wherever it is painted."""
+    """The flags of every command that paints, wherever the painting is done."""
 
     no_safety: flags.NoSafety = False
     offline: flags.Offline = False
@@ -44,12 +44,12 @@ class How:
         return not self.no_color
 
     def note(self, text: str) -> None:
-        """Say on stderr what is worth knowing of the jobs, painted or not."""
+        """Say on stderr what is worth knowing of the jobs, in a dry run, too; nothing if quiet."""
         if not self.quiet:
             say(text)
 
     def say(self, text: str) -> None:
-        """Say on stderr what is worth knowing while they are painted."""
+        """The same of their painting, so not in a dry run."""
         if not self.dry_run:
             self.note(text)
 
@@ -71,7 +71,7 @@ class How:
 
 @dataclass(frozen=True, slots=True)
 class HowHere(How):
-    """And what is said of this process, or of a worker in its place."""
+    """And those of commands that paint in this process, or by a worker in its place."""
 
     compiled: flags.Compile = False
     verbose: flags.Verbose = False
