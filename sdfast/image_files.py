@@ -1,18 +1,11 @@
-"""Pictures to files, PNG, JPEG or WebP, with texts in them.
-
-Writing is all or nothing: a file appears under its name complete or not at all, and takes nobody's
-place unless told to.
-"""
+"""Pictures as files, PNG, JPEG or WebP, with texts in them."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdfast import exif
-from sdfast.naming import Exists, settle
 from sdfast.png_strips import encode_in_strips
-from sdfast.writing import draft_beside, drafted, is_void, took, unwritable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,24 +46,3 @@ def _info(text: Mapping[str, str]) -> "PngInfo":
     for name, value in text.items():
         chunks.add_text(name, value.encode(errors="replace").decode().replace("\0", " "))
     return chunks
-
-
-def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) -> Path | None:
-    """Write a whole file; where it went, or None if it was skipped as already there.
-
-    `draft` is where it is written before it has its name, a place that nobody else writes to.
-    Missing folders are made. Raises UsageError if the place cannot be written, and then, as after
-    an interrupt, leaves no file behind.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if draft is None:
-            draft = draft_beside(path)
-        else:
-            draft.unlink(missing_ok=True)  # of a run that was killed
-        with drafted(data, draft):
-            if exists is Exists.OVERWRITE or (exists is Exists.SKIP and is_void(path)):
-                return draft.replace(path)
-            return settle(path, exists, partial(took, draft))
-    except (OSError, ValueError) as error:
-        raise unwritable(path, error) from error

@@ -1,8 +1,9 @@
-"""What a picture's file is called.
+"""What a picture's file is called, and how it comes to its name.
 
 A template such as `{slug}-{seed}.png` is filled in with words about the picture. The words may
 come from anywhere, so none of them can hold a separator, start with a dot or grow without end:
-only the template itself leads into a folder. What happens when the name is taken is `Exists`.
+only the template itself leads into a folder. What happens when the name is taken is `Exists`: a
+file appears under its name complete or not at all, and takes nobody's place unless told to.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from sdfast.errors import UsageError
 from sdfast.job import Job
 from sdfast.schedule_names import schedule_name
 from sdfast.wording import last_part, nearest
-from sdfast.writing import is_void, unwritable
+from sdfast.writing import draft_beside, drafted, is_void, took, unwritable
 
 TEMPLATE = "{slug}-{seed}.png"
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -202,6 +204,27 @@ def _numbered(path: Path) -> Iterator[Path]:
         middle = (taken + free) // 2
         taken, free = (middle, free) if is_there(middle) else (taken, middle)
     yield from map(named, count(free))
+
+
+def keep(data: bytes, path: Path, *, exists: Exists, draft: Path | None = None) -> Path | None:
+    """Write a whole file; where it went, or None if it was skipped as already there.
+
+    `draft` is where it is written before it has its name, a place that nobody else writes to.
+    Missing folders are made. Raises UsageError if the place cannot be written, and then, as after
+    an interrupt, leaves no file behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if draft is None:
+            draft = draft_beside(path)
+        else:
+            draft.unlink(missing_ok=True)  # of a run that was killed
+        with drafted(data, draft):
+            if exists is Exists.OVERWRITE or (exists is Exists.SKIP and is_void(path)):
+                return draft.replace(path)
+            return settle(path, exists, partial(took, draft))
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
 
 
 def exists_already(path: Path) -> UsageError:

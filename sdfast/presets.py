@@ -20,9 +20,10 @@ from sdfast.errors import JobError, PresetError, printable
 from sdfast.fields import named, scaled
 from sdfast.job import KEYS, OF_ONE_PICTURE, Job, Record, read_job, sampler_record
 from sdfast.layering import on_top
+from sdfast.naming import Exists, keep
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
-from sdfast.writing import check_folder, is_void, unwritable, write_new, write_whole
+from sdfast.writing import check_folder, is_void, unwritable, write_whole
 
 PRESET_KEYS = ("about", *(k for k in KEYS if k not in ("prompt", "seed", *OF_ONE_PICTURE)))
 """What a preset may say: anything of a job but what is about one picture."""
@@ -130,7 +131,7 @@ def save_preset(name: str, record: Record, about: str = "", *, replace: bool | N
     if replace:
         write_text(path, text)
         path.with_suffix(".yml").unlink(missing_ok=True)
-    elif not write_new(path, text.encode()):  # somebody else has saved one meanwhile
+    elif keep(text.encode(), path, exists=Exists.SKIP) is None:  # somebody has saved one meanwhile
         raise _taken(name, replace)
     return path
 
@@ -166,11 +167,10 @@ def as_yaml(values: Record) -> str:
 def _line(key: str, value: Any) -> str:
     """As JSON, which is YAML as well, unless there is something in it that YAML reads otherwise."""
     line = f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
-    try:
-        same = yaml.safe_load(line) == {key: value}
-    except yaml.YAMLError:
-        same = False
-    return line if same else yaml.safe_dump({key: value})
+    with suppress(yaml.YAMLError):
+        if yaml.safe_load(line) == {key: value}:
+            return line
+    return yaml.safe_dump({key: value})
 
 
 def read_yaml(path: Path, shown: str) -> tuple[Record, dict[str, int]]:

@@ -8,7 +8,7 @@ from sdfast import __version__, image_files, recipes
 from sdfast.config import lasting_name
 from sdfast.events import Finished
 from sdfast.job import Job
-from sdfast.naming import Exists, destination, fields
+from sdfast.naming import Exists, destination, fields, keep
 
 
 def save(
@@ -33,7 +33,7 @@ def save(
     texts = recipe_of(picture.job) if metadata else {}
     image_files.check_room(texts, place, picture.image.size)
     file = image_files.encode(picture.image, texts, place)
-    return image_files.keep(file, place, exists=Exists(exists)) or place
+    return keep(file, place, exists=Exists(exists)) or place
 
 
 def recipe_of(job: Job, aliases: Mapping[str, str] | None = None) -> dict[str, str]:

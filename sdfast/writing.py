@@ -84,23 +84,6 @@ def took(draft: Path, name: Path) -> bool:
     return True
 
 
-def write_new(path: Path, data: bytes) -> bool:
-    """A whole file where there is none, or an empty one; False if there is one. Folders are made.
-
-    Raises UsageError if it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = draft_beside(path)
-        with drafted(data, draft):
-            if is_void(path):
-                draft.replace(path)
-                return True
-            return took(draft, path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
 def write_whole(path: Path, data: bytes) -> None:
     """A whole file in place of what was there, or none; a link stays and leads to it.
 

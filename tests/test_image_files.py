@@ -13,14 +13,14 @@ from PIL import Image, ImageDraw
 
 from sdfast import image_files, png_strips
 from sdfast.errors import FullError, UsageError
-from sdfast.naming import Exists, settle
+from sdfast.naming import Exists, keep, settle
 
 GREY = Image.new("RGB", (64, 72), "grey")
 TEXTS = {"parameters": 'a cat\nSteps: 20, Sampler: "x"', "sdfast": '{"schema": 1}'}
 
 
 def save(image, path, text, exists=Exists.RENAME):
-    return image_files.keep(image_files.encode(image, text), path, exists=exists)
+    return keep(image_files.encode(image, text), path, exists=exists)
 
 
 def test_a_picture_is_what_it_was(tmp_path):
@@ -147,7 +147,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
 def test_a_draft_that_a_killed_run_has_left_is_written_anew(tmp_path):
     draft = tmp_path / "draft"
     draft.write_bytes(b"half a pict")
-    path = image_files.keep(b"whole", tmp_path / "a.png", exists=Exists.SKIP, draft=draft)
+    path = keep(b"whole", tmp_path / "a.png", exists=Exists.SKIP, draft=draft)
     assert path.read_bytes() == b"whole"
     assert not draft.exists()
 

@@ -12,10 +12,9 @@ from typing import Any, cast
 from sdfast.batch.events import GOES_ON
 from sdfast.batch.seen import Seen, look, look_into
 from sdfast.errors import RemoteError, UsageError, one_line
-from sdfast.image_files import keep
-from sdfast.naming import Exists, as_folder
+from sdfast.naming import Exists, as_folder, keep, settle
 from sdfast.wording import quoted
-from sdfast.writing import FULL, is_void, unwritable
+from sdfast.writing import FULL, unwritable
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _HOPELESS = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)
@@ -32,10 +31,7 @@ class Folder:
         return look(place)
 
     def taken(self, place: Path) -> bool:
-        try:
-            return place.is_symlink() or (place.exists() and not is_void(place))
-        except (OSError, ValueError) as error:
-            raise unwritable(place, error) from error
+        return settle(place, Exists.SKIP) is None
 
     def keep(self, data: bytes, place: Path, draft: str, *, over: bool) -> bool:
         """Write a whole file; False if the name is taken and may not be written over.

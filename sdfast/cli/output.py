@@ -169,14 +169,14 @@ class Output:
 
     def put(self, file: bytes, place: Path) -> Path:
         """Write a whole file; where it is then."""
-        from sdfast import image_files
+        from sdfast.naming import keep
 
         if self.to_stdout:
             sys.stdout.buffer.write(file)
             sys.stdout.flush()
             return place
         # None if another process has painted it meanwhile
-        return image_files.keep(file, place, exists=self.exists) or place
+        return keep(file, place, exists=self.exists) or place
 
 
 def line_of(done: Finished | Picture, by: Painter | Picture, write: float) -> dict[str, Any]:

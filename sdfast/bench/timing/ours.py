@@ -16,7 +16,7 @@ from sdfast.events import Finished, Times
 from sdfast.job import Job
 from sdfast.models import load_model
 from sdfast.models.source import Source
-from sdfast.naming import Exists
+from sdfast.naming import Exists, keep
 from sdfast.protocols import Model
 from sdfast.saving import recipe_of
 
@@ -44,7 +44,7 @@ def write(jobs: Sequence[Job], images: Sequence[Image], place: Path) -> None:
     """The pictures with their recipes, encoded side by side, each one safely on the disk."""
     pictures = zip(images, map(recipe_of, jobs), strict=True)
     for file in image_files.encode_all(list(pictures)):
-        image_files.keep(file, place, exists=Exists.OVERWRITE)
+        keep(file, place, exists=Exists.OVERWRITE)
 
 
 class _Heard:
