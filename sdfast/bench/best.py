@@ -53,15 +53,10 @@ def best_of(found: Sequence[Measured], ours: str = "sdfast") -> list[Best]:
     for problem, budget in cells:
         here = [one for one in found if (one.problem, one.budget) == (problem, budget)]
         for measure in MEASURES:
-            sides = (
-                _chosen((one for one in here if (one.family == ours) is own), measure)
-                for own in (True, False)
-            )
-            match list(sides):
-                case [Measured() as mine, Measured() as theirs]:
-                    best.append(Best(problem, budget, measure, mine, theirs))
-                case _:
-                    pass
+            mine = _chosen((one for one in here if one.family == ours), measure)
+            theirs = _chosen((one for one in here if one.family != ours), measure)
+            if mine and theirs:
+                best.append(Best(problem, budget, measure, mine, theirs))
     return best
 
 

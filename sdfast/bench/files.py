@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,16 +58,11 @@ def _processor() -> str:
 
 def markdown(table: Table) -> str:
     """The table under its title."""
-    rules = ("---" if i in table.left else "---:" for i in range(len(table.heads)))
+    rules = ["---" if i in table.left else "---:" for i in range(len(table.heads))]
+    lines = (table.heads, rules, *table.lines)
     return f"## {cell(table.title)}\n\n" + "".join(
-        f"| {' | '.join(map(cell, line))} |\n" for line in _lines(table, tuple(rules))
+        f"| {' | '.join(map(cell, line))} |\n" for line in lines
     )
-
-
-def _lines(table: Table, rules: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    yield table.heads
-    yield rules
-    yield from table.lines
 
 
 def cell(words: str) -> str:

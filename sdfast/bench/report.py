@@ -19,11 +19,10 @@ _SAID = {
 def worth_showing(found: Sequence[Measured], named: Sequence[str]) -> list[Measured]:
     """The measurements of the rows named, of familiar ones, and of those best at anything."""
     rows = {*named, *FAMILIAR}
-    cells = dict.fromkeys((one.family, one.problem, one.budget) for one in found if one.test)
-    by_cell: dict[tuple[str, str, int], list[Measured]] = {cell: [] for cell in cells}
+    by_cell: dict[tuple[str, str, int], list[Measured]] = {}
     for one in found:
         if one.test:
-            by_cell[one.family, one.problem, one.budget].append(one)
+            by_cell.setdefault((one.family, one.problem, one.budget), []).append(one)
     for here in by_cell.values():
         for measure in MEASURES:
             rows.add(least(here, measure).row)
