@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from sdfast.cli.streams import json_line
+
 _SOLVERS = {
     "dpm++": "DPM-Solver++, of order 1 to 3; multistep, singlestep, fast, adaptive, midpoint (2)",
     "dpm": "DPM-Solver, the same",
@@ -27,10 +29,8 @@ def samplers(
     from sdfast.sampler_names import NAMES, SOLVERS, listed
 
     if as_json:
-        import json
-
         for name, keys in NAMES.items():
-            print(json.dumps({"name": name, **keys}))
+            print(json_line({"name": name, **keys}))
         return
     for solver in SOLVERS:
         print(f"{solver:<13}{_SOLVERS[solver]}")
