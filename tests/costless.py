@@ -3,8 +3,8 @@
 from PIL import Image
 
 from sdfast import image_files
-from sdfast.batch.pictures import texts
 from sdfast.batch.events import Picture
+from sdfast.batch.pictures import texts
 from sdfast.batch.studio import Answer
 from sdfast.events import Times
 

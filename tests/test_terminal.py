@@ -4,7 +4,6 @@ import base64
 import io
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
