@@ -47,6 +47,10 @@ _HUB_NAME = re.compile(
 )
 
 
+_NO_NAMES = (".bin", ".ckpt", ".pt", ".pth")
+"""What ends in these is a file that was meant."""
+
+
 class HubName(NamedTuple):
     """A repository of the Hub, or a file in one."""
 
@@ -63,7 +67,7 @@ class HubName(NamedTuple):
 def hub_name(name: str) -> HubName | None:
     """What a name means on the Hub; None if it cannot, or if something on this disk has it."""
     match = _HUB_NAME.fullmatch(name)
-    if match is None or os.path.exists(name):  # noqa: PTH110
+    if match is None or name.endswith(_NO_NAMES) or os.path.exists(name):  # noqa: PTH110
         return None
     return HubName(match[1], match[2] or "")
 

@@ -151,8 +151,9 @@ class Job(Value):
 
     @model_validator(mode="after")
     def _varies(self) -> Self:
-        if (self.variation_seed is None) != (self.variation_strength is None):
-            raise ValueError("a variation needs a variation_seed and a variation_strength")
+        given, other = VARIATION if self.variation_strength is None else VARIATION[::-1]
+        if (getattr(self, given) is None) != (getattr(self, other) is None):
+            raise ValueError(f"{given} needs a {other} beside it")
         return self
 
     @model_validator(mode="after")

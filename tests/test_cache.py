@@ -13,6 +13,7 @@ import pytest
 from processes import shell
 from safetensors.torch import load_file, save_file
 
+from sdfast.cli.completing import models
 from sdfast.config import load_config
 from sdfast.models.cache import amount, cache_folder, cached_autoencoder, delete
 from sdfast.models.find import find, is_cached, target_of
@@ -224,6 +225,32 @@ def test_an_autoencoder_that_is_not_whole_is_listed_as_such(sdfast, put_autoenco
     cut(put_autoencoder("some/vae") / "diffusion_pytorch_model.safetensors")
     assert "parts are missing; `sdfast models pull some/vae`" in sdfast("models", "list")[1]
     assert cached_autoencoder("some/vae") is None
+
+
+def test_what_is_no_model_completes_none(put_autoencoder, put):
+    put_autoencoder("some/vae")
+    put("some/model")
+    assert models("some/") == ["some/model"]
+
+
+def test_a_config_at_the_top_of_a_model_changes_nothing(put, sdfast):
+    (put("some/model") / "config.json").write_text("{}")
+    assert sdfast("models", "list")[1].splitlines()[1].endswith("Stable Diffusion, fp32")
+
+
+def test_a_snapshot_that_is_anothers_is_passed_over(put, sdfast, monkeypatch):
+    secret = put("some/secret")
+    put("some/model")
+    true = Path.stat
+
+    def stat(path, **how):
+        if path.parent == secret:
+            raise PermissionError(13, "Permission denied")
+        return true(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    code, out, _ = sdfast("models", "list")
+    assert (code, "some/model" in out) == (0, True)
 
 
 def test_another_network_by_itself_is_not_listed(sdfast, put_autoencoder):

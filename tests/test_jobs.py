@@ -344,6 +344,11 @@ def test_what_leads_elsewhere_is_no_name_of_the_hub(here, name):
     assert placed({"lora": [name]}) == {"lora": (os.path.normpath(here / name),)}
 
 
+@pytest.mark.parametrize("end", ["pth", "pt", "ckpt", "bin"])
+def test_a_path_of_a_pickle_is_no_name_of_the_hub(here, end):
+    assert placed({"vae": f"some/vae.{end}"}) == {"vae": str(here / "some" / f"vae.{end}")}
+
+
 def test_an_autoencoder_of_the_hub_keeps_its_name_unless_a_file_has_it(here):
     assert placed({"vae": "some/vae"}) == {"vae": "some/vae"}
     for other in ("vae", "./some/vae", "some/vae.safetensors", "/some/vae", "some/of/vae", "some/"):

@@ -25,11 +25,13 @@ from processes import all_drawn
 from safetensors.torch import load_file, save_file
 from small import write_checked_model
 
+from sdfast import load_model, paint
 from sdfast.bench.rows import CATALOGUE
 from sdfast.cli.fetching import _told
 from sdfast.cli.model import find_model
 from sdfast.config import Config
 from sdfast.errors import ModelError
+from sdfast.job import read_job
 from sdfast.models.cache import size_of
 from sdfast.models.download import Fetched, Planned
 from sdfast.models.download import pull as fetched
@@ -638,9 +640,38 @@ def test_an_autoencoder_by_itself_is_fetched_and_found_by_its_name(
     assert json.loads(a.text["sdfast"])["job"]["vae"] == REPO
 
 
+def test_a_picture_of_the_library_names_it_too_and_a_newer_one_disturbs_none(
+    pull, hub, autoencoder, small, here
+):
+    assert pull()[0] == 0
+    model = load_model(str(small), device="cpu", vae=REPO)
+    job = read_job({"prompt": "a cat", "steps": 4, "size": "64x64", "seed": 1})
+    picture = paint(model, job)
+    assert picture.job.vae == REPO
+    hub.has(autoencoder, commit=NEWER)
+    assert pull()[0] == 0
+    again = paint(model, job.replace(vae=REPO))
+    assert again.image.tobytes() == picture.image.tobytes()
+
+
+def test_a_whole_model_of_the_cache_lends_its_autoencoder(pull, run, hub, model, small, here):
+    assert pull()[0] == 0
+    gen = ("gen", "a cat", "-m", str(small), "-s", "10", "--seed", "1", "--size", "64x64", "-q")
+    assert run(*gen, "--vae", REPO, "-o", "a.png")[0] == 0
+
+
 def test_an_autoencoder_is_fetched_as_no_model(run, hub, autoencoder):
     said = run("gen", "a cat", "-m", REPO)
     assert "is no model in diffusers' layout" in refused(said)[0]
+    assert not hub.sent()
+
+
+@pytest.mark.parametrize("said", ["[]", "{", '{"model_type": "bert"}'])
+def test_a_config_that_says_nothing_of_use_is_refused(pull, hub, autoencoder, said):
+    (autoencoder / "config.json").write_text(said)
+    code, out, err = pull()
+    assert (code, out) == (3, "")
+    assert "config.json" in err or "is no model in diffusers' layout" in err
     assert not hub.sent()
 
 

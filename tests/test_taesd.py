@@ -7,10 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderKL, AutoencoderTiny
+from original import write_both
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from sdfast import Job
 from sdfast.errors import ModelError
 from sdfast.models import load_model
 from sdfast.models.networks import Config, decoder, encoder
@@ -113,11 +115,89 @@ def test_in_tiles_a_picture_is_the_same_away_from_their_edges(forms, small, monk
     assert corner.max() <= 1 < np.ptp(whole)
 
 
-def test_a_scale_and_a_shift_are_followed(theirs, tmp_path):
-    config = dict(theirs.config) | {"scaling_factor": 2.0, "shift_factor": 0.5}
-    network = decoder(Config(config))
-    x = torch.randn(1, 4, 2, 2)
-    assert torch.equal(network.unscaled(x), x / 2 + 0.5)
+@torch.inference_mode()
+def test_a_scale_and_a_shift_are_followed_there_and_back(forms, small, picture, tmp_path):
+    plain = load_model(str(small), device="cpu", vae=str(forms["folder"]))
+    folder = shutil.copytree(forms["folder"], tmp_path / "scaled")
+    config = json.loads((folder / "config.json").read_text())
+    more = {"scaling_factor": 2.0, "shift_factor": 0.5}
+    (folder / "config.json").write_text(json.dumps(config | more))
+    scaled = load_model(str(small), device="cpu", vae=str(folder))
+    own = plain.look(picture)
+    torch.testing.assert_close(scaled.look(picture), (own - 0.5) * 2)
+    back, wanted = (
+        np.array(m.decode(x).image, int) for m, x in ((scaled, (own - 0.5) * 2), (plain, own))
+    )
+    assert np.abs(back - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("build", [encoder, decoder])
+def test_a_scale_of_nothing_is_refused(build, theirs):
+    with pytest.raises(ValueError, match="`scaling_factor` is 0"):
+        build(Config(dict(theirs.config) | {"scaling_factor": 0}))
+
+
+@torch.inference_mode()
+def test_a_config_need_not_say_what_the_decoder_says_already(forms, small, tmp_path):
+    """As older versions of diffusers wrote it, and the author's own are."""
+    folder = shutil.copytree(small, tmp_path / "model")
+    shutil.rmtree(folder / "vae")
+    shutil.copytree(forms["folder"], folder / "vae")
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    del config["block_out_channels"]
+    (folder / "vae" / "config.json").write_text(json.dumps(config))
+    model = load_model(str(folder), device="cpu")
+    assert (
+        model.complete(Job(prompt="a")).size
+        == load_model(str(small), device="cpu").complete(Job(prompt="a")).size
+    )
+
+
+@pytest.mark.parametrize("layout", ["original", "today"])
+@torch.inference_mode()
+def test_a_large_one_takes_the_place_of_a_small_one(layout, forms, tmp_path):
+    both = write_both(tmp_path / "both", "sd15")
+    file = both.folder / "vae" / "diffusion_pytorch_model.safetensors"
+    if layout == "original":
+        start = "first_stage_model."
+        tensors = {k.removeprefix(start): v for k, v in load_file(both.file).items() if start in k}
+        save_file(tensors, tmp_path / "large.safetensors")
+        file = tmp_path / "large.safetensors"
+    x = load_model(str(both.folder), device="cpu").noise(1, (64, 64))
+    wanted = load_model(str(both.folder), device="cpu", vae=str(file)).decode(x).image
+    folder = shutil.copytree(both.folder, tmp_path / "model")
+    shutil.rmtree(folder / "vae")
+    shutil.copytree(forms["folder"], folder / "vae")
+    got = load_model(str(folder), device="cpu", vae=str(file)).decode(x).image
+    assert got.tobytes() == wanted.tobytes()
+
+
+@torch.inference_mode()
+def test_of_a_decoder_alone_by_todays_names_the_model_reads_pictures(
+    forms, small, picture, tmp_path
+):
+    kept = {k: v for k, v in load_file(forms["whole"]).items() if k.startswith("decoder.")}
+    save_file(kept, tmp_path / "alone.safetensors")
+    model = load_model(str(small), device="cpu", vae=str(tmp_path / "alone.safetensors"))
+    whole = load_model(str(small), device="cpu", vae=str(forms["whole"]))
+    x = model.noise(1, (64, 64))
+    assert model.decode(x).image.tobytes() == whole.decode(x).image.tobytes()
+    assert torch.equal(model.look(picture), load_model(str(small), device="cpu").look(picture))
+
+
+def test_what_is_wrong_with_one_is_said_of_it(forms, small, tmp_path):
+    folder = shutil.copytree(forms["folder"], tmp_path / "folder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"act_fn": "silu"}))
+    with pytest.raises(ModelError, match=f"^`{folder}`: vae cannot be loaded: `act_fn`"):
+        load_model(str(small), device="cpu", vae=str(folder))
+
+
+@pytest.mark.parametrize("name", ["9" * 5000 + ".weight", "٣.weight", "100000.weight"])
+def test_a_tensor_of_an_absurd_name_is_none(name, forms, small, tmp_path):
+    tensors = load_file(forms["decoder"]) | {name: torch.zeros(1)}
+    save_file(tensors, tmp_path / "odd.safetensors")
+    load_model(str(small), device="cpu", vae=str(tmp_path / "odd.safetensors"))
 
 
 @pytest.mark.parametrize("build", [encoder, decoder])
@@ -137,16 +217,40 @@ def test_a_scale_and_a_shift_are_followed(theirs, tmp_path):
 def test_what_a_config_wants_besides_is_named(build, key, value, theirs):
     config = Config(json.loads(theirs.to_json_string()) | {key: value})
     other_half = {encoder: "decoder", decoder: "encoder"}[build]
-    if other_half in key:
+    if other_half in key and "channels" in key:
         build(config)
     else:
-        with pytest.raises(ValueError, match=key):
+        says = "are not of one size" if other_half in key else key
+        with pytest.raises(ValueError, match=says):
             build(config)
 
 
 def test_the_encoder_alone_is_refused(forms, small):
     with pytest.raises(ModelError, match="is the encoder of a TAESD"):
         load_model(str(small), device="cpu", vae=str(forms["encoder"]))
+
+
+def test_unequal_halves_are_refused(theirs, small, tmp_path):
+    other = AutoencoderTiny(
+        **SHAPE | {"encoder_block_out_channels": (8,) * 3}, num_encoder_blocks=(1,) * 3
+    )
+    other.save_pretrained(tmp_path / "unequal")
+    with pytest.raises(ModelError, match="its encoder and its decoder are not of one size"):
+        load_model(str(small), device="cpu", vae=str(tmp_path / "unequal"))
+
+
+@pytest.mark.parametrize("kind", [AutoencoderTiny, AutoencoderKL])
+def test_a_folder_of_another_size_is_refused(kind, small, tmp_path):
+    if kind is AutoencoderTiny:
+        widths = dict.fromkeys(SHAPE, (8,) * 3)
+        other = kind(**widths, num_encoder_blocks=(1,) * 3, num_decoder_blocks=(1,) * 3)
+    else:
+        downs, ups = (("DownEncoderBlock2D",) * 3, ("UpDecoderBlock2D",) * 3)
+        blocks = {"down_block_types": downs, "up_block_types": ups}
+        other = kind(block_out_channels=(8,) * 3, norm_num_groups=4, **blocks)
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(ModelError, match="of another size"):
+        load_model(str(small), device="cpu", vae=str(tmp_path / "other"))
 
 
 def test_a_decoder_of_another_size_is_refused(forms, small, tmp_path):

@@ -48,6 +48,18 @@ def test_what_lies_between_is_unit_gaussian_too(share):
     assert float(mixed.std()) < 0.95
 
 
+def test_it_is_as_the_web_ui_mixes_columns():
+    """Its modules/rng.py normalises along the second dimension of [c, h, w]."""
+    one, other = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(3))
+    got = between(one[None], other[None], 0.3)[0]
+    for c in range(4):
+        for column in range(6):
+            a, b = one[c, :, column].double(), other[c, :, column].double()
+            turn = torch.acos(a @ b / (a.norm() * b.norm()))
+            wanted = torch.sin(0.7 * turn) * a + torch.sin(0.3 * turn) * b
+            torch.testing.assert_close(got[c, :, column], (wanted / torch.sin(turn)).float())
+
+
 def test_between_a_noise_and_itself_lies_that_noise():
     one = torch.randn(1, 4, 8, 8)
     torch.testing.assert_close(between(one, one, 0.3), one)
@@ -78,7 +90,9 @@ def test_those_painted_together_are_those_painted_alone(model):
 
 @pytest.mark.parametrize("given", [{"variation_seed": 1}, {"variation_strength": 0.5}])
 def test_one_without_the_other_is_refused(given):
-    with pytest.raises(JobError, match="a variation needs a variation_seed and a variation_streng"):
+    (key,) = given
+    (other,) = {"variation_seed", "variation_strength"} - {key}
+    with pytest.raises(JobError, match=f"^{key} needs a {other} beside it$"):
         a_job(**given)
 
 

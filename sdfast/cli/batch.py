@@ -164,7 +164,7 @@ def _check(given: dict[str, Any], record: dict[str, Any]) -> None:
     common = record.keys() - {*OF_ONE_PICTURE}
     read_job({"prompt": "any", **{key: record[key] for key in common}})
     varied = {key: given[key] for key in VARIATION if given[key] is not None}
-    read_job({"prompt": "any", **dict.fromkeys(VARIATION, 1), **varied})
+    read_job({"prompt": "any", **dict.fromkeys(VARIATION, 1), **varied})  # lines say the other
     said = {key: given[key] for key in ("init", "hires", "strength") if given[key] is not None}
     if said:
         somewhere = said if "hires" in said else {"init": "any", **said}

@@ -58,7 +58,7 @@ _OF_A_JOB: dict[str, Any] = {
             "--variation-strength",
             parser=flags.number,
             metavar="SHARE",
-            help="How far: 0 not at all, 0.2 to a near relative, 1 to the picture itself.",
+            help="How far: 0 not at all, 0.2 to a near relative, 1 all the way.",
         ),
     ],
     "rng": Annotated[

@@ -26,7 +26,7 @@ def root(context: typer.Context) -> None:
         list_models()
 
 
-@app.command("list", help="What can be painted with: built in, in the cache, and by alias.")
+@app.command("list", help="What is there: built in, in the cache, and by alias.")
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line each.")] = False,
 ) -> None:
@@ -138,7 +138,7 @@ def pull(
     print(pulled.path)
 
 
-@app.command("rm", help="Remove a model from the cache; asks first.")
+@app.command("rm", help="Remove a model, or what else was pulled, from the cache; asks first.")
 def remove(
     name: Name, yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False
 ) -> None:

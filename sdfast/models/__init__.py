@@ -42,7 +42,8 @@ def load_model(
     compiled   the UNet through torch.compile, CUDA only: minutes for the first call with a shape
     lora       files of low-rank changes, each `PATH` or `PATH:SCALE`
     embedding  files that teach words, each `PATH` or `PATH:TOKEN`
-    vae        a folder or file whose autoencoder takes the place of the model's
+    vae        a folder or file whose autoencoder takes the place of the model's; like the files of
+               these three, it may be named as on the Hub, once it was pulled
     safety     whether a model's own safety checker, if it has one, blackens pictures; one that was
                not fetched with the model is fetched
 

@@ -11,20 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from sdfast.errors import ModelError
-from sdfast.models.folder import WEIGHTS, check_weights, open_part
+from sdfast.models.folder import WEIGHTS, check_weights, open_part, open_shape
 from sdfast.models.layout import TAESD, TODAY, Layout
-from sdfast.models.single import VAE, Shapes, numbers, read_weights, vae_part
+from sdfast.models.single import SHAPES, VAE, Shapes, numbers, read_weights, vae_part
 from sdfast.models.source import DECODER, Part
 
 _TODAY = ("decoder.up_blocks.", "decoder.mid_block.", "decoder.layers.")
 """How names begin that libraries use today."""
 
 
-def open_autoencoder(path: Path, own: Mapping[str, Any]) -> dict[str, Part]:
+def open_autoencoder(path: Path, own: Mapping[str, Any], *, xl: bool) -> dict[str, Part]:
     """The parts of a model that it takes the place of. Raises ModelError.
 
-    own   the config of the model's own autoencoder, which says what a file does not
+    own   the config of the model's own autoencoder, which says what a file of a large one does not;
+          if that is a small one, the config of the model's family says it
     """
+    if own.get("_class_name") == TAESD:
+        own = open_shape("", SHAPES / ("sdxl" if xl else "sd15")).config("vae")
     if path.is_dir():
         inner = path / "vae"
         folder = inner if inner.is_dir() else path
@@ -32,12 +35,7 @@ def open_autoencoder(path: Path, own: Mapping[str, Any]) -> dict[str, Part]:
         return {"vae": open_part(str(path), folder, WEIGHTS["vae"], variant)}
     shapes = read_weights(path).shapes
     if {"1.weight", "3.conv.0.weight"} <= {*shapes}:
-        part = _taesd(path, shapes, Layout("taesd"))
-        if len(part.config["num_decoder_blocks"]) != len(own.get("block_out_channels", ())):
-            raise ModelError(
-                f"`{path}` makes pictures of another size than the model's own decoder"
-            )
-        return {DECODER: part}
+        return {DECODER: _taesd(path, shapes, Layout("taesd"))}
     if {"0.weight", "1.conv.0.weight"} <= {*shapes}:
         raise ModelError(
             f"`{path}` is the encoder of a TAESD",
@@ -47,8 +45,10 @@ def open_autoencoder(path: Path, own: Mapping[str, Any]) -> dict[str, Part]:
         beside = path.parent / "config.json"
         if beside.is_file():
             return {"vae": open_part(str(path), path.parent, path.stem, None)}
-        small = any(name.startswith("decoder.layers.") for name in shapes)
-        return {"vae": _taesd(path, shapes, TODAY) if small else Part(own, (path,))}
+        if not any(name.startswith("decoder.layers.") for name in shapes):
+            return {"vae": Part(own, (path,))}
+        whole = any(name.startswith("encoder.layers.") for name in shapes)
+        return {"vae" if whole else DECODER: _taesd(path, shapes, TODAY)}
     prefix = VAE if any(name.startswith(VAE) for name in shapes) else ""
     return {"vae": vae_part(own, shapes, path, prefix)}
 
@@ -56,13 +56,15 @@ def open_autoencoder(path: Path, own: Mapping[str, Any]) -> dict[str, Part]:
 def _taesd(path: Path, shapes: Shapes, layout: Layout) -> Part:
     """A small autoencoder, or its decoder alone, whose config is what its shapes tell."""
     found = {layout.renamed(name) or name: shape for name, shape in shapes.items()}
-    try:
-        width, latents = found["decoder.layers.0.weight"][:2]
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"`{path}`: vae lacks tensors, the first {error}") from error
-    told: dict[str, Any] = {"_class_name": TAESD, "latent_channels": latents}
+    match found.get("decoder.layers.0.weight"):
+        case (width, latents, _, _):
+            told: dict[str, Any] = {"_class_name": TAESD, "latent_channels": latents}
+        case _:
+            raise ModelError(f"`{path}`: the decoder's first layer is no convolution")
     for half in ("encoder", "decoder"):
         blocks = numbers(found, rf"{half}\.layers\.(\d+)\.conv\.0\.weight")
+        if not blocks:
+            continue
         runs = groupby(enumerate(blocks), key=lambda pair: pair[1] - pair[0])
         told[f"num_{half}_blocks"] = levels = [len([*run]) for _, run in runs]
         told[f"{half}_block_out_channels"] = [width] * len(levels)

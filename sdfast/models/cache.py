@@ -47,7 +47,7 @@ class Stored:
     paints: bool
     """It is a pipeline."""
     precisions: tuple[str, ...]
-    """`fp16`, `fp32`, ...: what its UNet's weights are stored in."""
+    """`fp16`, `fp32`, ...: what its weights are stored in, a pipeline's UNet's."""
     folder: Path
 
 
@@ -147,12 +147,14 @@ def _kind(commit: Path) -> str | None:
 
     A network of others has a config that names none of ours.
     """
-    if (commit / INDEX).exists():
-        return INDEX
-    if (commit / CONFIG).exists():
-        return CONFIG if is_autoencoder(commit) else None
-    files = sorted(path for path in commit.rglob("*.safetensors") if path.exists())
-    return str(files[0].relative_to(commit)) if files else None
+    with contextlib.suppress(OSError):  # another's, who keeps it to himself
+        if (commit / INDEX).exists():
+            return INDEX
+        if (commit / CONFIG).exists():
+            return CONFIG if is_autoencoder(commit) else None
+        files = sorted(path for path in commit.rglob("*.safetensors") if path.exists())
+        return str(files[0].relative_to(commit)) if files else None
+    return None
 
 
 def _stored(home: Path) -> Stored:

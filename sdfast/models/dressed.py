@@ -1,18 +1,20 @@
 """A model as a job wants it: with another autoencoder, LoRAs on its weights, words it is taught."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from sdfast.errors import ModelError
 from sdfast.fields import named, scaled
 from sdfast.job import Weights
 from sdfast.models.autoencoders import open_autoencoder
 from sdfast.models.embeddings import open_embedding
-from sdfast.models.located import found, located
+from sdfast.models.located import found, lasting, located
 from sdfast.models.lora_names import check_names
 from sdfast.models.single import read_weights
-from sdfast.models.source import Embedding, Lora, Source
+from sdfast.models.source import Embedding, Lora, Source, halvings
 
 
 def dressed(source: Source, wanted: Weights) -> Source:
@@ -20,13 +22,15 @@ def dressed(source: Source, wanted: Weights) -> Source:
 
     That a LoRA fits the model is found out as it is loaded, before any weights are read.
     """
+    parts = dict(source.parts)
     if wanted.vae is not None:
         path = found(wanted.vae, folder=True)
-        parts = open_autoencoder(path, source.config("vae"))
-        source = replace(source, vae=path, parts={**source.parts, **parts})
+        new = open_autoencoder(path, source.config("vae"), xl=source.xl)
+        _check_size(path, [source.config("vae"), *(part.config for part in new.values())])
+        parts |= new
     loras = tuple(_lora(text) for text in wanted.lora)
     taught = tuple(_embedding(source, text) for text in wanted.embedding)
-    return replace(source, loras=loras, embeddings=taught) if loras or taught else source
+    return replace(source, parts=parts, loras=loras, embeddings=taught, worn=_lasting(wanted))
 
 
 def check_there(wanted: Weights) -> None:
@@ -41,25 +45,36 @@ def check_there(wanted: Weights) -> None:
 
 def wears(source: Source, wanted: Weights) -> bool:
     """Whether a model is dressed as a job wants it."""
-    loras = [(located(scaled(text).path), scaled(text).scale) for text in wanted.lora]
-    words = [(located(named(text).path), named(text).token) for text in wanted.embedding]
-    vae = None if wanted.vae is None else located(wanted.vae, folder=True)
-    taught = [(embedding.path, embedding.token) for embedding in source.embeddings]
-    return ([*source.loras], taught, source.vae) == (loras, words, vae)
+    return source.worn == _lasting(wanted)
 
 
 def worn(source: Source) -> dict[str, object]:
     """What a model is dressed in, as the keys of a job have it."""
-    return {
-        "lora": tuple(f"{lora.path}:{_positional(lora.scale)}" for lora in source.loras),
-        "embedding": tuple(f"{one.path}:{one.token}" for one in source.embeddings),
-        "vae": source.vae and str(source.vae),
-    }
+    _, lora, embedding, vae = source.worn
+    return {"lora": lora, "embedding": embedding, "vae": vae}
+
+
+def _lasting(wanted: Weights) -> Weights:
+    """The same in names that mean it everywhere, whatever the model."""
+    loras = (f"{lasting(path)}:{_positional(scale)}" for path, scale in map(scaled, wanted.lora))
+    words = (f"{lasting(path)}:{token}" for path, token in map(named, wanted.embedding))
+    vae = None if wanted.vae is None else lasting(wanted.vae)
+    return Weights(None, tuple(loras), tuple(words), vae)
 
 
 def _positional(scale: float) -> str:
     """A number as `scaled` reads it, which knows no exponents."""
     return format(Decimal(repr(scale)), "f")
+
+
+def _check_size(path: Path, configs: Iterable[Mapping[str, Any]]) -> None:
+    """Raise ModelError unless autoencoders of these configs halve pictures equally often."""
+    try:
+        alike = len({*map(halvings, configs)}) == 1
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"`{path}`: its config gives no size: {error}") from error
+    if not alike:
+        raise ModelError(f"`{path}` makes pictures of another size than the model's own")
 
 
 def _lora(text: str) -> Lora:

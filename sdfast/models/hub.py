@@ -72,14 +72,14 @@ def look(repo: str, only: Sequence[str], *, full: bool, safety: bool, alone: boo
             if not wanted:
                 raise ModelError(f"`{repo}` has no file `{only[0]}`")
         elif INDEX not in listed and not alone:
-            raise _no_model(repo)
+            raise _no_model(repo, "only such a model is painted with")
         elif INDEX not in listed and CONFIG in listed:
             wanted, precision = _autoencoder(repo, commit, list(listed), full=full)
         elif INDEX not in listed:
             wanted, precision = _file(repo, list(listed)), ""
         else:
             index = _read(repo, commit, INDEX)
-            parts = painted_parts(repo, str(index["_class_name"]))
+            parts = painted_parts(repo, str(index.get("_class_name")))
             wanted, precision = _needed(repo, parts, list(listed), full=full)
             wanted += [path for path in (INDEX, "sdfast.json") if path in listed]
             if names_checker(index):
@@ -108,10 +108,10 @@ def stream(repo: str, commit: str, path: str, begin: int = 0) -> Generator[Any]:
         yield response
 
 
-def _no_model(repo: str) -> ModelError:
+def _no_model(repo: str, hint: str = "") -> ModelError:
     return ModelError(
         f"`{repo}` is no model in diffusers' layout: it has no `{INDEX}`",
-        "what can be pulled is such a model, an autoencoder or a file of weights",
+        hint or "what can be pulled is such a model, an autoencoder or a file of weights",
     )
 
 
@@ -131,14 +131,14 @@ def _file(repo: str, names: list[str]) -> list[str]:
 
 def _autoencoder(repo: str, commit: str, names: list[str], *, full: bool) -> tuple[list[str], str]:
     """The paths of every file that an autoencoder needs, and the precision that their names say."""
-    if _read(repo, commit, CONFIG)["_class_name"] not in AUTOENCODERS:
+    if _read(repo, commit, CONFIG).get("_class_name") not in AUTOENCODERS:
         raise _no_model(repo)
     chosen = _weights(repo, "vae", {name: name for name in names}, full=full)
     return [CONFIG, *chosen], "fp16" * any(".fp16" in name for name in chosen)
 
 
 def _read(repo: str, commit: str, path: str) -> dict[str, Any]:
-    """A config, which names what it is of."""
+    """A config."""
     with stream(repo, commit, path) as response:
         text = b""
         for chunk in response.iter_bytes():
@@ -146,11 +146,12 @@ def _read(repo: str, commit: str, path: str) -> dict[str, Any]:
             if len(text) > 1_000_000:
                 raise _unreadable(repo)
     try:
-        found: dict[str, Any] = json.loads(text)
-        found["_class_name"]
-    except (ValueError, RecursionError, TypeError, KeyError) as error:
-        raise ModelError(f"`{repo}`: `{path}` does not say what it is of") from error
-    return found
+        found: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"`{repo}`: `{path}` cannot be read as JSON") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"`{repo}`: `{path}` is no JSON object")
+    return cast("dict[str, Any]", found)
 
 
 def _remotes(repo: str, siblings: Iterable[Any] | None) -> Generator[Remote]:

@@ -130,7 +130,9 @@ def _vae(name: str, levels: int) -> str:
 def _taesd(name: str, _: int) -> str:
     """The decoder alone, whose first layer presses latents into bounds and has no weights."""
     layer, dot, rest = name.partition(".")
-    return f"decoder.layers.{int(layer) - 1}{dot}{rest}" if layer.isdecimal() else name
+    return (
+        f"decoder.layers.{int(layer) - 1}{dot}{rest}" if re.fullmatch(r"\d{1,5}", layer) else name
+    )
 
 
 _OPEN_CLIP = (

@@ -27,6 +27,11 @@ def cached_of(hub: HubName, *, folder: bool) -> Path | None:
     return whole or cached_file(hub)
 
 
+def lasting(name: str) -> str:
+    """A name that means the same in every folder: of the Hub, or a whole path."""
+    return name if hub_name(name) else str(_whole(name))
+
+
 def found(name: str, *, folder: bool = False) -> Path:
     """The same of one that is there. Raises ModelError."""
     path = located(name, folder=folder)

@@ -233,7 +233,7 @@ def _told(source: Source, part: str) -> Generator[None]:
     except (DeviceError, ModelError):
         raise
     except TensorError as error:
-        raise ModelError(f"`{source.name}`: {part} {error}") from error
+        raise ModelError(f"`{source.whose(part)}`: {part} {error}") from error
     except Exception as error:  # whatever a hostile file raises, it is bad
         raise _unloadable(source, part, error) from error
 
@@ -289,4 +289,4 @@ def _tokenizer(source: Source, words: Vocabulary, known: int) -> ClipTokenizer:
 
 
 def _unloadable(source: Source, part: str, error: Exception) -> ModelError:
-    return ModelError(f"`{source.name}`: {part} cannot be loaded: {one_line(error)}")
+    return ModelError(f"`{source.whose(part)}`: {part} cannot be loaded: {one_line(error)}")

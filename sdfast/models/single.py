@@ -210,9 +210,9 @@ def _depth(shapes: Shapes, block: str) -> int:
 
 
 def numbers(shapes: Shapes, pattern: str) -> list[int]:
-    """The numbers that a pattern finds in the names, each once and rising."""
+    """The numbers that a pattern finds in the names, each once and rising; none that is absurd."""
     finds = (re.fullmatch(pattern, name) for name in shapes)
-    return sorted({int(found[1]) for found in finds if found})
+    return sorted({int(found[1]) for found in finds if found and len(found[1]) < 6})
 
 
 SMALLER = 512

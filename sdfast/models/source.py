@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from sdfast.canvas import own_size
 from sdfast.errors import JobError, ModelError
 from sdfast.fields import MOST_SIDE, enlarged_size
-from sdfast.job import Job, read_job
-from sdfast.models.layout import TODAY, Layout
+from sdfast.job import Job, Weights, read_job
+from sdfast.models.layout import TAESD, TODAY, Layout
 from sdfast.prompt import bare_words
 
 _LITTLE_WORDS = frozenset(
@@ -68,6 +68,9 @@ class Embedding(NamedTuple):
     """The name of the tensor, [rows, width] or [width], for each text encoder."""
 
 
+_BARE = Weights(None, (), (), None)
+
+
 class Vocabulary(NamedTuple):
     """A folder that holds a tokenizer."""
 
@@ -106,8 +109,8 @@ class Source:
     """What is added to the weights as they are loaded."""
     embeddings: tuple[Embedding, ...] = ()
     """The words that it is taught besides."""
-    vae: Path | None = None
-    """Where the autoencoder is from, if it is not the model's own."""
+    worn: Weights = _BARE
+    """The names of what is not its own: LoRAs, embeddings, the autoencoder."""
     checker: Path | None = None
     """What blackens pictures that should not be shown: a folder that holds `safety_checker` and
     `feature_extractor`, looked into when it is loaded."""
@@ -132,12 +135,16 @@ class Source:
     @property
     def is_bare(self) -> bool:
         """Whether its weights are all its own."""
-        return not self.loras and not self.embeddings and self.vae is None
+        return self.worn == _BARE
 
     @property
     def decoder(self) -> str:
         """The name of the part that makes pixels of latents."""
         return DECODER if DECODER in self.parts else "vae"
+
+    def whose(self, part: str) -> str:
+        """The name of what brings a network: the model's own, or that of its autoencoder."""
+        return self.name if part not in ("vae", DECODER) else self.worn.vae or self.name
 
     def config(self, part: str) -> Mapping[str, Any]:
         """The config of one of the networks."""
@@ -176,12 +183,18 @@ class Source:
 def trained_size(name: str, parts: Mapping[str, Part]) -> tuple[int, int]:
     """The pixels that networks of these configs were trained on. Raises ModelError."""
     try:
-        halvings = len(parts["vae"].config["block_out_channels"]) - 1
-        side = int(parts["unet"].config["sample_size"]) * 2**halvings
+        side = int(parts["unet"].config["sample_size"]) * 2 ** halvings(parts["vae"].config)
         read_job({"prompt": "any", "size": (side, side)})
     except (KeyError, TypeError, ValueError, OverflowError, JobError) as error:
         raise ModelError(f"`{name}`: its configs give no size: {error}") from error
     return side, side
+
+
+def halvings(vae: Mapping[str, Any]) -> int:
+    """How often an autoencoder of this config halves a picture. Raises what a broken one raises."""
+    if vae.get("_class_name") == TAESD:
+        return len(vae.get("decoder_block_out_channels") or (64,) * 4) - 1
+    return len(vae["block_out_channels"]) - 1
 
 
 def own_guidance(name: str, said: Mapping[str, Any], usual: float) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sdfast.models.find import find
+from sdfast.models.layout import TAESD
 from sdfast.models.libraries import quiet
 from sdfast.models.networks.load import randomize
 from sdfast.models.source import Source
@@ -77,10 +78,12 @@ def unfilled(source: Source) -> dict[str, Any]:
         kind = theirs.CLIPTextModelWithProjection if end else theirs.CLIPTextModel
         return kind(theirs.CLIPTextConfig(**source.config(f"text_encoder{end}")))
 
+    small = source.config("vae").get("_class_name") == TAESD
+    vae = ours.AutoencoderTiny if small else ours.AutoencoderKL
     with torch.device("meta"):
         return {
             "unet": ours.UNet2DConditionModel.from_config(source.config("unet")),
-            "vae": ours.AutoencoderKL.from_config(source.config("vae")),
+            "vae": vae.from_config(source.config("vae")),
             **{f"text_encoder{e}": encoder(e) for e in (("", "_2") if source.xl else ("",))},
         }
 

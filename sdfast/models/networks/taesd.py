@@ -55,6 +55,11 @@ class _Shape:
         """So many of each size of the picture."""
         self.channels = config.count("latent_channels", 4)
         self.scale = config.number("scaling_factor", 1)
+        if not self.scale:
+            raise ValueError("`scaling_factor` is 0")
+        other = config.get({"encoder": "num_decoder_blocks", "decoder": "num_encoder_blocks"}[half])
+        if other is not None and len(other) != len(widths):
+            raise ValueError("its encoder and its decoder are not of one size")
         self.shift = config.number("shift_factor", 0)
 
     @property
