@@ -20,7 +20,6 @@ from sdfast.errors import JobError, PresetError, printable
 from sdfast.fields import named, scaled
 from sdfast.job import KEYS, OF_ONE_PICTURE, Job, Record, read_job, sampler_record
 from sdfast.layering import on_top
-from sdfast.naming import Exists, keep
 from sdfast.sampler import Sampler
 from sdfast.wording import nearest, nearest_key
 from sdfast.writing import check_folder, is_void, unwritable, write_whole
@@ -124,6 +123,8 @@ def save_preset(name: str, record: Record, about: str = "", *, replace: bool | N
 
     `replace` is as `check_free` has it.
     """
+    from sdfast.naming import Exists, keep  # which reading a preset has no use for
+
     path = check_free(name, replace=replace)
     kept = {k: v for k, v in record.items() if k in PRESET_KEYS}
     _job(kept)
