@@ -44,7 +44,7 @@ def samplers(
         print(f"{theirs:<{wide[0]}}  {comfys:<{wide[1]}}  {', '.join(said)}")
     print(
         "\n* also with a schedule, as `DPM++ 2M Karras` or `dpmpp_2m_karras`: Karras,\n"
-        "  Exponential, SGM Uniform, Uniform (normal), Simple or Beta.\n"
+        "  Exponential, Polyexponential, SGM Uniform, Uniform (normal), Simple or Beta.\n"
         "  `euler` and the like are bare solvers."
     )
 
