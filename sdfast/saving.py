@@ -29,7 +29,8 @@ def save(
     Raises UsageError for a name that will not do, a place that cannot be written and a recipe that
     is too long for the format.
     """
-    place = destination(str(out), fields(picture.job, datetime.now()))
+    job = picture.job.model_copy(update={"size": picture.image.size})  # it may have been cut
+    place = destination(str(out), fields(job, datetime.now()))
     texts = recipe_of(picture.job) if metadata else {}
     image_files.check_room(texts, place, picture.image.size)
     file = image_files.encode(picture.image, texts, place)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,13 @@ def test_a_picture_is_saved_as_gen_saves_it(small, tmp_path, monkeypatch, capsys
         main()
     assert place.read_bytes() == (tmp_path / f"gen.{ending}").read_bytes()
     assert read_recipe(place).job == model.complete(job).replace(model=f"./{small.name}")
+
+
+def test_a_picture_that_was_cut_is_named_by_its_own_size(small, tmp_path):
+    picture = paint(load_model(str(small)), Job(prompt="a cat", seed=7, sampler=Sampler(steps=1)))
+    cut = replace(picture, image=picture.image.crop((0, 0, 40, 30)))
+    assert save(cut, f"{tmp_path}/{{w}}x{{h}}.png").name == "40x30.png"
+    assert read_recipe(tmp_path / "40x30.png").job.size == (64, 64)
 
 
 def test_a_saved_picture_takes_nobodys_place(small, tmp_path):

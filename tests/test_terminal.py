@@ -172,6 +172,16 @@ def test_a_picture_is_drawn_on_stderr_and_stdout_has_its_path(here, words):
     assert rows == [[image.getpixel((x, y)) for x in range(image.width)] for y in range(len(rows))]
 
 
+@pytest.mark.parametrize("command", ["gen", "grid"])
+def test_without_colours_none_is_drawn_and_that_is_told(here, command):
+    environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    words = (command, "a cat", *(["a dog"] if command == "grid" else []), *WORDS, "--no-color")
+    code, _, text = on_a_terminal(*words, "-o", "one.png", env=environment)
+    assert code == 0
+    assert "\u2580" not in text
+    assert "note: no picture is drawn here" in text
+
+
 @pytest.mark.parametrize(
     ("room", "size"),
     [

@@ -5,18 +5,23 @@ import io
 import json
 import math
 import os
+import pickle
+import signal
+import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
+from processes import hears_ctrl_c, soon
 
 from sdfast import Job, Sampler, load_model
-from sdfast.bench.timing import entries, laps, ours, pipelines, processes, sides, turn
+from sdfast.bench.timing import apart, entries, laps, ours, pipelines, processes, sides, turn
 from sdfast.bench.timing.cold import _program as program
 from sdfast.bench.timing.cold import script
 from sdfast.bench.timing.entries import Entry, beside, named, pairs, read_settings
@@ -612,3 +617,69 @@ def test_exports_name_no_folder_of_anybodys(tmp_path, monkeypatch):
     assert (
         command_line(words) == "sdfast bench --sweep lora=a.safetensors:0.5,/none/b --sweep steps=2"
     )
+
+
+def test_nothing_is_imported_beforehand_that_a_start_is_to_be_timed_with():
+    code = "import sys; import sdfast.bench.timing.start; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "says"),
+    [
+        (EOFError("ran out"), RuntimeError, "sdfast a: EOFError: ran out"),
+        (ValueError("a\nb"), RuntimeError, "sdfast a: ValueError: a b"),
+        (ModelError("no weights", "pull them"), ModelError, "no weights"),
+    ],
+)
+def test_what_goes_wrong_apart_is_told_as_what_it_was(raised, kind, says, monkeypatch):
+    def work(*_):
+        yield 1
+        raise raised
+
+    here, there = _line(monkeypatch)
+    apart._answer(there, work, entry(), "cpu")
+    said, error = (pickle.loads(here.recv_bytes()) for _ in range(2))
+    assert (said, type(error), str(error)) == (1, kind, says)
+    assert getattr(error, "hint", None) == getattr(raised, "hint", None)
+
+
+def test_who_works_apart_ends_when_nobody_asks_any_more(monkeypatch):
+    heard = []
+
+    def work(entry, device, asked):
+        heard.extend(asked)
+        yield "to nobody"
+
+    here, there = _line(monkeypatch)
+    here.send(1)
+    here.close()
+    apart._answer(there, work, entry(), "cpu")
+    assert heard == [1]
+
+
+def _line(monkeypatch):
+    monkeypatch.setattr(apart.os, "dup2", lambda *_: None)  # of this process itself
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return Pipe()
+
+
+def test_ctrl_c_while_a_start_is_measured_is_one_word(here):
+    words = ("bench", "-m", "tiny", "-s", "3", "-r", "2", "-q")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdfast", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hears_ctrl_c,
+    )
+    assert soon(lambda: _children(process.pid) > 1)  # one is the resource tracker
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+
+
+def _children(pid):
+    tasks = Path(f"/proc/{pid}/task/{pid}/children")
+    return len(tasks.read_text().split())

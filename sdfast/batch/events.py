@@ -10,7 +10,7 @@ from sdfast.job import Job
 
 
 class Picture(NamedTuple):
-    """A finished picture as a file's bytes, and what it took; `Finished` says what the last are."""
+    """A finished picture as a file's bytes, and what it took."""
 
     job: Job
     file: bytes
@@ -20,9 +20,13 @@ class Picture(NamedTuple):
     device: str
     dtype: str
     together: int
+    """Pictures that were painted in the same network calls."""
     decoded_again: bool
+    """Half precision overflowed, and the picture was decoded once more in float32."""
     tiles: int = 1
+    """In how many it was decoded."""
     unsafe: bool | None = None
+    """Whether the model's safety checker flagged it, and it is black; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

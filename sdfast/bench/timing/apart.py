@@ -1,8 +1,10 @@
 """Work in a process of its own, so that it shares no import, no thread and no allocator."""
 
+import os
 import pickle
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,7 +50,7 @@ class Process:
         return said
 
     def close(self) -> None:
-        """End the process, at once if it is in the middle of something."""
+        """End the process, which has a moment to leave by itself."""
         self._line.close()
         self._process.join(_LEAVES_WITHIN)  # killed, it would leave semaphores behind
         self._process.kill()
@@ -56,19 +58,31 @@ class Process:
 
 
 def _answer(line: "Connection[Any, Any]", work: Work, entry: Entry, device: str) -> None:
-    """Send what the work answers until it ends, or nobody is there to ask."""
-    try:
-        for said in work(entry, device, iter(line.recv, None)):
+    """Send what the work answers until it ends, or nobody is there to hear it."""
+    os.dup2(2, 1)  # where tables are printed, and a pipeline of somebody else's may speak
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    with suppress(ConnectionError):
+        for said in _told(work(entry, device, _asked(line)), entry.label):
             line.send_bytes(pickle.dumps(said))
-    except EOFError:
-        return
+
+
+def _asked(line: "Connection[Any, Any]") -> Iterator[Any]:
+    """What is asked, until nobody is there to ask."""
+    with suppress(EOFError, OSError):
+        while True:
+            yield line.recv()
+
+
+def _told(answers: Iterator[Any], label: str) -> Iterator[Any]:
+    """The answers and, if there is one, the error that they end in."""
+    try:
+        yield from answers
     except SdfastError as error:
-        line.send_bytes(pickle.dumps(error))
+        yield error
     except Exception as error:  # what a pipeline of somebody else's may raise
-        said = one_line(error, 300)
-        problem = RuntimeError(f"{entry.label}: {type(error).__name__}: {said}")
+        problem = RuntimeError(f"{label}: {type(error).__name__}: {one_line(error, 300)}")
         problem.add_note(traceback.format_exc())  # which --debug shows
-        line.send_bytes(pickle.dumps(problem))
+        yield problem
 
 
 class Apart:
