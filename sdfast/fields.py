@@ -42,10 +42,13 @@ Size = Annotated[
 
 _HUB_NAME = re.compile(
     r"""([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?<!\.safetensors))  # OWNER/NAME
-    (?:/([^/.][^/]*(?:/[^/.][^/]*)*\.safetensors))?  # /FOLDER/FILE""",
+    (?:/([^/.\\:][^/\\:]*(?:/[^/.\\:][^/\\:]*)*\.safetensors))?  # /FOLDER/FILE""",
     re.VERBOSE,
 )
 
+
+ADAPTER = "adapter_config.json"
+"""What peft writes beside a LoRA, and its strength into."""
 
 _NO_NAMES = (".bin", ".ckpt", ".pt", ".pth")
 """What ends in these is a file that was meant."""
@@ -60,8 +63,10 @@ class HubName(NamedTuple):
 
     @property
     def patterns(self) -> list[str]:
-        """What to fetch of it alone; nothing for all of it."""
-        return [escape(self.file)] if self.file else []
+        """What to fetch of it alone, with what says more of it; nothing for all of it."""
+        folder, slash, _ = self.file.rpartition("/")
+        files = [self.file, f"{folder}{slash}{ADAPTER}"] if self.file else []
+        return [*map(escape, files)]
 
 
 def hub_name(name: str) -> HubName | None:

@@ -240,8 +240,11 @@ def placed(record: Record) -> Record:
 
 
 def _placed(key: str, value: str) -> str:
+    if key in BEGINNINGS:
+        return _whole(value)
     name = {"lora": scaled, "embedding": named}[key](value).path if key in FILE_LISTS else value
-    return value if key not in BEGINNINGS and hub_name(name) else _whole(value)
+    mistyped = name.rpartition(":")[0]  # a scale that is none
+    return value if hub_name(name) or hub_name(mistyped) else _whole(value)
 
 
 def _whole(path: str) -> str:

@@ -24,6 +24,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 LARGE = 20_000
 """Files of more bytes are stored as the real Hub stores weights: by their SHA-256."""
@@ -69,7 +70,7 @@ class Hub(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def answer(self, now):
-        path = self.path.partition("?")[0].strip("/")
+        path = unquote(self.path.partition("?")[0]).strip("/")
         if path.startswith("cdn/"):
             return self.large(now, path.removeprefix("cdn/"))
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")

@@ -338,7 +338,8 @@ def test_weights_of_the_hub_keep_their_name(here, end):
 
 
 @pytest.mark.parametrize(
-    "name", ["some/../x.safetensors", "a/b/../c.safetensors", "a/b/.x.safetensors"]
+    "name",
+    ["some/../x.safetensors", "a/b/../c.safetensors", "a/b/.x.safetensors", "a/b/c:x.safetensors"],
 )
 def test_what_leads_elsewhere_is_no_name_of_the_hub(here, name):
     assert placed({"lora": [name]}) == {"lora": (os.path.normpath(here / name),)}

@@ -742,6 +742,72 @@ def test_of_several_files_one_is_fetched_by_its_own_name(pull, loras):
     assert names(Path(out.removesuffix("\n")).parent) == {"b.safetensors"}
 
 
+def test_a_file_that_is_pulled_again_is_the_newer_one(pull, run, hub, loras, small, here):
+    name = f"{REPO}/a.safetensors"
+    assert pull(name)[0] == 0
+    assert pull()[0] == 0  # from here on, this commit is the one that counts
+    gen = ("gen", "a cat", "-m", str(small), "-s", "10", "--seed", "1", "--size", "64x64", "-q")
+    assert run(*gen, "--lora", name, "-o", "a.png")[0] == 0
+    shutil.copy(loras / "pytorch_lora_weights.safetensors", loras / "a.safetensors")
+    hub.has(loras, commit=NEWER)
+    code, out, _ = pull(name)
+    assert (code, Path(out.strip()).parent.name) == (0, NEWER)
+    assert run(*gen, "--lora", name, "-o", "b.png")[0] == 0
+    assert run(*gen, "--lora", out.strip(), "-o", "c.png")[0] == 0
+    a, b, c = (Image.open(here / f"{one}.png").tobytes() for one in "abc")
+    assert a != b == c
+
+
+def test_beside_a_lora_of_peft_its_strength_is_fetched(pull, hub, loras):
+    inside = loras / "in"
+    inside.mkdir()
+    (loras / "a.safetensors").rename(inside / "a.safetensors")
+    for folder in (loras, inside):
+        (folder / "adapter_config.json").write_text('{"lora_alpha": 64, "r": 2}')
+    file = Path(pull()[1].removesuffix("\n"))
+    assert names(file.parent) == {"adapter_config.json", file.name}
+    file = Path(pull(f"{REPO}/in/a.safetensors")[1].removesuffix("\n"))
+    assert names(file.parent) == {"adapter_config.json", "a.safetensors"}
+
+
+def test_what_a_name_means_does_not_hang_on_what_else_was_pulled(pull, run, loras, small):
+    (loras / "pytorch_lora_weights.safetensors").rename(loras / "b.safetensors")
+    assert pull(f"{REPO}/a.safetensors")[0] == 0
+    problem, hint = refused(run("gen", "a cat", "-m", str(small), "--lora", REPO))
+    assert problem == f"what the cache has of `{REPO}` is no one file of weights"
+    assert hint == f"name a file, as `{REPO}/FILE.safetensors`, or `sdfast models pull {REPO}`"
+
+
+def test_a_scale_that_is_none_is_told_of_a_lora_of_the_hub(pull, run, loras, small):
+    assert pull()[0] == 0
+    problem, _ = refused(run("gen", "a cat", "-m", str(small), "--lora", f"{REPO}:half"))
+    assert problem == f"`half` is no scale for `{REPO}`"
+
+
+@pytest.mark.parametrize("name", ["a[9].safetensors", "a*.safetensors", "in/a b.safetensors"])
+def test_a_file_of_an_odd_name_is_that_file(pull, loras, name):
+    file = loras / name
+    file.parent.mkdir(exist_ok=True)
+    (loras / "a.safetensors").rename(file)
+    code, out, err = pull(f"{REPO}/{name}")
+    assert code == 0, err
+    assert Path(out.removesuffix("\n")).read_bytes() == file.read_bytes()
+    assert names(Path(out.removesuffix("\n")).parent) == {file.name}
+
+
+def test_a_file_beside_a_model_does_not_hide_it(pull, run, hub, model, tmp_path):
+    assert pull()[0] == 0
+    other = shutil.copytree(model, tmp_path / "other")
+    shutil.copy(other / UNET, other / "extra.safetensors")
+    hub.has(other, commit=NEWER)
+    assert pull(f"{REPO}/extra.safetensors")[0] == 0
+    listed = map(json.loads, run("models", "list", "--json")[1].splitlines())
+    (entry,) = (e for e in listed if e["kind"] == "cached")
+    assert (entry["family"], entry["whole"]) == ("Stable Diffusion", True)
+    code, _, err = run("models", "rm", f"{REPO}/extra.safetensors", "-y")
+    assert (code, f"`sdfast models rm {REPO}` removes all" in err) == (2, True)
+
+
 def test_a_file_that_the_hub_has_not_is_told(pull, loras):
     code, _, err = pull(f"{REPO}/c.safetensors")
     assert (code, f"error: `{REPO}` has no file `c.safetensors`" in err) == (3, True)
@@ -757,7 +823,9 @@ def test_a_file_of_the_hub_that_was_not_fetched_is_told_with_the_way_to_it(run, 
 
 
 def test_weights_in_the_cache_are_listed_and_removed(pull, run, loras):
-    assert pull(f"{REPO}/a.safetensors")[0] == 0
+    (loras / "in").mkdir()
+    (loras / "a.safetensors").rename(loras / "in" / "a.safetensors")
+    assert pull(f"{REPO}/in/a.safetensors")[0] == 0
     listed = run("models", "list", "--json")[1].splitlines()
     (entry,) = (e for e in map(json.loads, listed) if e["kind"] == "cached")
     assert (entry["name"], entry["family"], entry["whole"]) == (REPO, "weights", True)

@@ -126,8 +126,10 @@ def pull(
         offline=offline,
         alone=True,
     )
+    if hub.file and not (folder / hub.file).is_file():
+        raise ModelError(f"`{hub.repo}` has no file `{hub.file}`")
     if hub.file or not (folder / INDEX).is_file():
-        print(cached_of(hub, folder=True))
+        print(folder / hub.file if hub.file else cached_of(hub, folder=True))
         return
     pulled = open_folder(hub.repo, folder)
     if pulled.lacks_checker:
@@ -143,11 +145,15 @@ def remove(
     name: Name, yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False
 ) -> None:
     from sdfast.config import load_config
+    from sdfast.fields import hub_name
     from sdfast.models.cache import amount, delete, stored
     from sdfast.models.find import target_of
     from sdfast.wording import nearest
 
     repo = target_of(name, load_config().aliases)
+    if (hub := hub_name(repo)) and hub.file:
+        hint = f"`sdfast models rm {hub.repo}` removes all that is there of it"
+        raise UsageError(f"`{repo}` is a file of `{hub.repo}`", hint)
     if repo == "tiny":
         raise UsageError("`tiny` is built in; it goes when sdfast goes")
     kept = {model.repo: model for model in stored()}

@@ -27,6 +27,8 @@ CONFIG = "config.json"
 LORA = "pytorch_lora_weights.safetensors"
 """What diffusers calls a LoRA's file."""
 
+_WEIGHTS = ".safetensors"
+
 PARTLY = ".incomplete"
 """What the name of a blob ends in that is not whole yet."""
 
@@ -79,16 +81,17 @@ def cached_autoencoder(repo: str) -> Path | None:
 
 
 def cached_file(hub: HubName) -> Path | None:
-    """A file of weights of a repository in the cache, or the one that the repository is for."""
-    return next(filter(None, (_weights(hub.file, commit) for commit in _commits(hub.repo))), None)
-
-
-def _weights(file: str, commit: Path) -> Path | None:
-    if file:
-        return commit / file if (commit / file).is_file() else None
-    files = {path.name: path for path in commit.glob("*.safetensors") if path.is_file()}
-    meant = the_one(files)
-    return None if meant is None else files[meant]
+    """A file of weights in the cache, as it came last, or the one that a repository is for."""
+    home = home_of(hub.repo)
+    with contextlib.suppress(OSError):  # a name that is too long
+        if hub.file:
+            there = [c / hub.file for c in home.glob("snapshots/*") if (c / hub.file).is_file()]
+            return max(there, key=lambda file: file.lstat().st_mtime, default=None)
+        if commit := _counting(home):
+            files = {file.name: file for file in (home / "snapshots" / commit).glob(f"*{_WEIGHTS}")}
+            meant = the_one(files)
+            return files[meant] if meant and files[meant].is_file() else None
+    return None
 
 
 def the_one(files: Iterable[str]) -> str | None:
@@ -99,11 +102,9 @@ def the_one(files: Iterable[str]) -> str | None:
     return files[0] if len(files) == 1 else None
 
 
-def _commits(repo: str) -> list[Path]:
-    """A repository's snapshots, the one that counts before the others."""
-    home = home_of(repo)
-    counts = _counting(home)
-    return sorted(home.glob("snapshots/*"), key=lambda commit: commit.name != counts)
+def is_begun(repo: str) -> bool:
+    """Whether anything of a repository is in the cache."""
+    return next(home_of(repo).glob("snapshots/*"), None) is not None
 
 
 def _counting(home: Path) -> str | None:
@@ -152,7 +153,7 @@ def _kind(commit: Path) -> str | None:
             return INDEX
         if (commit / CONFIG).exists():
             return CONFIG if is_autoencoder(commit) else None
-        files = sorted(path for path in commit.rglob("*.safetensors") if path.exists())
+        files = sorted(path for path in commit.rglob(f"*{_WEIGHTS}") if path.exists())
         return str(files[0].relative_to(commit)) if files else None
     return None
 
@@ -162,8 +163,9 @@ def _stored(home: Path) -> Stored:
 
     repo = home.name.removeprefix("models--").replace("--", "/", 1)
     kinds = {commit: kind for commit in home.glob("snapshots/*") if (kind := _kind(commit))}
-    newest = max(kinds, key=lambda commit: (commit / kinds[commit]).lstat().st_mtime)
-    kind = kinds[newest]
+    kind = next((kind for kind in (INDEX, CONFIG) if kind in kinds.values()), None)
+    alike = [commit for commit in kinds if kind in (None, kinds[commit])]
+    newest = max(alike, key=lambda commit: (commit / kinds[commit]).lstat().st_mtime)
     whole = newest
     if kind in (INDEX, CONFIG):
         whole = cached(repo) if kind == INDEX else cached_autoencoder(repo)

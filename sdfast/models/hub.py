@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
+from sdfast.fields import ADAPTER
 from sdfast.models.cache import CONFIG, INDEX, the_one
 from sdfast.models.folder import CHECKER, WEIGHTS, names_checker, painted_parts, weight_files
 from sdfast.models.hub_errors import hub_errors
@@ -69,8 +70,6 @@ def look(repo: str, only: Sequence[str], *, full: bool, safety: bool, alone: boo
         if only:
             wanted = [path for path in listed if any(fnmatch(path, pattern) for pattern in only)]
             precision = ""
-            if not wanted:
-                raise ModelError(f"`{repo}` has no file `{only[0]}`")
         elif INDEX not in listed and not alone:
             raise _no_model(repo, "only such a model is painted with")
         elif INDEX not in listed and CONFIG in listed:
@@ -126,13 +125,14 @@ def _file(repo: str, names: list[str]) -> list[str]:
             f"`{repo}` has {len(files)} files of weights",
             f"name one, such as `{repo}/{files[0]}`",
         )
-    return [meant, *(name for name in names if name == "adapter_config.json")]
+    return [meant, *(name for name in names if name == ADAPTER)]
 
 
 def _autoencoder(repo: str, commit: str, names: list[str], *, full: bool) -> tuple[list[str], str]:
     """The paths of every file that an autoencoder needs, and the precision that their names say."""
     if _read(repo, commit, CONFIG).get("_class_name") not in AUTOENCODERS:
-        raise _no_model(repo)
+        files = [name for name in names if name.endswith(".safetensors")]
+        raise _no_model(repo, f"a file of it can be, as `{repo}/{files[0]}`" if files else "")
     chosen = _weights(repo, "vae", {name: name for name in names}, full=full)
     return [CONFIG, *chosen], "fp16" * any(".fp16" in name for name in chosen)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sdfast.errors import ModelError
 from sdfast.fields import HubName, hub_name
-from sdfast.models.cache import cached, cached_autoencoder, cached_file
+from sdfast.models.cache import cached, cached_autoencoder, cached_file, is_begun
 
 
 def located(name: str, *, folder: bool = False) -> Path | None:
@@ -36,13 +36,23 @@ def found(name: str, *, folder: bool = False) -> Path:
     """The same of one that is there. Raises ModelError."""
     path = located(name, folder=folder)
     if path is None:
-        raise ModelError(
-            f"`{name}` is neither on this disk nor in the cache",
-            f"`sdfast models pull {name}` fetches it",
-        )
+        raise _absent(name)
     if not (path.is_file() or (folder and path.is_dir())):
         raise ModelError(f"`{path}` is {'no file' if path.exists() else 'not there'}")
     return path
+
+
+def _absent(name: str) -> ModelError:
+    hub = hub_name(name)
+    if hub is None or hub.file or not is_begun(hub.repo):
+        return ModelError(
+            f"`{name}` is neither on this disk nor in the cache",
+            f"`sdfast models pull {name}` fetches it",
+        )
+    return ModelError(
+        f"what the cache has of `{name}` is no one file of weights",
+        f"name a file, as `{name}/FILE.safetensors`, or `sdfast models pull {name}`",
+    )
 
 
 def _whole(path: str) -> Path:

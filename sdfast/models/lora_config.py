@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sdfast.errors import ModelError
+from sdfast.fields import ADAPTER
 from sdfast.models.folder import read_json
 from sdfast.models.headers import Header
 
@@ -42,7 +43,7 @@ class Config:
 
 def read_configs(path: Path, header: Header) -> dict[str, Config]:
     """The config of each network, as far as there is one. Raises ModelError."""
-    kept, beside = header.about.get("lora_adapter_metadata"), path.parent / "adapter_config.json"
+    kept, beside = header.about.get("lora_adapter_metadata"), path.parent / ADAPTER
     try:
         if kept is not None:
             said = cast("dict[str, Any]", json.loads(kept))
