@@ -62,6 +62,11 @@ class HubName(NamedTuple):
     """Empty for the repository itself."""
 
     @property
+    def text(self) -> str:
+        """As it is typed."""
+        return f"{self.repo}/{self.file}" if self.file else self.repo
+
+    @property
     def patterns(self) -> list[str]:
         """What to fetch of it alone, with what says more of it; nothing for all of it."""
         folder, slash, _ = self.file.rpartition("/")

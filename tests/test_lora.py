@@ -414,6 +414,10 @@ def test_a_job_that_names_no_weights_is_told_those_that_were_loaded(small, tmp_p
     assert own.vae == str(small / "vae")
     assert wears(dressed(find(str(small)), own.weights), own.weights)
     assert paint(model, own).job == own
+    for given in (path, [path]):
+        assert load_model(str(small), device="cpu", lora=given).complete(job).lora == (
+            f"{path}:1.0",
+        )
 
 
 @pytest.mark.parametrize(

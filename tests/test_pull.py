@@ -808,6 +808,16 @@ def test_a_file_beside_a_model_does_not_hide_it(pull, run, hub, model, tmp_path)
     assert (code, f"`sdfast models rm {REPO}` removes all" in err) == (2, True)
 
 
+def test_the_way_on_names_the_file(pull, hub, loras):
+    name = f"{REPO}/a.safetensors"
+    assert refused(pull(name, "--offline")) == (
+        f"offline, so `{name}` cannot be fetched",
+        f"online: sdfast models pull {name}",
+    )
+    hub.has(loras, fail=503)
+    assert refused(pull(name))[1] == f"later: sdfast models pull {name}"
+
+
 def test_a_file_that_the_hub_has_not_is_told(pull, loras):
     code, _, err = pull(f"{REPO}/c.safetensors")
     assert (code, f"error: `{REPO}` has no file `c.safetensors`" in err) == (3, True)

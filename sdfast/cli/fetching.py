@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from sdfast.fields import HubName
     from sdfast.models.blob import Lost
     from sdfast.models.download import Planned, Progress
 
@@ -22,11 +23,10 @@ def fetch(
     *,
     draw: bool,
     colour: bool,
-    only: Sequence[str] = (),
     full: bool = False,
     offline: bool = False,
     safety: bool = True,
-    alone: bool = False,
+    named: HubName | None = None,
 ) -> Path:
     """Pull a model, or what else `pull` knows by these; its folder.
 
@@ -34,7 +34,7 @@ def fetch(
     """
     from sdfast.models.download import Planned, Pulled, pull
 
-    events = pull(repo, only=only, full=full, offline=offline, safety=safety, alone=alone)
+    events = pull(repo, full=full, offline=offline, safety=safety, named=named)
     planned = next(events)
     assert isinstance(planned, Planned)
     say(_plan(planned))

@@ -121,10 +121,9 @@ def pull(
         note,
         draw=not quiet,
         colour=not no_color,
-        only=hub.patterns,
         full=full,
         offline=offline,
-        alone=True,
+        named=hub,
     )
     if hub.file and not (folder / hub.file).is_file():
         raise ModelError(f"`{hub.repo}` has no file `{hub.file}`")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from sdfast.job import Job, Weights
@@ -57,13 +58,16 @@ def load_model(
         own = model.weights
         model, lora = own.model or "tiny", lora or own.lora
         embedding, vae = embedding or own.embedding, vae or own.vae
-    lora, embedding = ((one,) if isinstance(one, str) else one for one in (lora, embedding))
+    lora, embedding = (
+        (one,) if isinstance(one, (str, PurePath)) else one for one in (lora, embedding)
+    )
     source = (
         find(model, aliases, offline=offline, safety=safety) if isinstance(model, str) else model
     )
-    if lora or embedding or vae is not None:
-        vae = None if vae is None else str(vae)  # a Path would do as well
-        source = dressed(source, Weights(None, tuple(lora), tuple(embedding), vae))
+    if lora or embedding or vae is not None:  # Paths would do as well
+        vae = None if vae is None else str(vae)
+        files = tuple(map(str, lora)), tuple(map(str, embedding))
+        source = dressed(source, Weights(None, *files, vae))
     if not safety:
         source = replace(source, checker=None, lacks_checker=False)
     return StableDiffusion(source, device, dtype, vram, compiled=compiled)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdfast.errors import ModelError
+from sdfast.fields import HubName
 from sdfast.models.blob import Blob, Lost, drop
 from sdfast.models.cache import INDEX, PARTLY, amount, cache_folder, home_of, size_of
 from sdfast.models.hub import Listing, look
@@ -50,20 +51,22 @@ def pull(
     full: bool = False,
     offline: bool = False,
     safety: bool = True,
-    alone: bool = False,
+    named: HubName | None = None,
 ) -> Iterator[Progress]:
     """Fetch a Hub repository's safetensors into the cache, in half precision where it has it.
 
     Without `safety` a safety checker's are left out. With `only`, patterns of paths, those files
-    instead, which make no model. With `alone`, it may be an autoencoder by itself, or a file of
+    instead, which make no model. What is `named` may be an autoencoder by itself, or a file of
     weights. What is there already is not fetched again, to the byte. The last of the events is
     `Pulled`. Raises ModelError when offline, if the disk is too small, or if the repository is
     gone, gated, unreachable or no Stable Diffusion.
     """
+    only = only if named is None else named.patterns
+    asked = named or HubName(repo, "")
     if offline or told_to_stay_offline():
-        raise offline_error(repo)
-    listing = look(repo, only, full=full, safety=safety, alone=alone)
-    with hub_errors(repo):
+        raise offline_error(asked)
+    listing = look(asked, only, full=full, safety=safety, alone=named is not None)
+    with hub_errors(asked):
         home = home_of(repo)
         blobs = {f.blob: Blob(repo, listing.commit, f, home) for f in listing.files}
         there = {name: blob.there for name, blob in blobs.items()}

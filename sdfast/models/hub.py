@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from typing import Any, NamedTuple, cast
 
 from sdfast.errors import ModelError
-from sdfast.fields import ADAPTER
+from sdfast.fields import ADAPTER, HubName
 from sdfast.models.cache import CONFIG, INDEX, the_one
 from sdfast.models.folder import CHECKER, WEIGHTS, names_checker, painted_parts, weight_files
 from sdfast.models.hub_errors import hub_errors
@@ -51,7 +51,7 @@ class Listing:
         return sum({file.blob: file.size for file in self.files}.values())
 
 
-def look(repo: str, only: Sequence[str], *, full: bool, safety: bool, alone: bool) -> Listing:
+def look(asked: HubName, only: Sequence[str], *, full: bool, safety: bool, alone: bool) -> Listing:
     """Ask the Hub what a model needs: its configs, and weights in half precision or in `full`.
 
     One that comes in only one precision needs that. Of a safety checker it is the configs alone
@@ -59,7 +59,8 @@ def look(repo: str, only: Sequence[str], *, full: bool, safety: bool, alone: boo
     instead. With `alone`, it may be an autoencoder by itself, or a file of weights. Raises
     ModelError, before anything is fetched, for what is no Stable Diffusion or has no safetensors.
     """
-    with hub_errors(repo):
+    repo = asked.repo
+    with hub_errors(asked):
         import huggingface_hub
 
         about = huggingface_hub.HfApi().model_info(repo, timeout=_SECONDS, files_metadata=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from sdfast.errors import ModelError, one_line
+from sdfast.fields import HubName
 from sdfast.models.cache import cache_folder
 
 MOVED = {
@@ -22,21 +23,21 @@ MOVED = {
 
 
 @contextmanager
-def hub_errors(repo: str) -> Generator[None]:
+def hub_errors(asked: HubName) -> Generator[None]:
     """In here, what goes wrong between us and the Hub is a ModelError with a way out."""
     try:
         yield
     except ModelError:
         raise
     except Exception as error:  # httpx, hf_xet, the disk: each fails in words of its own
-        raise _in_our_words(repo, error) from error
+        raise _in_our_words(asked, error) from error
 
 
-def _in_our_words(repo: str, error: Exception) -> ModelError:
+def _in_our_words(asked: HubName, error: Exception) -> ModelError:
     from huggingface_hub import constants, get_token
     from huggingface_hub import errors as theirs
 
-    again = f"sdfast models pull {repo}"
+    repo, again = asked.repo, f"sdfast models pull {asked.text}"
     endpoint = re.sub(r"//[^/]*@", "//", constants.ENDPOINT)  # without a password
     host = endpoint.partition("://")[2]
     status = _status(error)
@@ -63,7 +64,7 @@ def _in_our_words(repo: str, error: Exception) -> ModelError:
         case theirs.HFValidationError():
             return ModelError(f"`{repo}` cannot be the name of a model on the Hub")
         case theirs.OfflineModeIsEnabled():
-            return offline_error(repo)
+            return offline_error(asked)
         case theirs.HfHubHTTPError() if status == 401:
             return ModelError(
                 "the Hub does not accept your token: it is wrong or has run out",
@@ -100,9 +101,10 @@ def _in_our_words(repo: str, error: Exception) -> ModelError:
             )
 
 
-def offline_error(repo: str) -> ModelError:
+def offline_error(asked: HubName) -> ModelError:
     return ModelError(
-        f"offline, so `{repo}` cannot be fetched", f"online: sdfast models pull {repo}"
+        f"offline, so `{asked.text}` cannot be fetched",
+        f"online: sdfast models pull {asked.text}",
     )
 
 
