@@ -243,8 +243,9 @@ def _placed(key: str, value: str) -> str:
     if key in BEGINNINGS:
         return _whole(value)
     name = {"lora": scaled, "embedding": named}[key](value).path if key in FILE_LISTS else value
-    mistyped = name.rpartition(":")[0]  # a scale that is none
-    return value if hub_name(name) or hub_name(mistyped) else _whole(value)
+    before, _, scale = name.rpartition(":")
+    mistyped = key == "lora" and hub_name(before) and not scale.endswith(".safetensors")
+    return value if hub_name(name) or mistyped else _whole(value)
 
 
 def _whole(path: str) -> str:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sdfast.cli.completing import models
 from sdfast.config import load_config
+from sdfast.errors import ModelError
 from sdfast.models.cache import amount, cache_folder, cached_autoencoder, delete
 from sdfast.models.find import find, is_cached, target_of
 from sdfast.recipes import read_recipe
@@ -215,7 +216,8 @@ def test_an_autoencoder_is_listed_and_removed_and_is_no_model(sdfast, put_autoen
     (folder / "config.json").write_text(json.dumps(config | {"_class_name": kind}))
     line = sdfast("models", "list")[1].splitlines()[1]
     assert (line.split()[0], line.endswith(f"{told}, fp32")) == ("some/vae", True)
-    assert not is_cached("some/vae")
+    with pytest.raises(ModelError, match="`some/vae` is an autoencoder"):
+        find("some/vae", offline=True)
     assert cached_autoencoder("some/vae") == folder
     assert sdfast("models", "rm", "some/vae", "-y")[0] == 0
     assert cached_autoencoder("some/vae") is None

@@ -345,6 +345,11 @@ def test_what_leads_elsewhere_is_no_name_of_the_hub(here, name):
     assert placed({"lora": [name]}) == {"lora": (os.path.normpath(here / name),)}
 
 
+@pytest.mark.parametrize("key", ["lora", "vae"])
+def test_a_file_with_a_colon_in_its_name_is_placed(here, key):
+    assert str(here / "a" / "b:x.safetensors") in str(placed({key: "a/b:x.safetensors"}))
+
+
 @pytest.mark.parametrize("end", ["pth", "pt", "ckpt", "bin"])
 def test_a_path_of_a_pickle_is_no_name_of_the_hub(here, end):
     assert placed({"vae": f"some/vae.{end}"}) == {"vae": str(here / "some" / f"vae.{end}")}

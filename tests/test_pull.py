@@ -818,9 +818,67 @@ def test_the_way_on_names_the_file(pull, hub, loras):
     assert refused(pull(name))[1] == f"later: sdfast models pull {name}"
 
 
-def test_a_file_that_the_hub_has_not_is_told(pull, loras):
-    code, _, err = pull(f"{REPO}/c.safetensors")
-    assert (code, f"error: `{REPO}` has no file `c.safetensors`" in err) == (3, True)
+def test_a_file_that_the_hub_has_not_is_told_and_nothing_else_is_fetched(pull, loras, cache):
+    (loras / "adapter_config.json").write_text("{}")
+    code, out, err = pull(f"{REPO}/c.safetensors")
+    assert (code, out, err) == (3, "", f"error: `{REPO}` has no file `c.safetensors`\n")
+    assert not cache.exists()
+
+
+def test_a_file_beside_a_model_is_not_meant_by_its_name(pull, run, hub, model, small, tmp_path):
+    other = shutil.copytree(model, tmp_path / "other")
+    shutil.copy(other / UNET, other / "extra.safetensors")
+    hub.has(other)
+    assert pull()[0] == pull(f"{REPO}/extra.safetensors")[0] == 0
+    problem, _ = refused(run("gen", "a cat", "-m", str(small), "--lora", REPO))
+    assert problem == f"what the cache has of `{REPO}` is no one file of weights"
+
+
+def test_an_autoencoder_that_is_broken_on_the_hub_is_told(pull, autoencoder):
+    (autoencoder / "diffusion_pytorch_model.fp16.safetensors").write_bytes(bytes(30_000))
+    code, out, err = pull()
+    assert (code, out) == (3, "")
+    assert "is broken or no safetensors file" in err
+
+
+def test_what_a_pulled_name_is_of_is_said_where_a_model_is_wanted(run, pull, autoencoder):
+    assert pull()[0] == 0
+    for words in ((), ("--offline",)):
+        assert refused(run("gen", "a cat", "-m", REPO, *words)) == (
+            f"`{REPO}` is an autoencoder",
+            "--vae takes it",
+        )
+
+
+def test_a_model_of_one_file_is_found_by_its_repository_too(pull, run, hub, both, tmp_path, here):
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    shutil.copy(both.file, folder / "model.safetensors")
+    hub.has(folder)
+    tokenizer = Path(pull()[1].removesuffix("\n")).parent / "tokenizer"
+    shutil.copytree(both.folder / "tokenizer", tokenizer)
+    gen = ("gen", "a cat", "-s", "10", "--seed", "1", "--size", "64x64", "-q", "-m", REPO)
+    assert run(*gen, "-o", "a.png", "--offline")[0] == 0
+
+
+def test_a_file_that_was_broken_off_is_listed_and_removed(start, run, hub, cache, loras):
+    (loras / "a.safetensors").write_bytes(bytes(900_000))
+    hub.has(loras, hold=200_000)
+    process = start("models", "pull", f"{REPO}/a.safetensors")
+    while part(cache)[1] < 196_608:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert "parts are missing" in run("models", "list")[1]
+    assert run("models", "rm", REPO, "-y")[0] == 0
+    assert not [*cache.glob("models--*")]
+
+
+def test_a_name_that_is_too_long_is_told(pull, run, loras, small):
+    assert pull()[0] == 0
+    long = "o/" + "x" * 300
+    assert f"`{long}` is neither" in refused(run("gen", "a", "-m", str(small), "--lora", long))[0]
 
 
 @pytest.mark.parametrize("flag", ["--lora", "--embedding"])

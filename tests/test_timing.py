@@ -664,6 +664,15 @@ def _line(monkeypatch):
     return Pipe()
 
 
+def test_who_works_apart_and_was_killed_is_told_as_that(small):
+    side = apart.Apart(replace(entry(), model=str(small)), "cpu")
+    side._process._process.kill()
+    side._process._process.join()
+    with pytest.raises(DeviceError, match="the process of sdfast a was ended"):
+        side.lap(entry(), Path("any.png"))
+    side.close()
+
+
 def test_ctrl_c_while_a_start_is_measured_is_one_word(here):
     words = ("bench", "-m", "tiny", "-s", "3", "-r", "2", "-q")
     process = subprocess.Popen(

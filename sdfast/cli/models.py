@@ -106,10 +106,9 @@ def pull(
 ) -> None:
     from sdfast.cli.fetching import fetch
     from sdfast.config import load_config
-    from sdfast.models.cache import INDEX
+    from sdfast.models.cache import INDEX, cached_file
     from sdfast.models.find import on_hub
-    from sdfast.models.folder import open_folder
-    from sdfast.models.located import cached_of
+    from sdfast.models.folder import check_autoencoder, is_autoencoder, open_folder
 
     def note(text: str) -> None:
         if not quiet:
@@ -125,10 +124,12 @@ def pull(
         offline=offline,
         named=hub,
     )
-    if hub.file and not (folder / hub.file).is_file():
-        raise ModelError(f"`{hub.repo}` has no file `{hub.file}`")
     if hub.file or not (folder / INDEX).is_file():
-        print(folder / hub.file if hub.file else cached_of(hub, folder=True))
+        if not hub.file and is_autoencoder(folder):
+            check_autoencoder(hub.repo, folder)
+            print(folder)
+        else:
+            print(folder / hub.file if hub.file else cached_file(hub))
         return
     pulled = open_folder(hub.repo, folder)
     if pulled.lacks_checker:

@@ -82,8 +82,7 @@ class Blob:
         if not begun:  # or else it is fetched from its beginning
             repo, _, path = self._where
             raise ModelError(
-                f"`{repo}`: `{path}` came with a wrong hash and was thrown away",
-                f"again: sdfast models pull {repo}",
+                f"`{repo}`: `{path}` came with a wrong hash and was thrown away", "pull it again"
             )
 
     def _receive(self, file: BinaryIO) -> Iterator[int | Lost]:

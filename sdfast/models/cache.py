@@ -87,8 +87,9 @@ def cached_file(hub: HubName) -> Path | None:
         if hub.file:
             there = [c / hub.file for c in home.glob("snapshots/*") if (c / hub.file).is_file()]
             return max(there, key=lambda file: file.lstat().st_mtime, default=None)
-        if commit := _counting(home):
-            files = {file.name: file for file in (home / "snapshots" / commit).glob(f"*{_WEIGHTS}")}
+        folder = home / "snapshots" / (_counting(home) or "none")
+        if not ((folder / INDEX).exists() or is_autoencoder(folder)):
+            files = {file.name: file for file in folder.glob(f"*{_WEIGHTS}")}
             meant = the_one(files)
             return files[meant] if meant and files[meant].is_file() else None
     return None
@@ -104,7 +105,9 @@ def the_one(files: Iterable[str]) -> str | None:
 
 def is_begun(repo: str) -> bool:
     """Whether anything of a repository is in the cache."""
-    return next(home_of(repo).glob("snapshots/*"), None) is not None
+    with contextlib.suppress(OSError):  # a name that is too long
+        return next(home_of(repo).glob("snapshots/*"), None) is not None
+    return False
 
 
 def _counting(home: Path) -> str | None:
@@ -139,8 +142,14 @@ def _homes() -> Iterator[Path]:
     except OSError:
         return
     for home in found:
-        if any(_kind(commit) for commit in home.glob("snapshots/*")):
+        commits = list(home.glob("snapshots/*"))
+        if any(map(_kind, commits)) or (not commits and _begun(home)):
             yield home
+
+
+def _begun(home: Path) -> int:
+    """Bytes of downloads that were broken off, or are on their way."""
+    return sum(size_of(part) or 0 for part in home.glob(f"blobs/*{PARTLY}"))
 
 
 def _kind(commit: Path) -> str | None:
@@ -163,6 +172,9 @@ def _stored(home: Path) -> Stored:
 
     repo = home.name.removeprefix("models--").replace("--", "/", 1)
     kinds = {commit: kind for commit in home.glob("snapshots/*") if (kind := _kind(commit))}
+    if not kinds:
+        size = sum(_files(home).values())
+        return Stored(repo, size, False, _begun(home), "", False, (), home)
     kind = next((kind for kind in (INDEX, CONFIG) if kind in kinds.values()), None)
     alike = [commit for commit in kinds if kind in (None, kinds[commit])]
     newest = max(alike, key=lambda commit: (commit / kinds[commit]).lstat().st_mtime)
@@ -174,7 +186,7 @@ def _stored(home: Path) -> Stored:
         repo=repo,
         size=sum(_files(home).values()),
         whole=whole is not None,
-        begun=sum(size_of(part) or 0 for part in home.glob(f"blobs/*{PARTLY}")),
+        begun=_begun(home),
         family=family(folder),
         paints=kind == INDEX,
         precisions=precisions(folder),

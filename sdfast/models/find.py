@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdfast.errors import ModelError, UsageError
 from sdfast.fields import HubName, hub_name
-from sdfast.models.cache import cached, cached_file
+from sdfast.models.cache import cached, cached_autoencoder, cached_file
 from sdfast.models.folder import left_out, open_folder, open_shape
 from sdfast.models.single import SHAPES, open_file
 from sdfast.models.source import Source
@@ -60,6 +60,10 @@ def find(
     if hub is None or hub.file:
         raise _unknown(name, target, aliases)
     folder = _cached(target, offline=offline, safety=safety)
+    if folder is None and cached_autoencoder(target):
+        raise ModelError(f"`{name}` is an autoencoder", "--vae takes it")
+    if folder is None and (file := cached_file(hub)):
+        return open_file(name, file, partial(_fetched, offline=offline))
     return open_folder(name, folder or _fetched(target, offline=offline, safety=safety))
 
 
@@ -87,6 +91,8 @@ def is_cached(name: str, aliases: Mapping[str, str] | None = None, *, safety: bo
     target = target_of(name, aliases)
     hub = hub_name(target)
     if hub is None or hub.file or _on_disk(target):
+        return True
+    if cached_autoencoder(target) or cached_file(hub):
         return True
     return _cached(target, offline=False, safety=safety) is not None
 

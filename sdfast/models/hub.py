@@ -68,6 +68,8 @@ def look(asked: HubName, only: Sequence[str], *, full: bool, safety: bool, alone
         listed = {file.path: file for file in _remotes(repo, cast("list[Any]", about.siblings))}
         if not re.fullmatch(r"[0-9a-f]{40}", commit):
             raise _unreadable(repo)
+        if asked.file and asked.file not in listed:
+            raise ModelError(f"`{repo}` has no file `{asked.file}`")
         if only:
             wanted = [path for path in listed if any(fnmatch(path, pattern) for pattern in only)]
             precision = ""

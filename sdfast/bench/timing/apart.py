@@ -34,7 +34,8 @@ class Process:
         self._label = entry.label
 
     def ask(self, what: object) -> None:
-        self._line.send(what)
+        with suppress(OSError):  # that it was killed is found out as it is heard
+            self._line.send(what)
 
     def heard(self) -> Any:
         """The next answer. Raises what the work raises, and DeviceError if it was killed."""
