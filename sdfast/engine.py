@@ -18,7 +18,7 @@ from sdfast.models.find import stands_for
 from sdfast.models.room import Room
 from sdfast.protocols import Model
 from sdfast.solver import inpainting, noised
-from sdfast.solver.draw import between
+from sdfast.solver.draw import slerp
 from sdfast.solver.predict import Network
 from sdfast.solver.spacing import grid
 from sdfast.solver.walk import trajectory
@@ -208,7 +208,7 @@ def _noise(model: Model, job: Job) -> Tensor:
     if job.variation_seed is None or job.variation_strength is None:
         return noise
     other = model.noise(job.variation_seed, job.size, job.rng)
-    return between(noise, other, job.variation_strength)
+    return slerp(noise, other, job.variation_strength)
 
 
 def _ask(model: Model, ground: _Ground | None) -> Ask:

@@ -19,6 +19,22 @@ def shell(*words, **given):
     return subprocess.run(command, capture_output=True, check=False, timeout=120, **given)
 
 
+def broken_off(*words):
+    """Run `sdfast` and press Ctrl-C once it has said a line: exit code, that line and stderr."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "sdfast", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_ctrl_c,
+    ) as process:
+        first = process.stdout.readline().strip()
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    return process.returncode, first, err
+
+
 def on_a_terminal(*words, **given):
     """Run `sdfast` with a terminal for stderr: its exit code, stdout and what is drawn there."""
     leader, follower = pty.openpty()

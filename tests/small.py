@@ -27,6 +27,7 @@ from diffusers import (
 )
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
+from small_networks import SD1
 from transformers import (
     CLIPConfig,
     CLIPTextConfig,
@@ -170,17 +171,7 @@ def write_xl_model(folder: Path, *, inpaints: bool = False, **changes: Any) -> P
 
 
 def _unet(**changes: Any) -> UNet2DConditionModel:
-    plain = {
-        "sample_size": 8,
-        "block_out_channels": (16, 32),
-        "layers_per_block": 1,
-        "norm_num_groups": 8,
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "cross_attention_dim": 16,
-        "attention_head_dim": 4,
-    }
-    return UNet2DConditionModel(**plain | changes)
+    return UNet2DConditionModel(**SD1 | changes)
 
 
 def _vae() -> AutoencoderKL:

@@ -2,10 +2,8 @@
 
 import json
 import re
-import signal
 import subprocess
 import sys
-import time
 import weakref
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngInfo
-from processes import hears_ctrl_c, on_a_terminal, shell
+from processes import broken_off, on_a_terminal, shell
 
 from sdfast import models, recipes
 from sdfast.config import config_file
@@ -696,21 +694,9 @@ def test_a_sheet_goes_through_a_pipe_and_is_kept_from_taking_a_name(sdfast, here
 
 
 def test_an_interrupted_sheet_leaves_its_finished_cells_and_no_half_sheet(here):
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sdfast", "grid", "a cat", "--seed", "1..500", *QUICK),
-            *("--cells", "all/", "-o", "one.png"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=hears_ctrl_c,
-    )
-    first = process.stdout.readline().strip()
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    words = ("grid", "a cat", "--seed", "1..500", *QUICK, "--cells", "all/", "-o", "one.png")
+    code, first, err = broken_off(*words)
+    assert code == 130
     assert err.rstrip().endswith("interrupted")
     assert picture(first).size == (128, 128)
     assert [path.name for path in here.iterdir()] == ["all"]

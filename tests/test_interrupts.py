@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from processes import all_drawn, hears_ctrl_c
+from processes import all_drawn, broken_off
 from quick import QUICK, pixels
 
 from sdfast.errors import ModelError
@@ -64,18 +64,8 @@ entry.{program}"""
 
 
 def test_an_interrupt_keeps_what_is_finished_and_leaves_no_scraps(here):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sdfast", *QUICK, "-n", "500"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=hears_ctrl_c,
-    )
-    first = process.stdout.readline().strip()
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    code, first, err = broken_off(*QUICK, "-n", "500")
+    assert code == 130
     assert err.rstrip().endswith("interrupted")
     assert pixels(first)
     assert all(p.suffix == ".png" and pixels(p) for p in here.iterdir())

@@ -13,7 +13,7 @@ from sdfast.events import Finished
 from sdfast.infotext import read, to_record, write
 from sdfast.job import read_job
 from sdfast.presets import PRESET_KEYS
-from sdfast.solver.draw import between
+from sdfast.solver.draw import slerp
 
 
 def a_job(**keys):
@@ -35,13 +35,13 @@ def test_columns_at_right_angles_meet_half_way_at_an_eighth_of_a_turn():
     for share in (0.0, 0.25, 0.5, 1.0):
         angle = torch.tensor(share * torch.pi / 2)
         wanted = angle.cos() * one + angle.sin() * other
-        torch.testing.assert_close(between(one, other, share), wanted)
+        torch.testing.assert_close(slerp(one, other, share), wanted)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 def test_what_lies_between_is_unit_gaussian_too(share):
     one, other = torch.randn(2, 1, 4, 128, 128, generator=torch.Generator().manual_seed(0))
-    spread = between(one, other, share)
+    spread = slerp(one, other, share)
     assert abs(float(spread.std()) - 1) < 0.01
     assert abs(float((spread**4).mean()) - 3) < 0.1
     mixed = one.lerp(other, share)  # which would be too smooth
@@ -51,7 +51,7 @@ def test_what_lies_between_is_unit_gaussian_too(share):
 def test_it_is_as_the_web_ui_mixes_columns():
     """Its modules/rng.py normalises along the second dimension of [c, h, w]."""
     one, other = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(3))
-    got = between(one[None], other[None], 0.3)[0]
+    got = slerp(one[None], other[None], 0.3)[0]
     for c in range(4):
         for column in range(6):
             a, b = one[c, :, column].double(), other[c, :, column].double()
@@ -62,7 +62,7 @@ def test_it_is_as_the_web_ui_mixes_columns():
 
 def test_between_a_noise_and_itself_lies_that_noise():
     one = torch.randn(1, 4, 8, 8)
-    torch.testing.assert_close(between(one, one, 0.3), one)
+    torch.testing.assert_close(slerp(one, one, 0.3), one)
 
 
 def test_the_ends_are_the_pictures_of_both_seeds(model):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdfast.cli.complaint import counted
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -50,8 +52,7 @@ def _plan(planned: Planned) -> str:
     listing = planned.listing
     if planned.there == listing.size:
         return f"`{listing.repo}` is in the cache already, as the Hub has it"
-    count = len(listing.files)
-    files = f"{count} file{'s' * (count != 1)}, {amount(listing.size)}"
+    files = f"{counted(len(listing.files), 'file')}, {amount(listing.size)}"
     precision = f" in {listing.precision}" if listing.precision else ""
     there = f", {amount(planned.there)} of them there already" if planned.there else ""
     return f"fetching `{listing.repo}` into {cache_folder()}: {files}{precision}{there}"

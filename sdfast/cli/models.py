@@ -124,20 +124,20 @@ def pull(
         offline=offline,
         named=hub,
     )
-    if hub.file or not (folder / INDEX).is_file():
-        if not hub.file and is_autoencoder(folder):
-            check_autoencoder(hub.repo, folder)
-            print(folder)
-        else:
-            print(folder / hub.file if hub.file else cached_file(hub))
-        return
-    pulled = open_folder(hub.repo, folder)
-    if pulled.lacks_checker:
-        note(
-            f"note: {hub.repo} names a safety checker, of which the Hub has no safetensors to be "
-            "loaded"
-        )
-    print(pulled.path)
+    if hub.file:
+        print(folder / hub.file)
+    elif (folder / INDEX).is_file():
+        if open_folder(hub.repo, folder).lacks_checker:
+            note(
+                f"note: {hub.repo} names a safety checker, of which the Hub has no safetensors to "
+                "be loaded"
+            )
+        print(folder)
+    elif is_autoencoder(folder):
+        check_autoencoder(hub.repo, folder)
+        print(folder)
+    else:
+        print(cached_file(hub))
 
 
 @app.command("rm", help="Remove a model, or what else was pulled, from the cache; asks first.")

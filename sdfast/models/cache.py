@@ -87,7 +87,9 @@ def cached_file(hub: HubName) -> Path | None:
         if hub.file:
             there = [c / hub.file for c in home.glob("snapshots/*") if (c / hub.file).is_file()]
             return max(there, key=lambda file: file.lstat().st_mtime, default=None)
-        folder = home / "snapshots" / (_counting(home) or "none")
+        if (commit := _counting(home)) is None:
+            return None
+        folder = home / "snapshots" / commit
         if not ((folder / INDEX).exists() or is_autoencoder(folder)):
             files = {file.name: file for file in folder.glob(f"*{_WEIGHTS}")}
             meant = the_one(files)

@@ -36,7 +36,7 @@ def drawn_alone(like: Tensor, generator: Generators) -> Draw:
     return draw
 
 
-def between(one: Tensor, other: Tensor, share: float) -> Tensor:
+def slerp(one: Tensor, other: Tensor, share: float) -> Tensor:
     """Unit Gaussian noise that is a share of the way from one to another, [n, c, h, w].
 
     Along great circles, so that it is neither smaller nor smoother than the two are; each column of
